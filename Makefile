@@ -1,0 +1,134 @@
+# Makefile of cascade_relay, for PGXS
+#
+#	make				build against the pg_config found in PATH
+#	make PG_CONFIG=...		build against another PostgreSQL
+#	make install [DESTDIR=...]	install into that PostgreSQL
+#	make installcheck		pg_regress on a running server, then t/ under prove
+#	make installcheck TAP_TESTS=	pg_regress alone (before a package is installed)
+#	make unit			the C unit tests of the pure sources, no server needed
+#	make borders			check that each source file keeps to its room
+#	make format, check-format	pgindent style
+#
+# Out of tree: mkdir build && cd build && make -f ../Makefile VPATH=..
+# "tools/test" does all of it in a scratch copy and a private PostgreSQL.
+
+MODULE_big = cascade_relay
+EXTENSION = cascade_relay
+DATA = sql/cascade_relay--1.0.sql
+
+# Lists, not wildcards: a wildcard looks into the build folder, so that an
+# out-of-tree build would quietly install nothing.
+OBJS = \
+	src/cascade_relay.o \
+	src/downstream.o \
+	src/exchange.o \
+	src/frontier.o \
+	src/guc.o \
+	src/hold.o \
+	src/hold_funcs.o \
+	src/message.o \
+	src/registry.o \
+	src/report_funcs.o \
+	src/status_funcs.o \
+	src/survey.o \
+	src/topology.o \
+	src/topology_funcs.o \
+	src/upstream.o \
+	src/worker.o
+
+INTERNAL_HEADERS = \
+	src/compat.h \
+	src/downstream.h \
+	src/exchange.h \
+	src/frontier.h \
+	src/guc.h \
+	src/hold.h \
+	src/message.h \
+	src/node.h \
+	src/registry.h \
+	src/survey.h \
+	src/topology.h \
+	src/tuple.h \
+	src/upstream.h \
+	src/worker.h
+
+# The sources that see no PostgreSQL header, and what is built from them alone.
+PURE_SOURCES = src/frontier.c src/message.c src/topology.c
+PURE_HEADERS = src/frontier.h src/message.h src/node.h src/topology.h
+
+REGRESS = unloaded
+
+# Debian's packaging runs installcheck before the package is installed and
+# switches the TAP tests off with "TAP_TESTS=".
+TAP_TESTS ?= 1
+
+EXTRA_CLEAN = tmp_unit tmp_regress exports.list
+
+# "override", so that a PG_CFLAGS or SHLIB_LINK given on the command line (for
+# coverage, say) adds to these and does not replace them.  PG_CFLAGS is for the
+# C compiler only: clang makes the bitcode from PG_CPPFLAGS.
+override PG_CPPFLAGS += -I$(libpq_srcdir)
+override PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter
+override SHLIB_LINK += $(libpq)
+
+PG_CONFIG ?= pg_config
+
+# From 16 on PGXS itself compiles modules with -fvisibility=hidden.  The macros
+# of 15 do not mark what must stay visible, so there the linker gets a list.
+ifneq (,$(filter 15.% 15devel,$(word 2,$(shell $(PG_CONFIG) --version))))
+SHLIB_EXPORTS = src/exports.txt
+endif
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# PGXS tracks no header dependencies unless PostgreSQL was configured so; all
+# objects on all headers is simple and cheap enough here.
+$(OBJS) $(OBJS:.o=.bc): $(INTERNAL_HEADERS)
+
+# Out of tree the folder of the objects is not there yet.  Absolute, because
+# make would find a plain "src" in VPATH and think it made.
+$(OBJS) $(OBJS:.o=.bc): | $(CURDIR)/src
+$(CURDIR)/src:
+	$(MKDIR_P) $@
+
+# The tests' own modules.  Absolute, because prove starts in $(srcdir), from
+# where a relative VPATH leads elsewhere.
+PG_PROVE_FLAGS += -I $(abspath $(srcdir))/t
+
+# --- unit tests ---
+
+UNIT_TESTS = $(patsubst $(srcdir)/t/unit/%.c,tmp_unit/%,$(wildcard $(srcdir)/t/unit/test_*.c))
+UNIT_CFLAGS = -std=gnu99 -g -O1 -Wall -Wextra -Wno-unused-parameter \
+	-I$(srcdir)/src -I$(srcdir)/t/unit
+UNIT_SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=all
+
+# Run, not only linked: where ptrace or the address space is restricted, a
+# program with sanitizers links and then cannot start.
+tmp_unit/sanitizers:
+	$(MKDIR_P) tmp_unit
+	echo 'int main(void) { return 0; }' >tmp_unit/probe.c
+	if $(CC) $(UNIT_SANITIZERS) tmp_unit/probe.c -o tmp_unit/probe 2>/dev/null && tmp_unit/probe 2>/dev/null; \
+	then echo '$(UNIT_SANITIZERS)'; fi >$@
+
+tmp_unit/test_%: t/unit/test_%.c $(PURE_SOURCES) $(PURE_HEADERS) tmp_unit/sanitizers
+	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
+		$(filter %.c,$^) -lm -o $@
+
+# No tests is a failure here: it would be a lost folder, not a success.
+unit: $(UNIT_TESTS)
+	@test -n "$(UNIT_TESTS)" || { echo "no unit tests in $(srcdir)/t/unit"; exit 1; }
+	$(PROVE) $(PROVE_FLAGS) -e '' $(UNIT_TESTS)
+
+# --- checks of the sources ---
+
+borders:
+	$(abspath $(srcdir))/tools/borders
+
+format:
+	$(abspath $(srcdir))/tools/format
+
+check-format:
+	$(abspath $(srcdir))/tools/format --check
+
+.PHONY: unit borders format check-format

@@ -1,0 +1,151 @@
+/* cascade_relay--1.0.sql: the objects of version 1.0 */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION cascade_relay" to load this file. \quit
+
+--
+-- What nodes say to one another.  PUBLIC may call it; the function itself asks
+-- for the REPLICATION attribute, so that the user of primary_conninfo needs no
+-- grant.
+--
+CREATE FUNCTION cascade_report(message bytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'cascade_report'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cascade_report(bytea) IS
+'takes a report of a downstream node''s worker and returns the reply to it; for roles with the REPLICATION attribute';
+
+--
+-- The tree
+--
+CREATE FUNCTION cascade_topology(
+	OUT node_name text,
+	OUT upstream_name text,
+	OUT depth int,
+	OUT path text[],
+	OUT role text,
+	OUT replica_class text,
+	OUT state text,
+	OUT managed bool,
+	OUT is_local bool,
+	OUT timeline int,
+	OUT flush_lsn pg_lsn,
+	OUT replay_lsn pg_lsn,
+	OUT frontier_lsn pg_lsn,
+	OUT pinned_by text,
+	OUT oldest_wal_lsn pg_lsn,
+	OUT protected bool,
+	OUT replay_lag_bytes bigint,
+	OUT replay_lag interval,
+	OUT backend_xmin xid,
+	OUT xmin_pinned_by text,
+	OUT hot_standby_feedback bool,
+	OUT location text,
+	OUT conninfo text,
+	OUT refusal text,
+	OUT warnings text[],
+	OUT observed_at timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cascade_topology'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_topology() IS
+'the cascade as this node knows it, one row for each node: the root first, then depth first, siblings by name';
+
+CREATE VIEW cascade_topology AS SELECT * FROM cascade_topology();
+COMMENT ON VIEW cascade_topology IS
+'the cascade as this node knows it, one row for each node';
+
+CREATE FUNCTION cascade_tree() RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'cascade_tree'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_tree() IS
+'the cascade drawn for a terminal; the node that was asked has an asterisk';
+
+--
+-- This node
+--
+CREATE FUNCTION cascade_status(
+	OUT node_name text,
+	OUT incarnation text,
+	OUT role text,
+	OUT timeline int,
+	OUT replay_lsn pg_lsn,
+	OUT frontier_lsn pg_lsn,
+	OUT frontier_bookmark text,
+	OUT pinned_by text,
+	OUT hold_target_lsn pg_lsn,
+	OUT upstream_name text,
+	OUT upstream_state text,
+	OUT upstream_held_lsn pg_lsn,
+	OUT protected bool,
+	OUT last_report_time timestamptz,
+	OUT reports_sent bigint,
+	OUT reports_failed bigint,
+	OUT reports_received bigint,
+	OUT last_error text,
+	OUT last_error_time timestamptz,
+	OUT worker_pid int,
+	OUT version text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cascade_status'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION cascade_status() IS
+'this node: its place, its retention frontier, and its exchange with the upstream';
+
+CREATE VIEW cascade_status AS SELECT * FROM cascade_status();
+COMMENT ON VIEW cascade_status IS
+'this node: its place, its retention frontier, and its exchange with the upstream';
+
+CREATE FUNCTION cascade_downstreams(
+	OUT name text,
+	OUT kind text,
+	OUT slot_name text,
+	OUT active bool,
+	OUT pid int,
+	OUT state text,
+	OUT sent_lsn pg_lsn,
+	OUT restart_lsn pg_lsn,
+	OUT retained_bytes bigint,
+	OUT wal_status text,
+	OUT safe_wal_size bigint,
+	OUT pinned_by text,
+	OUT counted bool,
+	OUT reason text,
+	OUT last_report_time timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cascade_downstreams'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_downstreams() IS
+'every slot, slotless walsender and hold of this node, and whether it counts in the retention frontier';
+
+CREATE VIEW cascade_downstreams AS SELECT * FROM cascade_downstreams();
+COMMENT ON VIEW cascade_downstreams IS
+'every slot, slotless walsender and hold of this node, and whether it counts in the retention frontier';
+
+CREATE VIEW cascade_holds AS
+	SELECT * FROM cascade_downstreams() WHERE kind = 'hold';
+COMMENT ON VIEW cascade_holds IS
+'the replication slots that hold WAL on this node for its managed downstreams';
+
+--
+-- Acting
+--
+CREATE FUNCTION cascade_release(node_name text) RETURNS pg_lsn
+AS 'MODULE_PATHNAME', 'cascade_release'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cascade_release(text) IS
+'lets go of the WAL that a direct downstream of this node needs, until it has reached the returned LSN';
+
+--
+-- Who may do what
+--
+REVOKE ALL ON FUNCTION cascade_topology() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_tree() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_status() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_downstreams() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_release(text) FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION cascade_topology() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_tree() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_status() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_downstreams() TO pg_monitor;
+GRANT SELECT ON cascade_topology, cascade_status, cascade_downstreams, cascade_holds TO pg_monitor;

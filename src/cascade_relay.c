@@ -1,0 +1,87 @@
+/*-------------------------------------------------------------------------
+ *
+ * cascade_relay.c
+ *	  The module: its magic block and its only installer of hooks.
+ *
+ * A map of the rooms:
+ *
+ *	pure decisions	frontier.c	 what counts, the minimum, who pins it
+ *					topology.c	 the tree, its order, cycles
+ *					message.c	 reports and replies on the wire
+ *	this node		downstream.c reads slots, walsenders, the own position
+ *					hold.c		 places and moves hold slots
+ *					registry.c	 shared memory: children, nodes, status
+ *	the worker		worker.c	 the loop
+ *					survey.c	 one look at this node
+ *					exchange.c	 reports to the upstream, and its replies
+ *					upstream.c	 the connection; the only one to see libpq
+ *	SQL				*_funcs.c	 arguments, permissions, tuples
+ *	everywhere		node.h, guc.c, compat.h
+ *
+ * Owns: _PG_init and the shared memory hooks.
+ *
+ * Not here: anything else.
+ *
+ * Locking: AddinShmemInitLock while the registry is made.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+#include "guc.h"
+#include "registry.h"
+#include "worker.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+static shmem_request_hook_type previous_shmem_request_hook;
+static shmem_startup_hook_type previous_shmem_startup_hook;
+
+static void
+request_shmem(void)
+{
+	if (previous_shmem_request_hook)
+		previous_shmem_request_hook();
+	RequestAddinShmemSpace(crelay_registry_size());
+	RequestNamedLWLockTranche("cascade_relay", 1);
+}
+
+static void
+startup_shmem(void)
+{
+	if (previous_shmem_startup_hook)
+		previous_shmem_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	crelay_registry_init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+_PG_init(void)
+{
+	/* without preloading, the functions say politely what is missing */
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	crelay_guc_define();
+	if (!EnableHotStandby)
+		ereport(LOG,
+				(errmsg("cascade_relay: as a standby this server would not report: \"%s\" is off",
+						"hot_standby"),
+				 errhint("Set \"%s\" to on.", "hot_standby")));
+
+	previous_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	previous_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+	crelay_worker_register();
+}

@@ -1,0 +1,125 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Every difference between the supported PostgreSQL versions.
+ *
+ * Owns: inline wrappers that take the newest version's view.  Names of core
+ * are never redefined.
+ *
+ * Not here: anything that is the same everywhere.  PG_VERSION_NUM is tested in
+ * this file and nowhere else.
+ *
+ * Locking: that of the functions wrapped.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRELAY_COMPAT_H
+#define CRELAY_COMPAT_H
+
+#include "postgres.h"
+
+#include "replication/slot.h"
+#include "storage/latch.h"
+#include "utils/backend_status.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "cascade_relay needs PostgreSQL 15 or newer"
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+/*
+ * A physical slot for this process, neither failover-enabled nor synced.
+ */
+static inline void
+crelay_slot_create(const char *name, ReplicationSlotPersistency persistency)
+{
+#if PG_VERSION_NUM >= 190000
+	ReplicationSlotCreate(name, false, persistency, false, false, false, false);
+#elif PG_VERSION_NUM >= 170000
+	ReplicationSlotCreate(name, false, persistency, false, false, false);
+#else
+	ReplicationSlotCreate(name, false, persistency, false);
+#endif
+}
+
+/*
+ * Acquires without waiting; an invalidated slot too, so that it can be dropped.
+ */
+static inline void
+crelay_slot_acquire(const char *name)
+{
+#if PG_VERSION_NUM >= 180000
+	ReplicationSlotAcquire(name, true, false);
+#else
+	ReplicationSlotAcquire(name, true);
+#endif
+}
+
+/*
+ * Whether the server gave the slot up.  Call with its spinlock held, or on a
+ * copy.
+ */
+static inline bool
+crelay_slot_data_invalidated(const ReplicationSlotPersistentData *data)
+{
+#if PG_VERSION_NUM >= 160000
+	return data->invalidated != RS_INVAL_NONE;
+#else
+	return data->restart_lsn == InvalidXLogRecPtr &&
+		data->invalidated_at != InvalidXLogRecPtr;
+#endif
+}
+
+/*
+ * The i-th (from 1) live entry of the backend status array, or NULL behind the
+ * last.
+ */
+static inline PgBackendStatus *
+crelay_backend_status(int i)
+{
+	LocalPgBackendStatus *local;
+
+#if PG_VERSION_NUM >= 160000
+	local = pgstat_get_local_beentry_by_index(i);
+#else
+	local = pgstat_fetch_stat_local_beentry(i);
+#endif
+	return local ? &local->backendStatus : NULL;
+}
+
+/*
+ * A wait event set that lives until it is freed.
+ */
+static inline WaitEventSet *
+crelay_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
+#endif
+}
+
+/*
+ * What pg_stat_activity shows while the worker waits.
+ */
+static inline uint32
+crelay_wait_event(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("CascadeRelayMain");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+#endif							/* CRELAY_COMPAT_H */

@@ -1,0 +1,599 @@
+/*-------------------------------------------------------------------------
+ *
+ * downstream.c
+ *	  Reading this node's own position, its slots and its walsenders.
+ *
+ * Owns, leaves out and locks: see downstream.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <netdb.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "common/ip.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "replication/walreceiver.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/fd.h"
+#include "utils/backend_status.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "downstream.h"
+#include "guc.h"
+
+/* A walsender's name tag, which only the backend status array knows. */
+typedef struct SenderName
+{
+	pid_t		pid;
+	char		application_name[CRELAY_SLOT_LEN];
+	char		client_addr[CRELAY_SLOT_LEN];
+} SenderName;
+
+/* A copy of one walsender's entry. */
+typedef struct Sender
+{
+	pid_t		pid;
+	WalSndState state;
+	bool		claimed;		/* its slot, or its child, is known */
+	int			sync_priority;
+	uint64		sent;
+	uint64		flush;
+	uint64		apply;
+	int64		apply_lag;
+	int64		reply_time;
+	const SenderName *name;
+} Sender;
+
+/* The tags of all walsenders, looked up again when the set of pids changes. */
+static SenderName *sender_names;
+static int	n_sender_names;
+
+/* ---- this node itself ---- */
+
+void
+crelay_read_position(CrelayPosition *position)
+{
+	TimeLineID	tli = 0;
+	TimeLineID	redo_tli;
+	XLogRecPtr	redo;
+
+	position->in_recovery = RecoveryInProgress();
+	if (position->in_recovery)
+	{
+		XLogRecPtr	received = GetWalRcvFlushRecPtr(NULL, NULL);
+
+		position->applied_lsn = GetXLogReplayRecPtr(&tli);
+
+		/* what was received starts at a segment, and may lie behind */
+		position->flush_lsn = Max(received, position->applied_lsn);
+	}
+	else
+	{
+		position->applied_lsn = GetFlushRecPtr(&tli);
+		position->flush_lsn = position->applied_lsn;
+	}
+	position->timeline = tli;
+	GetOldestRestartPoint(&redo, &redo_tli);
+	position->restart_redo = redo;
+}
+
+void
+crelay_read_receiver(CrelayReceiver *receiver)
+{
+	WalRcvData *walrcv = WalRcv;
+
+	memset(receiver, 0, sizeof(CrelayReceiver));
+	SpinLockAcquire(&walrcv->mutex);
+	receiver->running = walrcv->pid != 0;
+	receiver->streaming = walrcv->walRcvState == WALRCV_STREAMING;
+	if (receiver->running)
+	{
+		strlcpy(receiver->slot_name, walrcv->slotname, sizeof(receiver->slot_name));
+
+		/* they are those of the last connection until this one stands */
+		if (walrcv->ready_to_display)
+		{
+			strlcpy(receiver->host, walrcv->sender_host, sizeof(receiver->host));
+			receiver->port = walrcv->sender_port;
+		}
+	}
+	SpinLockRelease(&walrcv->mutex);
+}
+
+/*
+ * The start of the oldest WAL file in the folder, 0 if there is none.  Errors
+ * are the caller's to survive: a folder that cannot be read is one.
+ */
+uint64
+crelay_read_oldest_wal(void)
+{
+	DIR		   *dir = AllocateDir(XLOGDIR);
+	struct dirent *entry;
+	XLogSegNo	oldest = 0;
+
+	while ((entry = ReadDir(dir, XLOGDIR)) != NULL)
+	{
+		TimeLineID	tli;
+		XLogSegNo	segno;
+
+		if (!IsXLogFileName(entry->d_name))
+			continue;
+		XLogFromFileName(entry->d_name, &tli, &segno, wal_segment_size);
+		if (oldest == 0 || segno < oldest)
+			oldest = segno;
+	}
+	FreeDir(dir);
+	return oldest * wal_segment_size;
+}
+
+/* ---- walsenders ---- */
+
+/*
+ * An address as pg_stat_replication shows it, without a look-up, "[local]" for
+ * a Unix socket.
+ */
+static void
+format_address(const SockAddr *addr, char *text, Size size)
+{
+	char		host[NI_MAXHOST] = "";
+
+	if (addr->addr.ss_family == AF_UNIX || addr->salen == 0)
+		strlcpy(text, "[local]", size);
+	else if (pg_getnameinfo_all(&addr->addr, addr->salen, host, sizeof(host),
+								NULL, 0, NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		strlcpy(text, host, size);
+	else
+		strlcpy(text, "unknown", size);
+}
+
+/*
+ * Where the client of this session is, in the same form.
+ */
+void
+crelay_session_address(char *addr, Size size)
+{
+	format_address(&MyBEEntry->st_clientaddr, addr, size);
+}
+
+static const SenderName *
+find_sender_name(pid_t pid)
+{
+	for (int i = 0; i < n_sender_names; i++)
+	{
+		if (sender_names[i].pid == pid)
+			return &sender_names[i];
+	}
+	return NULL;
+}
+
+/*
+ * Looks up the tags of these walsenders in the backend status array.
+ */
+static void
+refresh_sender_names(const Sender *senders, int n)
+{
+	PgBackendStatus *status;
+
+	if (sender_names == NULL)
+		sender_names = MemoryContextAllocZero(TopMemoryContext,
+											  sizeof(SenderName) * Max(max_wal_senders, 1));
+	n_sender_names = 0;
+	for (int i = 1; (status = crelay_backend_status(i)) != NULL; i++)
+	{
+		for (int j = 0; j < n; j++)
+		{
+			SenderName *name;
+
+			if (status->st_procpid != senders[j].pid ||
+				n_sender_names >= max_wal_senders)
+				continue;
+			name = &sender_names[n_sender_names++];
+			name->pid = senders[j].pid;
+			strlcpy(name->application_name, status->st_appname,
+					sizeof(name->application_name));
+			format_address(&status->st_clientaddr, name->client_addr,
+						   sizeof(name->client_addr));
+		}
+	}
+}
+
+/*
+ * Copies the walsenders that feed somebody.  With fresh_names the tags are
+ * looked up anew whatever happens; without, only for a new set of processes,
+ * and then from a new snapshot of the status array.
+ */
+static int
+read_senders(Sender *senders, bool fresh_names)
+{
+	int			n = 0;
+	bool		known = true;
+
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+		Sender	   *sender = &senders[n];
+
+		SpinLockAcquire(&walsnd->mutex);
+		sender->pid = walsnd->pid;
+		sender->state = walsnd->state;
+		sender->sync_priority = walsnd->sync_standby_priority;
+		sender->sent = walsnd->sentPtr;
+		sender->flush = walsnd->flush;
+		sender->apply = walsnd->apply;
+		sender->apply_lag = walsnd->applyLag;
+		sender->reply_time = walsnd->replyTime;
+		SpinLockRelease(&walsnd->mutex);
+		if (sender->pid == 0)
+			continue;
+		sender->claimed = false;
+		if (find_sender_name(sender->pid) == NULL)
+			known = false;
+		n++;
+	}
+
+	if (fresh_names || !known || n != n_sender_names)
+	{
+		if (!fresh_names)
+			pgstat_clear_backend_activity_snapshot();
+		refresh_sender_names(senders, n);
+	}
+	for (int i = 0; i < n; i++)
+		senders[i].name = find_sender_name(senders[i].pid);
+	return n;
+}
+
+static CrelayState
+sender_state(WalSndState state)
+{
+	switch (state)
+	{
+		case WALSNDSTATE_STARTUP:
+		case WALSNDSTATE_BACKUP:
+		case WALSNDSTATE_CATCHUP:
+			return CRELAY_STATE_CATCHUP;
+		case WALSNDSTATE_STREAMING:
+		case WALSNDSTATE_STOPPING:
+			return CRELAY_STATE_STREAMING;
+	}
+	return CRELAY_STATE_UNKNOWN;
+}
+
+static void
+apply_sender(CrelayDownstream *d, Sender *sender)
+{
+	sender->claimed = true;
+	d->pid = sender->pid;
+	d->state = sender_state(sender->state);
+	d->backup = sender->state == WALSNDSTATE_BACKUP;
+	d->sync_standby = sender->sync_priority > 0 && sender->flush != 0;
+	d->sent_lsn = sender->sent;
+	d->flush_lsn = sender->flush;
+	d->replay_lsn = sender->apply;
+	d->replay_lag = sender->apply_lag;
+	d->reply_time = sender->reply_time;
+	if (sender->name != NULL)
+	{
+		strlcpy(d->application_name, sender->name->application_name,
+				sizeof(d->application_name));
+		strlcpy(d->client_addr, sender->name->client_addr, sizeof(d->client_addr));
+	}
+}
+
+/* ---- slots ---- */
+
+/*
+ * Takes a hold's slot name apart: prefix, node name, underscore, eight hex
+ * digits.
+ */
+bool
+crelay_hold_name_parse(const char *slot_name, char *node_name, uint32 *incarnation)
+{
+	size_t		prefix = strlen(CRELAY_HOLD_PREFIX);
+	size_t		len = strlen(slot_name);
+	size_t		name_len;
+	const char *hex;
+
+	if (strncmp(slot_name, CRELAY_HOLD_PREFIX, prefix) != 0 || len < prefix + 10)
+		return false;
+	name_len = len - prefix - 9;
+	if (name_len > CRELAY_NODE_NAME_MAX || slot_name[len - 9] != '_')
+		return false;
+	hex = slot_name + len - 8;
+	if (strspn(hex, "0123456789abcdef") != 8)
+		return false;
+	*incarnation = (uint32) strtoul(hex, NULL, 16);
+	memcpy(node_name, slot_name + prefix, name_len);
+	node_name[name_len] = '\0';
+	return *incarnation != 0;
+}
+
+/*
+ * Copies one slot in use into a downstream, under its spinlock.
+ */
+static void
+copy_slot(CrelayDownstream *d, ReplicationSlot *slot)
+{
+	memset(d, 0, sizeof(CrelayDownstream));
+	SpinLockAcquire(&slot->mutex);
+	strlcpy(d->slot_name, NameStr(slot->data.name), sizeof(d->slot_name));
+	d->pid = slot->active_pid;
+	d->logical = SlotIsLogical(slot);
+	d->temporary = slot->data.persistency == RS_TEMPORARY;
+	d->invalidated = crelay_slot_data_invalidated(&slot->data);
+	d->restart_lsn = slot->data.restart_lsn;
+	d->backend_xmin = slot->data.xmin;
+	SpinLockRelease(&slot->mutex);
+	d->kind = CRELAY_KIND_SLOT;
+	d->replay_lag = -1;
+	d->child = -1;
+}
+
+static int
+read_slots(CrelayDownstream *downstreams)
+{
+	int			n = 0;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (slot->in_use)
+			copy_slot(&downstreams[n++], slot);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return n;
+}
+
+/*
+ * Which slots are holds, what everybody is called, and which walsender serves
+ * which slot.
+ */
+static void
+identify_slots(CrelayDownstream *downstreams, int n, Sender *senders, int nsenders)
+{
+	for (int i = 0; i < n; i++)
+	{
+		CrelayDownstream *d = &downstreams[i];
+
+		if (!d->logical && !d->temporary &&
+			crelay_hold_name_parse(d->slot_name, d->name, &d->incarnation))
+			d->kind = CRELAY_KIND_HOLD;
+		else
+			strlcpy(d->name, d->slot_name, sizeof(d->name));
+
+		for (int j = 0; d->pid != 0 && j < nsenders; j++)
+		{
+			if (senders[j].pid == d->pid)
+				apply_sender(d, &senders[j]);
+		}
+	}
+}
+
+/*
+ * Adds the walsenders that serve no slot, base backups aside.
+ */
+static int
+add_slotless(CrelayDownstream *downstreams, int n, Sender *senders, int nsenders)
+{
+	for (int j = 0; j < nsenders; j++)
+	{
+		CrelayDownstream *d = &downstreams[n];
+
+		if (senders[j].claimed || senders[j].state == WALSNDSTATE_BACKUP)
+			continue;
+		memset(d, 0, sizeof(CrelayDownstream));
+		d->kind = CRELAY_KIND_WALSENDER;
+		d->child = -1;
+		apply_sender(d, &senders[j]);
+		d->restart_lsn = d->flush_lsn;
+		strlcpy(d->name, d->application_name[0] ? d->application_name : "walreceiver",
+				sizeof(d->name));
+		n++;
+	}
+	return n;
+}
+
+/*
+ * Two slotless walsenders of one name get their pid to tell them apart.
+ */
+static void
+name_slotless(CrelayDownstream *downstreams, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		CrelayDownstream *d = &downstreams[i];
+		bool		unique = true;
+
+		if (d->kind != CRELAY_KIND_WALSENDER || d->managed)
+			continue;
+		for (int j = 0; j < n; j++)
+		{
+			if (j != i && !downstreams[j].managed &&
+				strcmp(downstreams[j].kind == CRELAY_KIND_WALSENDER &&
+					   downstreams[j].application_name[0] ?
+					   downstreams[j].application_name : downstreams[j].name,
+					   d->application_name[0] ? d->application_name : d->name) == 0)
+				unique = false;
+		}
+		if (!unique)
+			snprintf(d->name, sizeof(d->name), "%s#%d",
+					 d->application_name[0] ? d->application_name : "walreceiver",
+					 d->pid);
+	}
+}
+
+/* ---- managed children ---- */
+
+/*
+ * Gives a child's hold what the child has reported, or adds a downstream for a
+ * child that has no hold.
+ */
+static int
+attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+{
+	CrelayDownstream *hold = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (downstreams[i].kind == CRELAY_KIND_HOLD &&
+			strcmp(downstreams[i].slot_name, child->hold_name) == 0)
+			hold = &downstreams[i];
+	}
+	if (hold == NULL)
+	{
+		hold = &downstreams[n++];
+		memset(hold, 0, sizeof(CrelayDownstream));
+		hold->kind = CRELAY_KIND_HOLD;
+		strlcpy(hold->name, child->node.name, sizeof(hold->name));
+		hold->incarnation = child->node.incarnation;
+		hold->replay_lag = -1;
+	}
+	hold->child = index;
+	hold->last_report_time = child->last_report;
+	if (child->reported)
+	{
+		hold->reported = true;
+		hold->reported_frontier = child->node.frontier_lsn;
+		hold->reported_target = child->hold_target_lsn;
+		strlcpy(hold->reported_pinned_by, child->node.pinned_by,
+				sizeof(hold->reported_pinned_by));
+	}
+	return n;
+}
+
+static void
+take_for_child(CrelayDownstream *d, const CrelayChild *child, int index)
+{
+	d->managed = true;
+	d->child = index;
+	d->incarnation = child->node.incarnation;
+	strlcpy(d->name, child->node.name, sizeof(d->name));
+}
+
+static bool
+is_candidate(const CrelayDownstream *d, const CrelayChild *child)
+{
+	return d->kind == CRELAY_KIND_WALSENDER && !d->managed &&
+		strcmp(d->application_name, child->application_name) == 0 &&
+		strcmp(d->client_addr, child->client_addr) == 0;
+}
+
+/*
+ * Finds the slot that a child streams through, by the name that it reports.
+ */
+static void
+match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (downstreams[i].kind == CRELAY_KIND_SLOT && !downstreams[i].logical &&
+			strcmp(downstreams[i].slot_name, child->slot_name) == 0)
+			take_for_child(&downstreams[i], child, index);
+	}
+}
+
+/*
+ * Finds the walsender of a child that streams without a slot, by the name and
+ * the address that it connects with.  If several fit, as many are taken as
+ * there are such children, so that none of them is drawn a second time as a
+ * node of its own; whose is whose does not matter then.
+ */
+static void
+match_slotless(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (is_candidate(&downstreams[i], child))
+		{
+			take_for_child(&downstreams[i], child, index);
+			return;
+		}
+	}
+}
+
+static bool
+is_released(const CrelaySnapshot *snapshot, const char *name)
+{
+	for (int i = 0; i < snapshot->nreleased; i++)
+	{
+		if (strcmp(snapshot->released[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The facts that need this node's settings, path and released names.
+ */
+static void
+mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot)
+{
+	const CrelayLocal *local = &snapshot->local;
+
+	for (int i = 0; i < n; i++)
+	{
+		CrelayDownstream *d = &downstreams[i];
+
+		d->released = is_released(snapshot, d->name);
+		d->own = d->kind == CRELAY_KIND_HOLD &&
+			d->incarnation == local->node.incarnation &&
+			strcmp(d->name, local->node.name) == 0;
+		d->ignored = crelay_guc_ignores(d->name) ||
+			(d->slot_name[0] != '\0' && crelay_guc_ignores(d->slot_name));
+		for (int h = 0; d->incarnation != 0 && h < local->nhops; h++)
+		{
+			if (local->hops[h].incarnation == d->incarnation &&
+				strcmp(local->hops[h].name, d->name) == 0)
+				d->ancestor = true;
+		}
+	}
+}
+
+/*
+ * Everything downstream of this node: one entry for each slot, each slotless
+ * walsender, and each managed child that has no hold.  The verdicts are not
+ * there yet: see crelay_frontier_compute().
+ *
+ * Allocates in the current memory context.  fresh_names is for callers inside
+ * a transaction, which may not throw away its snapshot of the backend status.
+ */
+CrelayDownstream *
+crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int *n)
+{
+	int			capacity = max_replication_slots + max_wal_senders + snapshot->nchildren;
+	CrelayDownstream *downstreams = palloc_array(CrelayDownstream, capacity + 1);
+	Sender	   *senders = palloc_array(Sender, max_wal_senders + 1);
+	int			nsenders = read_senders(senders, fresh_names);
+	int			count = read_slots(downstreams);
+
+	identify_slots(downstreams, count, senders, nsenders);
+	count = add_slotless(downstreams, count, senders, nsenders);
+	for (int i = 0; i < snapshot->nchildren; i++)
+	{
+		const CrelayChild *child = &snapshot->children[i];
+
+		count = attach_reports(downstreams, count, child, i);
+		if (child->has_about && child->slot_name[0] != '\0')
+			match_slot(downstreams, count, child, i);
+	}
+	for (int i = 0; i < snapshot->nchildren; i++)
+	{
+		const CrelayChild *child = &snapshot->children[i];
+
+		if (child->has_about && child->slot_name[0] == '\0' && child->session_pid != 0)
+			match_slotless(downstreams, count, child, i);
+	}
+	name_slotless(downstreams, count);
+	mark_circumstances(downstreams, count, snapshot);
+	pfree(senders);
+	*n = count;
+	return downstreams;
+}

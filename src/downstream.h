@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * downstream.h
+ *	  Reading this node's own position, its slots and its walsenders.
+ *
+ * Owns: turning PostgreSQL's shared memory into plain arrays, and telling
+ * which slot and which walsender belongs to which managed child.
+ *
+ * Not here: whether a downstream counts (frontier.c), changing any slot
+ * (hold.c).
+ *
+ * Locking: ReplicationSlotControlLock shared and each entry's spinlock, taken
+ * one after the other and never together with the registry's lock; memory is
+ * allocated before.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRELAY_DOWNSTREAM_H
+#define CRELAY_DOWNSTREAM_H
+
+#include "postgres.h"
+
+#include <netdb.h>
+
+#include "node.h"
+#include "registry.h"
+
+/* Where this node is. */
+typedef struct CrelayPosition
+{
+	bool		in_recovery;
+	uint32		timeline;
+	uint64		applied_lsn;	/* replayed; on a primary flushed */
+	uint64		flush_lsn;		/* the end of the WAL that is on disk here */
+	uint64		restart_redo;	/* of the last checkpoint or restartpoint */
+} CrelayPosition;
+
+/* What this node's own walreceiver is doing. */
+typedef struct CrelayReceiver
+{
+	bool		running;		/* there is a walreceiver process */
+	bool		streaming;
+	char		slot_name[CRELAY_SLOT_LEN];
+	char		host[NI_MAXHOST];	/* of the connection; empty unknown */
+	int			port;
+} CrelayReceiver;
+
+extern void crelay_read_position(CrelayPosition *position);
+extern void crelay_read_receiver(CrelayReceiver *receiver);
+extern uint64 crelay_read_oldest_wal(void);
+
+extern CrelayDownstream *crelay_downstream_collect(const CrelaySnapshot *snapshot,
+												   bool fresh_names, int *n);
+extern bool crelay_hold_name_parse(const char *slot_name, char *node_name,
+								   uint32 *incarnation);
+extern void crelay_session_address(char *addr, Size size);
+
+#endif							/* CRELAY_DOWNSTREAM_H */

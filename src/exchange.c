@@ -1,0 +1,645 @@
+/*-------------------------------------------------------------------------
+ *
+ * exchange.c
+ *	  The exchange of reports and replies with the upstream.
+ *
+ * Owns, leaves out and locks: see exchange.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "exchange.h"
+#include "message.h"
+#include "topology.h"
+
+/* How long any one step may take on the way to the upstream and back. */
+#define STEP_DEADLINE_MS	10000
+
+/* Waiting after failures: doubled each time, within these bounds. */
+#define BACKOFF_MIN_MS		250
+#define BACKOFF_MAX_MS		10000
+
+/* The tree goes along with every so many reports, if nothing changes. */
+#define TREE_EVERY			5
+
+typedef struct Exchange
+{
+	CrelayLink *link;
+	uint64		fingerprint;	/* of the target in use */
+	char	   *host;			/* where the walreceiver was last connected */
+	int			port;
+	bool		was_streaming;
+
+	bool		hello_sent;		/* on this connection */
+	bool		established;	/* and accepted */
+	uint64		sequence;
+	TimestampTz sent_at;
+	uint64		sent_frontier_seg;
+	uint64		sent_target_seg;
+	bool		sent_tree;		/* with the report that is under way */
+	TimestampTz tree_at;
+	uint64		tree_membership;
+
+	int			failures;		/* in a row */
+	TimestampTz retry_at;
+	TimestampTz next;			/* when something is due */
+
+	CrelayUpstreamState logged_state;
+	char		logged_error[CRELAY_LAST_ERROR_LEN];
+} Exchange;
+
+static Exchange ex;
+static MemoryContext exchange_context;
+
+void
+crelay_exchange_start(MemoryContext context)
+{
+	memset(&ex, 0, sizeof(ex));
+	exchange_context = context;
+	ex.link = crelay_link_create(context);
+}
+
+/*
+ * After an error somewhere in a pass: the connection may be in any state.
+ */
+void
+crelay_exchange_abort(void)
+{
+	crelay_link_close(ex.link);
+	ex.established = false;
+}
+
+CrelayLink *
+crelay_exchange_link(void)
+{
+	return ex.link;
+}
+
+/*
+ * When the next run is due; 0 if nothing is.
+ */
+TimestampTz
+crelay_exchange_next(void)
+{
+	TimestampTz deadline = crelay_link_deadline(ex.link);
+
+	if (deadline != 0 && (ex.next == 0 || deadline < ex.next))
+		return deadline;
+	return ex.next;
+}
+
+/* ---- what is shown and logged ---- */
+
+/*
+ * One line in the log for each change, however often the same thing happens.
+ */
+static void
+log_change(const CrelayLocal *local, const char *error, const char *hint)
+{
+	bool		bad = local->upstream_state == CRELAY_UPSTREAM_WAITING ||
+	local->upstream_state == CRELAY_UPSTREAM_REFUSED;
+
+	/* on the way there and back again there is nothing to say */
+	if (local->upstream_state == CRELAY_UPSTREAM_CONNECTING)
+		return;
+	if (local->upstream_state == ex.logged_state &&
+		(!bad || strcmp(ex.logged_error, error) == 0))
+		return;
+	ex.logged_state = local->upstream_state;
+	strlcpy(ex.logged_error, error, sizeof(ex.logged_error));
+
+	switch (local->upstream_state)
+	{
+		case CRELAY_UPSTREAM_NONE:
+			break;
+		case CRELAY_UPSTREAM_CONNECTING:
+			break;
+		case CRELAY_UPSTREAM_CONNECTED:
+			ereport(LOG,
+					(errmsg("cascade_relay: reporting to upstream \"%s\"",
+							local->upstream_name)));
+			break;
+		case CRELAY_UPSTREAM_WAITING:
+			ereport(LOG,
+					(errmsg("cascade_relay: cannot report to the upstream: %s", error),
+					 hint[0] ? errhint("%s", hint) : 0));
+			break;
+		case CRELAY_UPSTREAM_REFUSED:
+			ereport(LOG,
+					(errmsg("cascade_relay: the upstream refused to take reports: %s", error),
+					 hint[0] ? errhint("%s", hint) : 0));
+			break;
+	}
+}
+
+/*
+ * How long to wait: longer with each failure, and not in step with the others
+ * that have lost the same upstream.
+ */
+static int64
+backoff_us(void)
+{
+	int64		ms = BACKOFF_MIN_MS;
+
+	for (int i = 1; i < ex.failures && ms < BACKOFF_MAX_MS; i++)
+		ms *= 2;
+	if (ms > BACKOFF_MAX_MS)
+		ms = BACKOFF_MAX_MS;
+	return (int64) (ms * 1000 * (0.75 + 0.5 * pg_prng_double(&pg_global_prng_state)));
+}
+
+static void
+note_failure(CrelayLocal *local, CrelayUpstreamState state, const char *error,
+			 const char *hint, TimestampTz now)
+{
+	crelay_link_close(ex.link);
+	if (ex.established)
+		ex.failures = 0;
+	ex.established = false;
+	ex.failures++;
+	ex.retry_at = now + backoff_us();
+
+	local->upstream_state = state;
+	local->reports_failed++;
+	if (hint[0] != '\0')
+		snprintf(local->last_error, sizeof(local->last_error), "%s HINT: %s", error, hint);
+	else
+		strlcpy(local->last_error, error, sizeof(local->last_error));
+	local->last_error_time = now;
+	log_change(local, error, hint);
+}
+
+/* ---- connecting ---- */
+
+/*
+ * The node has no upstream, or may not talk to it.
+ */
+static void
+stay_alone(CrelayLocal *local, const CrelaySurvey *survey)
+{
+	crelay_link_close(ex.link);
+	ex.established = false;
+	ex.failures = 0;
+	ex.retry_at = 0;
+	local->upstream_state = CRELAY_UPSTREAM_NONE;
+	local->upstream_name[0] = '\0';
+	local->upstream_incarnation = 0;
+	local->upstream_held_lsn = 0;
+	if (survey->position.in_recovery)
+	{
+		local->root_known = false;
+		local->nhops = 0;
+	}
+	log_change(local, "", "");
+}
+
+/*
+ * Remembers where the walreceiver is connected: after it has lost the
+ * connection, that is still the upstream.  When it finds one again, there is
+ * no reason to wait longer.
+ */
+static void
+follow_receiver(const CrelayReceiver *receiver, TimestampTz now)
+{
+	if (receiver->streaming && receiver->host[0] != '\0' &&
+		(ex.host == NULL || strcmp(ex.host, receiver->host) != 0 ||
+		 ex.port != receiver->port))
+	{
+		if (ex.host != NULL)
+			pfree(ex.host);
+		ex.host = MemoryContextStrdup(exchange_context, receiver->host);
+		ex.port = receiver->port;
+	}
+	if (receiver->streaming && !ex.was_streaming)
+	{
+		ex.failures = 0;
+		ex.retry_at = now;
+	}
+	ex.was_streaming = receiver->streaming;
+}
+
+static void
+make_target(const CrelaySettings *settings, CrelayTarget *target)
+{
+	target->host = ex.host;
+	target->port = ex.port;
+	target->primary_conninfo = PrimaryConnInfo ? PrimaryConnInfo : "";
+	target->upstream_conninfo = settings->upstream_conninfo ? settings->upstream_conninfo : "";
+}
+
+/*
+ * A changed target is left at once, and the new one tried at once.  What the
+ * old one said of the way to the root is not true any more.
+ */
+static void
+follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
+{
+	uint64		fingerprint = crelay_target_fingerprint(target);
+
+	if (fingerprint == ex.fingerprint)
+		return;
+	ex.fingerprint = fingerprint;
+	crelay_link_close(ex.link);
+	ex.established = false;
+	ex.failures = 0;
+	ex.retry_at = now;
+	local->root_known = false;
+	local->nhops = 0;
+	local->upstream_held_lsn = 0;
+	local->node.upstream_name[0] = '\0';
+	local->node.upstream_incarnation = 0;
+}
+
+static void
+open_link(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
+{
+	if (now < ex.retry_at)
+		return;
+	ex.hello_sent = false;
+	ex.established = false;
+	if (!crelay_link_open(ex.link, target, STEP_DEADLINE_MS, now))
+	{
+		note_failure(local, CRELAY_UPSTREAM_WAITING, crelay_link_error(ex.link),
+					 crelay_link_hint(ex.link), now);
+		return;
+	}
+	if (local->upstream_state != CRELAY_UPSTREAM_REFUSED &&
+		local->upstream_state != CRELAY_UPSTREAM_WAITING)
+		local->upstream_state = CRELAY_UPSTREAM_CONNECTING;
+}
+
+/* ---- sending ---- */
+
+static void
+send_hello(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
+{
+	CrelayHello hello = {0};
+	uint8_t		buf[512];
+	size_t		len;
+
+	hello.system_identifier = local->system_identifier;
+	hello.start_id = local->start_id;
+	hello.incarnation = local->node.incarnation;
+	hello.report_interval_ms = settings->report_interval_ms;
+	strlcpy(hello.node_name, settings->node_name, sizeof(hello.node_name));
+	len = crelay_message_put_hello(buf, sizeof(buf), &hello);
+	ex.hello_sent = true;
+	ex.tree_at = 0;
+	(void) crelay_link_send(ex.link, buf, len, now);
+}
+
+static void
+fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
+			const CrelayLocal *local, CrelayReport *report)
+{
+	const CrelayNode *node = &local->node;
+
+	memset(report, 0, sizeof(CrelayReport));
+	report->sequence = ++ex.sequence;
+	report->report_interval_ms = settings->report_interval_ms;
+	report->timeline = node->timeline;
+	report->state = node->state;
+	if (settings->replica_class != CRELAY_CLASS_SETTING_AUTO)
+		report->replica_class = node->replica_class;
+	report->protected = node->protected;
+	report->hot_standby_feedback = node->hot_standby_feedback;
+	report->warnings = node->warnings;
+	report->flush_lsn = node->flush_lsn;
+	report->replay_lsn = node->replay_lsn;
+	report->frontier_lsn = survey->frontier.frontier_lsn;
+	report->hold_target_lsn = survey->frontier.hold_target_lsn;
+	report->oldest_wal_lsn = node->oldest_wal_lsn;
+	strlcpy(report->pinned_by, node->pinned_by, sizeof(report->pinned_by));
+
+	if (survey->receiver.running)
+		strlcpy(report->about.slot_name, survey->receiver.slot_name,
+				sizeof(report->about.slot_name));
+	else if (PrimarySlotName != NULL)
+		strlcpy(report->about.slot_name, PrimarySlotName,
+				sizeof(report->about.slot_name));
+	crelay_target_application_name(PrimaryConnInfo ? PrimaryConnInfo : "",
+								   report->about.application_name,
+								   sizeof(report->about.application_name));
+	strlcpy(report->about.location, node->location, sizeof(report->about.location));
+	strlcpy(report->about.conninfo, node->conninfo, sizeof(report->about.conninfo));
+}
+
+/*
+ * Encodes a report, with everything that is known below this node if it is
+ * time for the tree.  Returns the length, 0 if it cannot be encoded.
+ */
+static size_t
+encode_report(CrelayReport *report, const CrelaySettings *settings,
+			  TimestampTz now, uint8_t **buf)
+{
+	CrelaySnapshot snapshot = {0};
+	CrelayCursor cur;
+	size_t		size;
+
+	if (report->has_tree)
+	{
+		crelay_registry_snapshot(&snapshot, true);
+		crelay_topology_age(snapshot.rows, snapshot.nrows, now,
+							(int64) settings->stale_timeout_ms * 1000);
+	}
+	size = crelay_message_size_bound(snapshot.nchildren + snapshot.nrows);
+	*buf = palloc(size);
+	crelay_message_begin_report(&cur, *buf, size, report);
+	for (int i = 0; report->has_tree && i < snapshot.nchildren; i++)
+		crelay_message_put_row(&cur, &snapshot.children[i].node, now);
+	for (int i = 0; report->has_tree && i < snapshot.nrows; i++)
+	{
+		if (snapshot.row_origins[i] != CRELAY_ORIGIN_UPSTREAM)
+			crelay_message_put_row(&cur, &snapshot.rows[i], now);
+	}
+	return crelay_message_end(&cur);
+}
+
+static bool
+tree_is_due(const CrelaySettings *settings, const CrelaySurvey *survey, TimestampTz now)
+{
+	int64		interval = (int64) settings->report_interval_ms * 1000;
+
+	if (ex.tree_at == 0 || now - ex.tree_at >= interval * TREE_EVERY)
+		return true;
+	/* what changed within one interval goes together */
+	return survey->membership_seq != ex.tree_membership && now - ex.tree_at >= interval;
+}
+
+/*
+ * Sends a report if it is time: at once when the segment of the frontier or of
+ * the hold target has changed, else once in an interval.
+ */
+static void
+send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
+				   CrelayLocal *local, TimestampTz now)
+{
+	uint64		frontier_seg = survey->frontier.frontier_lsn / wal_segment_size;
+	uint64		target_seg = survey->frontier.hold_target_lsn / wal_segment_size;
+	int64		interval = (int64) settings->report_interval_ms * 1000;
+	CrelayReport report;
+	uint8_t    *buf;
+	size_t		len;
+
+	if (frontier_seg == ex.sent_frontier_seg && target_seg == ex.sent_target_seg &&
+		now - ex.sent_at < interval)
+		return;
+
+	/* somebody below has come or fallen back meanwhile: look again first */
+	if (!crelay_registry_publish_target(survey->frontier.hold_target_lsn,
+										survey->floor_seq))
+	{
+		ex.next = now;
+		return;
+	}
+	local->sent_target_lsn = survey->frontier.hold_target_lsn;
+
+	fill_report(settings, survey, local, &report);
+	report.has_tree = tree_is_due(settings, survey, now);
+	len = encode_report(&report, settings, now, &buf);
+	if (len == 0 && report.has_tree)
+	{
+		/* one bad row must not cost the branch its protection */
+		ereport(DEBUG1,
+				(errmsg_internal("cascade_relay: the tree could not be encoded")));
+		report.has_tree = false;
+		ex.tree_at = now;
+		len = encode_report(&report, settings, now, &buf);
+	}
+	ex.sent_tree = report.has_tree;
+	if (report.has_tree)
+	{
+		ex.tree_at = now;
+		ex.tree_membership = survey->membership_seq;
+	}
+	ex.sent_at = now;
+	ex.sent_frontier_seg = frontier_seg;
+	ex.sent_target_seg = target_seg;
+	if (crelay_link_send(ex.link, buf, len, now))
+		local->reports_sent++;
+	pfree(buf);
+}
+
+/* ---- replies ---- */
+
+/*
+ * Takes over the way to the root.  A path that this node is on is a cycle: it
+ * leads to no root, and nobody on it may pin anybody else.
+ */
+static void
+take_path(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
+{
+	int			from = 0;
+
+	for (int i = 0; i < (int) reply->nhops; i++)
+	{
+		if (reply->hops[i].incarnation == local->node.incarnation)
+			from = i + 1;
+	}
+	local->in_cycle = from > 0;
+	local->root_known = reply->root_known && !local->in_cycle;
+	local->root_lsn = reply->root_lsn;
+	local->heard_at = now;
+	local->nhops = reply->nhops - from;
+	memcpy(local->hops, &reply->hops[from], sizeof(CrelayHop) * local->nhops);
+}
+
+static void
+take_reply(const CrelayReply *reply, CrelayCursor *rows, CrelayLocal *local,
+		   TimestampTz now)
+{
+	CrelayNode *node = &local->node;
+
+	strlcpy(local->upstream_name, reply->node_name, sizeof(local->upstream_name));
+	local->upstream_incarnation = reply->incarnation;
+	strlcpy(node->upstream_name, reply->node_name, sizeof(node->upstream_name));
+	node->upstream_incarnation = reply->incarnation;
+	if (node->replica_class == CRELAY_CLASS_UNKNOWN || reply->replica_class != CRELAY_CLASS_UNKNOWN)
+		node->replica_class = reply->replica_class;
+	if (reply->state == CRELAY_STATE_CATCHUP || reply->state == CRELAY_STATE_STREAMING)
+		node->state = reply->state;
+	node->warnings = reply->warnings;
+	take_path(reply, local, now);
+	if (local->in_cycle)
+		node->warnings |= CRELAY_WARN_CYCLE;
+
+	if (reply->sequence == 0)
+		return;
+	local->upstream_held_lsn = reply->held_lsn;
+	local->upstream_held_reason = reply->refusal;
+	if (reply->refusal == CRELAY_HELD_NO_FREE_SLOT)
+		node->warnings |= CRELAY_WARN_NO_FREE_SLOT;
+	local->last_report_time = now;
+	if (reply->has_tree)
+		crelay_registry_put_upstream_rows(rows, now, node->name, node->incarnation);
+}
+
+/*
+ * Says once, and shows, that the upstream takes the reports but does not hold
+ * what they ask for.
+ */
+static void
+note_held_less(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
+{
+	if (reply->refusal == CRELAY_REFUSE_NONE || reply->refusal == CRELAY_HELD_LATER ||
+		reply->refusal == CRELAY_HELD_BUSY)
+		return;
+	snprintf(local->last_error, sizeof(local->last_error), "%s HINT: %s",
+			 crelay_refusal_text(reply->refusal), crelay_refusal_hint(reply->refusal));
+	local->last_error_time = now;
+}
+
+static void
+take_refusal(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
+{
+	char		error[CRELAY_ERROR_LEN];
+	const char *text = crelay_refusal_text(reply->refusal);
+
+	if (reply->detail[0] != '\0')
+		snprintf(error, sizeof(error), "%s (%s)", text, reply->detail);
+	else
+		strlcpy(error, text, sizeof(error));
+	if (reply->refusal == CRELAY_REFUSE_DUPLICATE ||
+		reply->refusal == CRELAY_REFUSE_OWN_NAME)
+		local->node.warnings |= CRELAY_WARN_DUPLICATE_NAME;
+	if (reply->refusal == CRELAY_REFUSE_CYCLE || reply->refusal == CRELAY_REFUSE_SELF)
+		local->node.warnings |= CRELAY_WARN_CYCLE;
+	if (reply->refusal == CRELAY_REFUSE_NO_WORKER ||
+		reply->refusal == CRELAY_REFUSE_OUSTED ||
+		reply->refusal == CRELAY_REFUSE_NO_HELLO)
+		note_failure(local, CRELAY_UPSTREAM_WAITING, error,
+					 crelay_refusal_hint(reply->refusal), now);
+	else
+		note_failure(local, CRELAY_UPSTREAM_REFUSED, error,
+					 crelay_refusal_hint(reply->refusal), now);
+}
+
+static void
+take_answer(CrelayLocal *local, TimestampTz now)
+{
+	CrelayReply *reply = palloc(sizeof(CrelayReply));
+	CrelayCursor rows;
+	const uint8 *data;
+	const char *error;
+	Size		len;
+
+	data = crelay_link_answer(ex.link, &len);
+	if (!crelay_message_get_reply(data, len, reply, &rows, &error))
+	{
+		note_failure(local, CRELAY_UPSTREAM_WAITING,
+					 "the upstream's reply cannot be read",
+					 "Run compatible versions of cascade_relay on both nodes.", now);
+		return;
+	}
+	switch (reply->answer)
+	{
+		case CRELAY_ANSWER_OK:
+			take_reply(reply, &rows, local, now);
+			note_held_less(reply, local, now);
+			if (!ex.established)
+			{
+				/* the first report goes at once, with the tree */
+				ex.established = true;
+				ex.sent_at = 0;
+				ex.tree_at = 0;
+			}
+			else
+				ex.failures = 0;
+			local->upstream_state = CRELAY_UPSTREAM_CONNECTED;
+			log_change(local, "", "");
+			break;
+		case CRELAY_ANSWER_REFUSED:
+			take_refusal(reply, local, now);
+			break;
+		case CRELAY_ANSWER_CLOSING:
+			note_failure(local, CRELAY_UPSTREAM_WAITING,
+						 "the upstream is shutting down", "", now);
+			break;
+	}
+	pfree(reply);
+}
+
+/* ---- one run ---- */
+
+static void
+step_link(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
+{
+	switch (crelay_link_step(ex.link, now))
+	{
+		case CRELAY_LINK_NOTHING:
+			break;
+		case CRELAY_LINK_OPENED:
+			send_hello(settings, local, now);
+			break;
+		case CRELAY_LINK_ANSWERED:
+			take_answer(local, now);
+			break;
+		case CRELAY_LINK_REFUSED:
+			note_failure(local, CRELAY_UPSTREAM_REFUSED,
+						 crelay_link_error(ex.link), crelay_link_hint(ex.link), now);
+			break;
+		case CRELAY_LINK_FAILED:
+			note_failure(local, CRELAY_UPSTREAM_WAITING,
+						 crelay_link_error(ex.link), crelay_link_hint(ex.link), now);
+			break;
+	}
+}
+
+/*
+ * What was last heard of the way to the root is good for a while, and then
+ * nothing is known.
+ */
+static void
+forget_stale_path(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
+{
+	if (local->upstream_state == CRELAY_UPSTREAM_CONNECTED ||
+		now - local->heard_at <= (int64) settings->stale_timeout_ms * 1000)
+		return;
+	local->root_known = false;
+}
+
+/*
+ * Moves the exchange on as far as it goes without waiting.  Fills in the parts
+ * of local that tell of the upstream.
+ */
+void
+crelay_exchange_run(const CrelaySettings *settings, const CrelaySurvey *survey,
+					TimestampTz now, CrelayLocal *local)
+{
+	CrelayTarget target;
+
+	ex.next = 0;
+	follow_receiver(&survey->receiver, now);
+	make_target(settings, &target);
+	if (!survey->position.in_recovery || !settings->enabled ||
+		(target.primary_conninfo[0] == '\0' && target.upstream_conninfo[0] == '\0'))
+	{
+		stay_alone(local, survey);
+		return;
+	}
+
+	follow_target(&target, local, now);
+	forget_stale_path(settings, local, now);
+	if (crelay_link_state(ex.link) == CRELAY_LINK_CLOSED)
+		open_link(&target, local, now);
+	if (crelay_link_state(ex.link) != CRELAY_LINK_CLOSED)
+		step_link(settings, local, now);
+	if (crelay_link_state(ex.link) == CRELAY_LINK_READY && ex.established)
+		send_report_if_due(settings, survey, local, now);
+
+	if (ex.next == 0)
+	{
+		if (crelay_link_state(ex.link) == CRELAY_LINK_CLOSED)
+			ex.next = ex.retry_at;
+		else if (ex.established)
+			ex.next = ex.sent_at + (int64) settings->report_interval_ms * 1000;
+	}
+}

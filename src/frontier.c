@@ -1,0 +1,301 @@
+/*-------------------------------------------------------------------------
+ *
+ * frontier.c
+ *	  The retention frontier of a node, as a pure decision.
+ *
+ * Owns, leaves out and locks: see frontier.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "frontier.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * A hold's reason.  It is a slot of ours, so everything that disqualifies a
+ * slot is looked at first; then whose it is decides.
+ */
+static CrelayReason
+hold_reason(const CrelayDownstream *d)
+{
+	if (d->own)
+		return CRELAY_NOT_OWN;
+	if (d->ancestor)
+		return CRELAY_NOT_ANCESTOR;
+	if (d->released)
+		return CRELAY_NOT_RELEASED;
+	if (d->elsewhere)
+		return CRELAY_NOT_ELSEWHERE;
+	if (d->reported)
+		return CRELAY_COUNTS_REPORTED;
+	if (d->invalidated)
+		return CRELAY_NOT_INVALIDATED;
+	if (d->restart_lsn == 0)
+		return CRELAY_NOT_RESERVED;
+	return CRELAY_COUNTS_HOLD;
+}
+
+static CrelayReason
+slot_reason(const CrelayDownstream *d)
+{
+	if (d->logical)
+		return CRELAY_NOT_LOGICAL;
+	if (d->temporary)
+		return CRELAY_NOT_TEMPORARY;
+	if (d->ignored)
+		return CRELAY_NOT_IGNORED;
+	if (d->invalidated)
+		return CRELAY_NOT_INVALIDATED;
+	if (d->restart_lsn == 0)
+		return CRELAY_NOT_RESERVED;
+	if (d->ancestor)
+		return CRELAY_NOT_ANCESTOR;
+	if (d->released)
+		return CRELAY_NOT_RELEASED;
+	if (d->elsewhere && d->pid == 0)
+		return CRELAY_NOT_ELSEWHERE;
+	if (d->managed)
+		return CRELAY_NOT_MANAGED;
+	return CRELAY_COUNTS_SLOT;
+}
+
+static CrelayReason
+walsender_reason(const CrelayDownstream *d)
+{
+	if (d->backup)
+		return CRELAY_NOT_BACKUP;
+	if (d->logical)
+		return CRELAY_NOT_LOGICAL;
+	if (d->ignored)
+		return CRELAY_NOT_IGNORED;
+	if (d->ancestor)
+		return CRELAY_NOT_ANCESTOR;
+	if (d->managed)
+		return CRELAY_NOT_MANAGED;
+	if (d->released)
+		return CRELAY_NOT_RELEASED;
+	if (d->restart_lsn == 0)
+		return CRELAY_NOT_REPLIED;
+	return CRELAY_COUNTS_WALSENDER;
+}
+
+/*
+ * Whether a downstream counts, and why or why not.
+ */
+CrelayReason
+crelay_frontier_reason(const CrelayDownstream *d)
+{
+	switch (d->kind)
+	{
+		case CRELAY_KIND_HOLD:
+			return hold_reason(d);
+		case CRELAY_KIND_SLOT:
+			return slot_reason(d);
+		case CRELAY_KIND_WALSENDER:
+			return walsender_reason(d);
+	}
+	return CRELAY_NOT_RESERVED;
+}
+
+/*
+ * The reason as cascade_downstreams shows it.
+ */
+const char *
+crelay_reason_text(CrelayReason reason)
+{
+	switch (reason)
+	{
+		case CRELAY_COUNTS_SLOT:
+			return "physical slot";
+		case CRELAY_COUNTS_WALSENDER:
+			return "connected without a slot";
+		case CRELAY_COUNTS_REPORTED:
+			return "managed, by its last report";
+		case CRELAY_COUNTS_HOLD:
+			return "managed, by its hold until it calls";
+		case CRELAY_NOT_TEMPORARY:
+			return "temporary slot";
+		case CRELAY_NOT_BACKUP:
+			return "base backup";
+		case CRELAY_NOT_RESERVED:
+			return "no restart_lsn";
+		case CRELAY_NOT_INVALIDATED:
+			return "invalidated slot";
+		case CRELAY_NOT_LOGICAL:
+			return "logical slot";
+		case CRELAY_NOT_REPLIED:
+			return "has not confirmed any LSN";
+		case CRELAY_NOT_IGNORED:
+			return "matches ignore_slots";
+		case CRELAY_NOT_ANCESTOR:
+			return "belongs to a node on the own path";
+		case CRELAY_NOT_ELSEWHERE:
+			return "its node is live and protected elsewhere";
+		case CRELAY_NOT_RELEASED:
+			return "released";
+		case CRELAY_NOT_OWN:
+			return "the node's own hold";
+		case CRELAY_NOT_MANAGED:
+			return "managed, counted by its hold";
+	}
+	return "unknown";
+}
+
+/*
+ * What a counted downstream says about the frontier: the LSN that it has
+ * confirmed for itself and everything below it.
+ */
+static uint64_t
+confirmed_lsn(const CrelayDownstream *d)
+{
+	return d->reason == CRELAY_COUNTS_REPORTED ? d->reported_frontier : d->restart_lsn;
+}
+
+/*
+ * What it says about the hold target.  A managed child is taken at the lower
+ * of what it asked for and what is held for it here: should this node restart,
+ * the hold is all that is left of its need, so what was promised upward may
+ * never lie above it.
+ */
+static uint64_t
+target_lsn(const CrelayDownstream *d)
+{
+	if (d->reason != CRELAY_COUNTS_REPORTED)
+		return d->restart_lsn;
+	if (d->restart_lsn != 0 && d->restart_lsn < d->reported_target)
+		return d->restart_lsn;
+	return d->reported_target;
+}
+
+static void
+set_name(char *to, const char *from)
+{
+	snprintf(to, CRELAY_NAME_LEN, "%s", from);
+}
+
+/*
+ * The minimum of the own position and of every counted downstream, who pins
+ * it, and the hold target.  Writes each downstream's verdict (counted, reason,
+ * pinned_by) on the way.
+ *
+ * Equal LSNs: the own node pins before a downstream, and the first downstream
+ * before a later one, so that a tree that keeps up is pinned by nobody else.
+ * An LSN of 0 is unknown, and never the minimum.
+ */
+void
+crelay_frontier_compute(const CrelayOwn *own, CrelayDownstream *downstreams,
+						int n, CrelayFrontier *result)
+{
+	uint64_t	frontier = own->applied_lsn;
+	uint64_t	target = own->applied_lsn;
+	const char *pinned_by = own->name;
+
+	if (own->restart_redo != 0 && own->restart_redo < target)
+		target = own->restart_redo;
+
+	for (int i = 0; i < n; i++)
+	{
+		CrelayDownstream *d = &downstreams[i];
+		uint64_t	confirmed;
+		uint64_t	wanted;
+
+		d->reason = crelay_frontier_reason(d);
+		d->counted = CRELAY_REASON_IS_COUNTED(d->reason);
+		set_name(d->pinned_by, "");
+		if (!d->counted)
+			continue;
+
+		if (d->reason == CRELAY_COUNTS_REPORTED && d->reported_pinned_by[0] != '\0')
+			set_name(d->pinned_by, d->reported_pinned_by);
+		else
+			set_name(d->pinned_by, d->name);
+
+		confirmed = confirmed_lsn(d);
+		if (confirmed != 0 && confirmed < frontier)
+		{
+			frontier = confirmed;
+			pinned_by = d->pinned_by;
+		}
+		wanted = target_lsn(d);
+		if (wanted != 0 && wanted < target)
+			target = wanted;
+	}
+
+	if (frontier < target)
+		target = frontier;
+	result->frontier_lsn = frontier;
+	result->hold_target_lsn = target;
+	set_name(result->pinned_by, pinned_by);
+}
+
+/*
+ * How far behind its node's own position a hold may stay, in bytes, or -1 for
+ * no bound.  max_hold_size is taken as it is.  max_slot_wal_keep_size is the
+ * server's own bound, at which it invalidates a slot, so a margin is kept: two
+ * segments, because it counts in whole segments and a checkpoint can come
+ * between two of our passes, and an eighth of it for what is written in that
+ * time.  At least one segment is always left.
+ */
+int64_t
+crelay_hold_limit(int64_t max_hold_size, int64_t max_slot_keep,
+				  uint64_t segment_size)
+{
+	int64_t		segment = (int64_t) segment_size;
+	int64_t		limit = max_hold_size;
+
+	if (max_slot_keep >= 0)
+	{
+		int64_t		bound = max_slot_keep - max_slot_keep / 8 - 2 * segment;
+
+		if (limit < 0 || bound < limit)
+			limit = bound;
+		if (limit < segment)
+			limit = segment;
+	}
+	return limit;
+}
+
+/*
+ * The target, or what the bound leaves of it.
+ */
+uint64_t
+crelay_hold_clamp(uint64_t target, uint64_t own_lsn, int64_t limit)
+{
+	uint64_t	floor;
+
+	if (limit < 0 || own_lsn <= (uint64_t) limit)
+		return target;
+	floor = own_lsn - (uint64_t) limit;
+	return target > floor ? target : floor;
+}
+
+/*
+ * Whether holding one LSN keeps the WAL from another one on: WAL is removed in
+ * whole segments.
+ */
+bool
+crelay_segment_covers(uint64_t held, uint64_t need, uint64_t segment_size)
+{
+	return held != 0 && need != 0 && held / segment_size <= need / segment_size;
+}
+
+/*
+ * Whether everything above keeps the WAL from the given LSN on for this
+ * branch.  The root must, or the node could not re-attach there; and every
+ * node between must too, because what it holds is all that it remembers of
+ * the branch after a restart.  Unknown without a managed root.
+ */
+CrelayTruth
+crelay_hops_protect(const CrelayHop *hops, int nhops, bool root_known,
+					uint64_t need, uint64_t segment_size)
+{
+	if (!root_known || need == 0)
+		return CRELAY_UNKNOWN;
+	for (int i = 0; i < nhops; i++)
+	{
+		if (!crelay_segment_covers(hops[i].held_lsn, need, segment_size))
+			return CRELAY_FALSE;
+	}
+	return CRELAY_TRUE;
+}

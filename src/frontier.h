@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * frontier.h
+ *	  The retention frontier of a node, as a pure decision.
+ *
+ * Owns: what counts, the minimum and who pins it, the hold target, and the
+ * bound that a hold is clamped to.
+ *
+ * Not here: where the values come from (downstream.c, registry.c), and what
+ * is done with the result (worker.c, report_funcs.c).  No clock, no lock, no
+ * setting is read: everything is an argument.
+ *
+ * Locking: none.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRELAY_FRONTIER_H
+#define CRELAY_FRONTIER_H
+
+#include "node.h"
+
+/* This node's own part in the minimum. */
+typedef struct CrelayOwn
+{
+	const char *name;
+	uint64_t	applied_lsn;	/* replayed, or flushed on a primary */
+	uint64_t	restart_redo;	/* of the last restartpoint; 0 unknown */
+} CrelayOwn;
+
+typedef struct CrelayFrontier
+{
+	uint64_t	frontier_lsn;	/* 0: not even the own position is known */
+	uint64_t	hold_target_lsn;
+	char		pinned_by[CRELAY_NAME_LEN];
+} CrelayFrontier;
+
+extern CrelayReason crelay_frontier_reason(const CrelayDownstream *d);
+extern const char *crelay_reason_text(CrelayReason reason);
+extern void crelay_frontier_compute(const CrelayOwn *own,
+									CrelayDownstream *downstreams, int n,
+									CrelayFrontier *result);
+
+extern int64_t crelay_hold_limit(int64_t max_hold_size, int64_t max_slot_keep,
+								 uint64_t segment_size);
+extern uint64_t crelay_hold_clamp(uint64_t target, uint64_t own_lsn,
+								  int64_t limit);
+extern bool crelay_segment_covers(uint64_t held, uint64_t need,
+								  uint64_t segment_size);
+extern CrelayTruth crelay_hops_protect(const CrelayHop *hops, int nhops,
+									   bool root_known, uint64_t need,
+									   uint64_t segment_size);
+
+#endif							/* CRELAY_FRONTIER_H */

@@ -1,0 +1,307 @@
+/*-------------------------------------------------------------------------
+ *
+ * hold.c
+ *	  Creating, moving, verifying, saving and dropping hold slots.
+ *
+ * Owns, leaves out and locks: see hold.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+
+#include "access/timeline.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+
+#include "compat.h"
+#include "hold.h"
+
+/* What a look at the slot array, without acquiring anything, says. */
+typedef struct SlotFacts
+{
+	bool		exists;
+	bool		physical;
+	bool		invalidated;
+	pid_t		active_pid;
+	XLogRecPtr	restart_lsn;
+	int			free_slots;
+} SlotFacts;
+
+static void
+look_at_slot(const char *name, SlotFacts *facts)
+{
+	memset(facts, 0, sizeof(SlotFacts));
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use)
+		{
+			facts->free_slots++;
+			continue;
+		}
+		if (strcmp(NameStr(slot->data.name), name) != 0)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		facts->exists = true;
+		facts->physical = SlotIsPhysical(slot) &&
+			slot->data.persistency == RS_PERSISTENT;
+		facts->invalidated = crelay_slot_data_invalidated(&slot->data);
+		facts->active_pid = slot->active_pid;
+		facts->restart_lsn = slot->data.restart_lsn;
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+}
+
+/*
+ * Whether the WAL from lsn on is really here.  Call after the server's minimum
+ * was computed with the slot in place, so that what is seen stays.
+ *
+ * The counter of removed segments starts anew with the server, so the file is
+ * looked at as well; it may lie on any timeline of this server's history.  At
+ * or beyond the end of the own WAL there is no file yet, and none is missing.
+ */
+static bool
+wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
+{
+	XLogSegNo	segno;
+	List	   *history;
+	ListCell   *lc;
+	bool		found = false;
+
+	XLByteToSeg(lsn, segno, wal_segment_size);
+	if (segno <= XLogGetLastRemovedSegno())
+		return false;
+	if (lsn >= position->flush_lsn)
+		return true;
+
+	history = readTimeLineHistory(position->timeline);
+	foreach(lc, history)
+	{
+		TimeLineHistoryEntry *entry = lfirst(lc);
+		char		path[MAXPGPATH];
+		struct stat st;
+
+		XLogFilePath(path, entry->tli, segno, wal_segment_size);
+		if (!found && stat(path, &st) == 0)
+			found = true;
+	}
+	list_free_deep(history);
+	return found;
+}
+
+/*
+ * Places a new hold where the server reserves WAL: at its redo pointer.  That
+ * is serialised against checkpoints; anything lower is not (a checkpoint that
+ * runs would remove the WAL, and more).  Ephemeral until it stands, so that an
+ * error on the way leaves nothing behind.
+ */
+static void
+place_acquired(const char *slot_name)
+{
+	crelay_slot_create(slot_name, RS_EPHEMERAL);
+	ReplicationSlotReserveWal();
+	ReplicationSlotPersist();
+}
+
+/*
+ * Moves the acquired hold forward.  It is not saved: should a crash, or on a
+ * standby even a clean restart, bring back the older value, more is kept than
+ * need be, and checkpoints remove nothing before they have saved.
+ */
+static XLogRecPtr
+advance_acquired(XLogRecPtr target)
+{
+	ReplicationSlot *slot = MyReplicationSlot;
+	bool		moved = false;
+
+	SpinLockAcquire(&slot->mutex);
+	if (target > slot->data.restart_lsn && slot->data.restart_lsn != InvalidXLogRecPtr)
+	{
+		slot->data.restart_lsn = target;
+		moved = true;
+	}
+	SpinLockRelease(&slot->mutex);
+	if (moved)
+	{
+		ReplicationSlotMarkDirty();
+		ReplicationSlotsComputeRequiredLSN();
+	}
+	return slot->data.restart_lsn;
+}
+
+/*
+ * The part of apply that may fail with a slot acquired.
+ */
+static void
+apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
+			  const SlotFacts *facts, CrelayHoldResult *result)
+{
+	XLogRecPtr	held;
+
+	if (facts->exists)
+		crelay_slot_acquire(request->slot_name);
+	if (request->fence != NULL && !request->fence(request->fence_arg))
+	{
+		if (MyReplicationSlot != NULL)
+			ReplicationSlotRelease();
+		result->ousted = true;
+		return;
+	}
+	if (facts->exists &&
+		(MyReplicationSlot->data.restart_lsn == InvalidXLogRecPtr ||
+		 crelay_slot_data_invalidated(&MyReplicationSlot->data)))
+	{
+		/* it protects nothing any more, and cannot be revived */
+		ReplicationSlotRelease();
+		ReplicationSlotDrop(request->slot_name, true);
+		result->replaced = true;
+		if (!request->create)
+		{
+			result->reason = CRELAY_HELD_NO_WAL;
+			return;
+		}
+	}
+	if (MyReplicationSlot == NULL)
+	{
+		place_acquired(request->slot_name);
+		result->created = true;
+	}
+	held = advance_acquired(Min(request->target, position->flush_lsn));
+
+	/* still acquired, so nobody can drop it between the look and the answer */
+	if (wal_is_here(held, position))
+		result->held_lsn = held;
+	else
+		result->reason = CRELAY_HELD_NO_WAL;
+	ReplicationSlotRelease();
+}
+
+/*
+ * Brings a hold to where it is wanted, as far as that is safe, and says what
+ * is really held afterwards.  It is created if need be, at the server's redo
+ * pointer, unless that would take the last free slot, which a replacement
+ * standby must be able to have; it is moved forward, never back.
+ *
+ * A hold that does not move is acquired all the same: the server may drop
+ * slots that nobody has touched for long.
+ *
+ * An error leaves no slot acquired behind, even if a subtransaction catches
+ * it.
+ */
+void
+crelay_hold_apply(const CrelayHoldRequest *request,
+				  const CrelayPosition *position, CrelayHoldResult *result)
+{
+	SlotFacts	facts;
+
+	memset(result, 0, sizeof(CrelayHoldResult));
+	if (MyReplicationSlot != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("this session has replication slot \"%s\" acquired",
+						NameStr(MyReplicationSlot->data.name)),
+				 errhint("Use a session of its own for cascade_relay.")));
+
+	look_at_slot(request->slot_name, &facts);
+	if (facts.exists && !facts.physical)
+	{
+		result->reason = CRELAY_HELD_FOREIGN_SLOT;
+		return;
+	}
+	if (facts.active_pid != 0 && facts.active_pid != MyProcPid)
+	{
+		/* it stays where it is; what it holds cannot be looked at safely */
+		result->reason = CRELAY_HELD_BUSY;
+		return;
+	}
+	if (!facts.exists && !request->create)
+	{
+		result->reason = CRELAY_HELD_NO_WAL;
+		return;
+	}
+	if (!facts.exists && facts.free_slots < 2)
+	{
+		result->reason = CRELAY_HELD_NO_FREE_SLOT;
+		return;
+	}
+
+	PG_TRY();
+	{
+		apply_guarded(request, position, &facts, result);
+	}
+	PG_CATCH();
+	{
+		crelay_hold_abandon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (result->reason == CRELAY_REFUSE_NONE && result->held_lsn > request->target)
+		result->reason = CRELAY_HELD_LATER;
+}
+
+/*
+ * After an error: lets go of whatever slot is acquired.  The lock that slot.c
+ * may have failed under goes first, or releasing would wait for ourselves.
+ */
+void
+crelay_hold_abandon(void)
+{
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+}
+
+/*
+ * Where a new hold would be placed now.
+ */
+uint64
+crelay_hold_redo(void)
+{
+	return GetRedoRecPtr();
+}
+
+/*
+ * Saves every hold that has moved since it was last saved, so that a clean
+ * restart finds it where it stood.  Returns how many were looked at; one that
+ * somebody has acquired is left alone.
+ */
+int
+crelay_hold_save_all(void)
+{
+	char		(*names)[NAMEDATALEN] = palloc(sizeof(*names) * Max(max_replication_slots, 1));
+	int			n = 0;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+		char		node_name[CRELAY_NODE_NAME_MAX + 1];
+		uint32		incarnation;
+
+		if (slot->in_use && SlotIsPhysical(slot) && slot->dirty &&
+			slot->active_pid == 0 &&
+			crelay_hold_name_parse(NameStr(slot->data.name), node_name, &incarnation))
+			strlcpy(names[n++], NameStr(slot->data.name), NAMEDATALEN);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+
+	for (int i = 0; i < n; i++)
+	{
+		crelay_slot_acquire(names[i]);
+		ReplicationSlotSave();
+		ReplicationSlotRelease();
+	}
+	pfree(names);
+	return n;
+}

@@ -1,0 +1,211 @@
+/*-------------------------------------------------------------------------
+ *
+ * node.h
+ *	  Plain values that every room of cascade_relay shares.
+ *
+ * Owns: the words of the design as C types - a node of the tree, a downstream
+ * of this node, the outcome of a frontier computation, and the enums for
+ * states and reasons with their names.
+ *
+ * Not here: any behaviour, any PostgreSQL header.  The pure rooms (frontier,
+ * topology, message) see nothing but this file and the C library, so that a
+ * test or a fuzzer can link them alone.  LSNs are uint64_t with 0 for unknown,
+ * times are int64_t microseconds as TimestampTz counts them, with 0 for never.
+ *
+ * Locking: none; who guards a copy of these is said where the copy lives.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRELAY_NODE_H
+#define CRELAY_NODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CRELAY_VERSION			"1.0"
+
+/* Every slot that this extension owns begins so; nothing else is touched. */
+#define CRELAY_HOLD_PREFIX		"cascade_relay_"
+
+#define CRELAY_NODE_NAME_MAX	40	/* of a managed node, without the zero */
+#define CRELAY_NAME_LEN			80	/* buffer for any name, "#pid" included */
+#define CRELAY_SLOT_LEN			64	/* buffer for a slot name */
+#define CRELAY_LOCATION_LEN		64
+#define CRELAY_CONNINFO_LEN		256
+#define CRELAY_MAX_DEPTH		64	/* hops of a path; longer is a cycle */
+
+/* The root of a path whose upstream nobody has heard of. */
+#define CRELAY_UNKNOWN_NODE		"unknown"
+
+/* Three-valued truth: unknown is shown as NULL, never as false. */
+typedef enum CrelayTruth
+{
+	CRELAY_UNKNOWN = 0,
+	CRELAY_FALSE,
+	CRELAY_TRUE
+} CrelayTruth;
+
+typedef enum CrelayRole
+{
+	CRELAY_ROLE_UNKNOWN = 0,
+	CRELAY_ROLE_PRIMARY,
+	CRELAY_ROLE_STANDBY
+} CrelayRole;
+
+typedef enum CrelayClass
+{
+	CRELAY_CLASS_UNKNOWN = 0,
+	CRELAY_CLASS_VOTING,
+	CRELAY_CLASS_READ_REPLICA
+} CrelayClass;
+
+/* What a node is doing, as its row in the tree says. */
+typedef enum CrelayState
+{
+	CRELAY_STATE_UNKNOWN = 0,
+	CRELAY_STATE_RUNNING,		/* a primary */
+	CRELAY_STATE_STREAMING,
+	CRELAY_STATE_CATCHUP,
+	CRELAY_STATE_ARCHIVE,		/* recovering without a walreceiver */
+	CRELAY_STATE_STALE,			/* no news for stale_timeout */
+	CRELAY_STATE_DOWN,			/* known, not connected */
+	CRELAY_STATE_DIVERGED,
+	CRELAY_STATE_DUPLICATE,
+	CRELAY_STATE_CYCLE
+} CrelayState;
+
+#define CRELAY_STATE_LAST		CRELAY_STATE_CYCLE
+
+/* Warnings of a node's row, as a bit set; named after cascade_check's codes. */
+#define CRELAY_WARN_DUPLICATE_NAME		(1u << 0)
+#define CRELAY_WARN_CYCLE				(1u << 1)
+#define CRELAY_WARN_UNPROTECTED			(1u << 2)
+#define CRELAY_WARN_NO_FREE_SLOT		(1u << 3)
+#define CRELAY_WARN_UPSTREAM_REFUSED	(1u << 4)
+#define CRELAY_WARN_UPSTREAM_SILENT		(1u << 5)
+#define CRELAY_WARN_HOLD_DROPPED		(1u << 6)
+#define CRELAY_WARN_HOLD_CLAMPED		(1u << 7)
+#define CRELAY_WARN_STALE_NODE			(1u << 8)
+#define CRELAY_WARN_REGISTRY_FULL		(1u << 9)
+
+/*
+ * One node of the tree.  Key and parent are (name, incarnation); an unmanaged
+ * node has incarnation 0 and therefore never a child of its own.
+ */
+typedef struct CrelayNode
+{
+	char		name[CRELAY_NAME_LEN];
+	uint32_t	incarnation;
+	char		upstream_name[CRELAY_NAME_LEN]; /* empty: none, or unknown */
+	uint32_t	upstream_incarnation;
+	CrelayRole	role;
+	CrelayClass replica_class;
+	CrelayState state;
+	bool		managed;
+	CrelayTruth protected;
+	CrelayTruth hot_standby_feedback;
+	uint32_t	timeline;
+	uint32_t	warnings;
+	uint64_t	flush_lsn;
+	uint64_t	replay_lsn;
+	uint64_t	frontier_lsn;
+	uint64_t	oldest_wal_lsn;
+	int64_t		replay_lag;		/* microseconds, -1 unknown */
+	uint32_t	backend_xmin;
+	char		pinned_by[CRELAY_NAME_LEN];
+	char		location[CRELAY_LOCATION_LEN];
+	char		conninfo[CRELAY_CONNINFO_LEN];	/* advertised; no password */
+	int64_t		observed_at;
+} CrelayNode;
+
+/* One node between here and the root, and what it holds for this branch. */
+typedef struct CrelayHop
+{
+	char		name[CRELAY_NODE_NAME_MAX + 1];
+	uint32_t	incarnation;
+	uint64_t	held_lsn;		/* 0: holds nothing, or nobody has seen it */
+} CrelayHop;
+
+typedef enum CrelayDownstreamKind
+{
+	CRELAY_KIND_SLOT,
+	CRELAY_KIND_WALSENDER,
+	CRELAY_KIND_HOLD
+} CrelayDownstreamKind;
+
+/* Why a downstream counts in the frontier, or why it does not. */
+typedef enum CrelayReason
+{
+	CRELAY_COUNTS_SLOT = 0,
+	CRELAY_COUNTS_WALSENDER,
+	CRELAY_COUNTS_REPORTED,		/* a managed child, by its last report */
+	CRELAY_COUNTS_HOLD,			/* a managed child that has not called yet */
+	CRELAY_NOT_TEMPORARY,
+	CRELAY_NOT_BACKUP,
+	CRELAY_NOT_RESERVED,		/* a slot without a restart_lsn */
+	CRELAY_NOT_INVALIDATED,
+	CRELAY_NOT_LOGICAL,
+	CRELAY_NOT_REPLIED,			/* a walsender before its first reply */
+	CRELAY_NOT_IGNORED,			/* matches ignore_slots */
+	CRELAY_NOT_ANCESTOR,		/* belongs to a node on the own path */
+	CRELAY_NOT_ELSEWHERE,		/* its user is live and protected elsewhere */
+	CRELAY_NOT_RELEASED,
+	CRELAY_NOT_OWN,				/* the node's own local hold */
+	CRELAY_NOT_MANAGED			/* the child's reports count instead */
+} CrelayReason;
+
+#define CRELAY_REASON_IS_COUNTED(r) ((r) <= CRELAY_COUNTS_HOLD)
+
+/*
+ * One downstream of this node: a slot, or a walsender without one.  The facts
+ * are read from shared memory (downstream.c), the verdict is written by
+ * crelay_frontier_compute().
+ */
+typedef struct CrelayDownstream
+{
+	/* facts */
+	char		name[CRELAY_NAME_LEN];
+	CrelayDownstreamKind kind;
+	char		slot_name[CRELAY_SLOT_LEN]; /* empty: slotless */
+	char		application_name[CRELAY_SLOT_LEN];
+	char		client_addr[CRELAY_SLOT_LEN];
+	uint32_t	incarnation;	/* of a hold: from its name; else 0 */
+	int32_t		pid;			/* 0: not active */
+	CrelayState state;			/* of its walsender; UNKNOWN without one */
+	bool		sync_standby;	/* its walsender has a sync priority */
+	bool		temporary;
+	bool		logical;
+	bool		invalidated;
+	bool		backup;
+	bool		ignored;
+	bool		ancestor;
+	bool		elsewhere;
+	bool		released;
+	bool		own;
+	bool		managed;		/* a managed child streams through it */
+	bool		has_xmin;
+	bool		two_holders;	/* a hold somebody else has acquired */
+	uint64_t	restart_lsn;	/* a slot's, or a walsender's flush */
+	uint64_t	sent_lsn;
+	uint64_t	flush_lsn;
+	uint64_t	replay_lsn;
+	uint32_t	backend_xmin;	/* of the slot, else of the walsender */
+	int64_t		replay_lag;		/* microseconds, -1 unknown */
+	int64_t		reply_time;
+
+	/* of a hold whose child has called since this node's start */
+	bool		reported;
+	uint64_t	reported_frontier;
+	uint64_t	reported_target;
+	char		reported_pinned_by[CRELAY_NAME_LEN];
+	int64_t		last_report_time;
+	int			child;			/* index in the registry's copy, or -1 */
+
+	/* verdict */
+	bool		counted;
+	CrelayReason reason;
+	char		pinned_by[CRELAY_NAME_LEN];
+} CrelayDownstream;
+
+#endif							/* CRELAY_NODE_H */

@@ -1,0 +1,922 @@
+/*-------------------------------------------------------------------------
+ *
+ * registry.c
+ *	  What this node knows, in fixed shared memory.
+ *
+ * Owns, leaves out and locks: see registry.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "guc.h"
+#include "registry.h"
+
+/* A session is not ousted faster than this, however often it reports. */
+#define MIN_LIVE_MS		1000
+
+/* One node that is neither this one nor a direct managed child. */
+typedef struct Row
+{
+	CrelayNode	node;
+	int			next;			/* in its list, or in the free list */
+} Row;
+
+typedef struct Registry
+{
+	LWLock	   *lock;			/* guards everything below */
+	PGPROC	   *worker_proc;	/* whose latch wakes the worker, or NULL */
+	uint64		floor_seq;		/* moves when a need was added or lowered */
+	uint64		membership_seq;
+	CrelayLocal local;
+	int			nreleased;
+	CrelayReleased released[CRELAY_MAX_RELEASED];
+	int			max_nodes;
+	int			nchildren;		/* slots used so far, holes included */
+	int			nrows;
+	int			first_free;
+	int			first_unmanaged;
+	int			first_upstream;
+	Row		   *rows;			/* [max_nodes] */
+	CrelayChild children[FLEXIBLE_ARRAY_MEMBER];	/* [max_nodes] */
+} Registry;
+
+static Registry *registry;
+
+Size
+crelay_registry_size(void)
+{
+	Size		n = (Size) crelay_guc_max_nodes();
+	Size		size = offsetof(Registry, children);
+
+	size = add_size(size, mul_size(n, sizeof(CrelayChild)));
+	return add_size(MAXALIGN(size), mul_size(n, sizeof(Row)));
+}
+
+/*
+ * Finds or makes the segment.  The caller holds AddinShmemInitLock.
+ */
+void
+crelay_registry_init(void)
+{
+	Size		children_end;
+	bool		found;
+
+	registry = ShmemInitStruct("cascade_relay", crelay_registry_size(), &found);
+	if (found)
+		return;
+
+	memset(registry, 0, crelay_registry_size());
+	registry->lock = &GetNamedLWLockTranche("cascade_relay")->lock;
+	registry->max_nodes = crelay_guc_max_nodes();
+	children_end = offsetof(Registry, children) +
+		sizeof(CrelayChild) * registry->max_nodes;
+	registry->rows = (Row *) ((char *) registry + MAXALIGN(children_end));
+	for (int i = 0; i < registry->max_nodes; i++)
+		registry->rows[i].next = i + 1 < registry->max_nodes ? i + 1 : -1;
+	registry->first_free = 0;
+	registry->first_unmanaged = -1;
+	registry->first_upstream = -1;
+}
+
+bool
+crelay_registry_is_there(void)
+{
+	return registry != NULL;
+}
+
+/*
+ * The polite error of every function that needs the shared memory.
+ */
+void
+crelay_registry_require(void)
+{
+	if (registry == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cascade_relay must be loaded via \"%s\"",
+						"shared_preload_libraries"),
+				 errhint("Add cascade_relay to \"%s\" in postgresql.conf and restart this server.",
+						 "shared_preload_libraries")));
+}
+
+/* ---- lists of rows; the caller holds the lock exclusively ---- */
+
+static void
+free_rows(int *first)
+{
+	while (*first >= 0)
+	{
+		int			row = *first;
+
+		*first = registry->rows[row].next;
+		registry->rows[row].next = registry->first_free;
+		registry->first_free = row;
+		registry->nrows--;
+	}
+}
+
+/*
+ * A new row at the head of a list, or NULL if the registry is full, which is
+ * counted for the worker to say.
+ */
+static CrelayNode *
+add_row(int *first)
+{
+	int			row = registry->first_free;
+
+	if (row < 0)
+	{
+		registry->local.rows_dropped++;
+		return NULL;
+	}
+	registry->first_free = registry->rows[row].next;
+	registry->rows[row].next = *first;
+	*first = row;
+	registry->nrows++;
+	return &registry->rows[row].node;
+}
+
+/*
+ * A digest of who is in a list and in what state: when it changes, the tree
+ * has changed.
+ */
+static uint64
+rows_digest(int first)
+{
+	uint64		digest = 0;
+
+	for (int row = first; row >= 0; row = registry->rows[row].next)
+	{
+		const CrelayNode *node = &registry->rows[row].node;
+
+		/* a sum, because the order does not matter */
+		digest += hash_bytes_extended((const unsigned char *) node->name,
+									  (int) strlen(node->name),
+									  ((uint64) node->incarnation << 8) | node->state);
+		digest += hash_bytes_extended((const unsigned char *) node->upstream_name,
+									  (int) strlen(node->upstream_name),
+									  node->upstream_incarnation);
+	}
+	return digest;
+}
+
+/* ---- reading ---- */
+
+/*
+ * Copies one list of rows; the caller has made sure of the room.
+ */
+static void
+copy_rows(CrelaySnapshot *snapshot, int first, int origin)
+{
+	for (int row = first; row >= 0; row = registry->rows[row].next)
+	{
+		snapshot->rows[snapshot->nrows] = registry->rows[row].node;
+		snapshot->row_origins[snapshot->nrows++] = origin;
+	}
+}
+
+/*
+ * Copies what a child has said of the nodes below it.  While the child itself
+ * is down, nobody has news of them.
+ */
+static void
+copy_child_rows(CrelaySnapshot *snapshot, int child_slot)
+{
+	int			from = snapshot->nrows;
+
+	copy_rows(snapshot, registry->children[child_slot].first_row, child_slot);
+	if (registry->children[child_slot].node.state != CRELAY_STATE_DOWN)
+		return;
+	for (int i = from; i < snapshot->nrows; i++)
+	{
+		if (snapshot->rows[i].state != CRELAY_STATE_DOWN)
+			snapshot->rows[i].state = CRELAY_STATE_STALE;
+	}
+}
+
+static void
+copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
+{
+	snapshot->local = registry->local;
+	snapshot->floor_seq = registry->floor_seq;
+	snapshot->membership_seq = registry->membership_seq;
+	snapshot->nreleased = registry->nreleased;
+	memcpy(snapshot->released, registry->released, sizeof(snapshot->released));
+	snapshot->nchildren = 0;
+	snapshot->nrows = 0;
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		if (!registry->children[i].in_use)
+			continue;
+		snapshot->children[snapshot->nchildren] = registry->children[i];
+		snapshot->child_slots[snapshot->nchildren++] = i;
+		if (with_rows)
+			copy_child_rows(snapshot, i);
+	}
+	if (with_rows)
+	{
+		copy_rows(snapshot, registry->first_unmanaged, CRELAY_ORIGIN_UNMANAGED);
+		copy_rows(snapshot, registry->first_upstream, CRELAY_ORIGIN_UPSTREAM);
+	}
+}
+
+/*
+ * Copies the registry.  Memory is allocated before the lock is taken, so it is
+ * tried again if more has come in between.
+ */
+void
+crelay_registry_snapshot(CrelaySnapshot *snapshot, bool with_rows)
+{
+	for (;;)
+	{
+		int			nchildren;
+		int			nrows;
+		bool		fits;
+
+		LWLockAcquire(registry->lock, LW_SHARED);
+		nchildren = registry->nchildren;
+		nrows = with_rows ? registry->nrows : 0;
+		LWLockRelease(registry->lock);
+
+		nchildren += 8;
+		nrows += 32;
+		snapshot->children = palloc_array(CrelayChild, nchildren);
+		snapshot->child_slots = palloc_array(int, nchildren);
+		snapshot->rows = palloc_array(CrelayNode, nrows);
+		snapshot->row_origins = palloc_array(int, nrows);
+
+		LWLockAcquire(registry->lock, LW_SHARED);
+		fits = registry->nchildren <= nchildren &&
+			(!with_rows || registry->nrows <= nrows);
+		if (fits)
+			copy_under_lock(snapshot, with_rows);
+		LWLockRelease(registry->lock);
+		if (fits)
+			return;
+	}
+}
+
+void
+crelay_registry_get_local(CrelayLocal *local)
+{
+	LWLockAcquire(registry->lock, LW_SHARED);
+	*local = registry->local;
+	LWLockRelease(registry->lock);
+}
+
+bool
+crelay_registry_is_stopping(void)
+{
+	bool		stopping;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	stopping = registry->local.stopping;
+	LWLockRelease(registry->lock);
+	return stopping;
+}
+
+/* ---- for the sessions that children report through ---- */
+
+/*
+ * Whether the session that owns a child has been heard of lately.  A session
+ * that ended is not live at once; one that was cut silently after three of its
+ * own intervals.
+ */
+static bool
+is_live(const CrelayChild *child, TimestampTz now)
+{
+	int64		allowed = (int64) child->report_interval_ms * 3;
+	TimestampTz heard = Max(child->connected_at, child->last_report);
+
+	if (child->session_pid == 0)
+		return false;
+	if (allowed < MIN_LIVE_MS)
+		allowed = MIN_LIVE_MS;
+	return now - heard <= allowed * 1000;
+}
+
+/*
+ * What speaks against a node as our child, before any other child is looked
+ * at.
+ */
+static CrelayRefusal
+refuse_stranger(const CrelayHello *hello, char *detail, Size detail_size)
+{
+	const CrelayLocal *local = &registry->local;
+
+	if (!local->ready)
+		return CRELAY_REFUSE_NO_WORKER;
+	if (hello->system_identifier != local->system_identifier)
+	{
+		snprintf(detail, detail_size, "its system identifier is " UINT64_FORMAT,
+				 local->system_identifier);
+		return CRELAY_REFUSE_SYSTEM;
+	}
+	if (hello->incarnation == local->node.incarnation)
+		return CRELAY_REFUSE_SELF;
+	if (strcmp(hello->node_name, local->node.name) == 0)
+		return CRELAY_REFUSE_OWN_NAME;
+	for (int i = 0; i < local->nhops; i++)
+	{
+		if (local->hops[i].incarnation == hello->incarnation)
+			return CRELAY_REFUSE_CYCLE;
+	}
+	return CRELAY_REFUSE_NONE;
+}
+
+/*
+ * Finds the entry that a hello may take, -1 if a new one is needed.  A node
+ * that is live under the same name, or with the same incarnation, is never
+ * taken over, unless the very same worker says hello again.
+ */
+static CrelayRefusal
+find_claim(const CrelayHello *hello, TimestampTz now, int *child_slot,
+		   char *detail, Size detail_size)
+{
+	*child_slot = -1;
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		CrelayChild *child = &registry->children[i];
+		bool		same_name;
+		bool		same_incarnation;
+
+		if (!child->in_use)
+			continue;
+		same_name = strcmp(child->node.name, hello->node_name) == 0;
+		same_incarnation = child->node.incarnation == hello->incarnation;
+		if (!same_name && !same_incarnation)
+			continue;
+		if (child->start_id != hello->start_id && is_live(child, now))
+		{
+			child->duplicate_seen = now;
+			snprintf(detail, detail_size,
+					 "node \"%s\" with incarnation %08x is connected from %s",
+					 child->node.name, child->node.incarnation, child->client_addr);
+			return CRELAY_REFUSE_DUPLICATE;
+		}
+		if (same_name && same_incarnation)
+			*child_slot = i;
+		else if (child->start_id == hello->start_id)
+			child->session_pid = 0; /* it has changed its name */
+	}
+	return CRELAY_REFUSE_NONE;
+}
+
+static int
+new_child(const CrelayHello *hello)
+{
+	CrelayChild *child;
+	int			slot;
+
+	for (slot = 0; slot < registry->nchildren; slot++)
+	{
+		if (!registry->children[slot].in_use)
+			break;
+	}
+	if (slot >= registry->max_nodes)
+		return -1;
+	if (slot == registry->nchildren)
+		registry->nchildren++;
+
+	child = &registry->children[slot];
+	memset(child, 0, sizeof(CrelayChild));
+	child->in_use = true;
+	child->first_row = -1;
+	snprintf(child->hold_name, sizeof(child->hold_name), "%s%s_%08x",
+			 CRELAY_HOLD_PREFIX, hello->node_name, hello->incarnation);
+	strlcpy(child->node.name, hello->node_name, sizeof(child->node.name));
+	child->node.incarnation = hello->incarnation;
+	child->node.managed = true;
+	child->node.role = CRELAY_ROLE_STANDBY;
+	child->node.replay_lag = -1;
+	return slot;
+}
+
+/*
+ * Makes this session the owner of the node that says hello, or says why not.
+ * The latest accepted hello owns the node.
+ */
+CrelayRefusal
+crelay_registry_claim(const CrelayHello *hello, pid_t pid,
+					  const char *client_addr, TimestampTz now,
+					  int *child_slot, char *detail, Size detail_size)
+{
+	CrelayRefusal refusal;
+
+	detail[0] = '\0';
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	refusal = refuse_stranger(hello, detail, detail_size);
+	if (refusal == CRELAY_REFUSE_NONE)
+		refusal = find_claim(hello, now, child_slot, detail, detail_size);
+	if (refusal == CRELAY_REFUSE_NONE && *child_slot < 0)
+	{
+		*child_slot = new_child(hello);
+		if (*child_slot < 0)
+		{
+			refusal = CRELAY_REFUSE_FULL;
+			registry->local.rows_dropped++;
+		}
+	}
+	if (refusal == CRELAY_REFUSE_NONE)
+	{
+		CrelayChild *child = &registry->children[*child_slot];
+
+		child->session_pid = pid;
+		child->start_id = hello->start_id;
+		child->report_interval_ms = hello->report_interval_ms;
+		child->connected_at = now;
+		strlcpy(child->client_addr, client_addr, sizeof(child->client_addr));
+		strlcpy(child->node.upstream_name, registry->local.node.name,
+				sizeof(child->node.upstream_name));
+		child->node.upstream_incarnation = registry->local.node.incarnation;
+		registry->membership_seq++;
+	}
+	LWLockRelease(registry->lock);
+	return refusal;
+}
+
+/*
+ * The child, if that session still owns it; the caller holds the lock.
+ */
+static CrelayChild *
+owned_child(int child_slot, uint32 incarnation, pid_t pid)
+{
+	CrelayChild *child = &registry->children[child_slot];
+
+	if (!child->in_use || child->session_pid != pid ||
+		child->node.incarnation != incarnation)
+		return NULL;
+	return child;
+}
+
+bool
+crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid)
+{
+	bool		owns;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	owns = owned_child(child_slot, incarnation, pid) != NULL;
+	LWLockRelease(registry->lock);
+	return owns;
+}
+
+/*
+ * Takes over what changes with every report.
+ */
+static void
+accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
+{
+	CrelayNode *node = &child->node;
+
+	node->timeline = report->timeline;
+	node->flush_lsn = report->flush_lsn;
+	node->replay_lsn = report->replay_lsn;
+	node->frontier_lsn = report->frontier_lsn;
+	node->oldest_wal_lsn = report->oldest_wal_lsn;
+	node->protected = report->protected;
+	node->hot_standby_feedback = report->hot_standby_feedback;
+	node->warnings = report->warnings;
+	strlcpy(node->pinned_by, report->pinned_by, sizeof(node->pinned_by));
+	node->observed_at = now;
+	child->own_state = report->state;
+	child->own_class = report->replica_class;
+	if (!child->reported)
+	{
+		/* until the worker has looked at its walsender */
+		node->state = report->state;
+		node->replica_class = report->replica_class;
+	}
+	child->hold_target_lsn = report->hold_target_lsn;
+	child->report_interval_ms = report->report_interval_ms;
+	child->last_report = now;
+	child->reported = true;
+	child->reports++;
+}
+
+/*
+ * Takes over the tree part: what is rarely said of the child itself, and all
+ * rows below it.
+ */
+static void
+accept_tree(CrelayChild *child, const CrelayReport *report, CrelayCursor *rows,
+			TimestampTz now)
+{
+	uint64		before = rows_digest(child->first_row);
+	CrelayNode	row;
+
+	child->has_about = true;
+	strlcpy(child->slot_name, report->about.slot_name, sizeof(child->slot_name));
+	strlcpy(child->application_name, report->about.application_name,
+			sizeof(child->application_name));
+	strlcpy(child->node.location, report->about.location,
+			sizeof(child->node.location));
+	strlcpy(child->node.conninfo, report->about.conninfo,
+			sizeof(child->node.conninfo));
+
+	free_rows(&child->first_row);
+	while (crelay_message_get_row(rows, &row, now))
+	{
+		CrelayNode *to;
+
+		/* nobody below speaks for this node */
+		if (row.incarnation != 0 &&
+			row.incarnation == registry->local.node.incarnation)
+			continue;
+		to = add_row(&child->first_row);
+		if (to != NULL)
+			*to = row;
+	}
+	if (rows_digest(child->first_row) != before)
+		registry->membership_seq++;
+}
+
+/*
+ * Takes a report.  False if the session does not own the node any more; then
+ * nothing has changed.  Wakes the worker if what the child needs has moved by
+ * a segment or more.
+ */
+bool
+crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
+					   const CrelayReport *report, CrelayCursor *rows,
+					   uint64 segment_size, TimestampTz now)
+{
+	CrelayChild *child;
+	bool		wake;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	child = owned_child(child_slot, incarnation, pid);
+	if (child == NULL)
+	{
+		LWLockRelease(registry->lock);
+		return false;
+	}
+	wake = !child->reported ||
+		child->node.frontier_lsn / segment_size != report->frontier_lsn / segment_size ||
+		child->hold_target_lsn / segment_size != report->hold_target_lsn / segment_size;
+	if (!child->reported || report->hold_target_lsn < child->hold_target_lsn)
+		registry->floor_seq++;
+	if (!child->reported)
+		registry->membership_seq++;
+	accept_values(child, report, now);
+	if (report->has_tree)
+		accept_tree(child, report, rows, now);
+	registry->local.reports_received++;
+	LWLockRelease(registry->lock);
+
+	if (wake)
+		crelay_registry_wake_worker();
+	return true;
+}
+
+/*
+ * Remembers what the child is being told about its hold; returns what it was
+ * told before.
+ */
+uint64
+crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
+						 CrelayRefusal reason)
+{
+	CrelayChild *child;
+	uint64		before = 0;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	child = &registry->children[child_slot];
+	if (child->in_use && child->session_pid == pid)
+	{
+		before = child->held_lsn;
+
+		/* a hold that was just placed, or lost, is a new need */
+		if ((child->held_lsn == 0) != (held_lsn == 0))
+			registry->floor_seq++;
+		child->held_lsn = held_lsn;
+		child->hold_reason = reason;
+	}
+	LWLockRelease(registry->lock);
+	return before;
+}
+
+/*
+ * A session ends: what it owned is not connected any more.
+ */
+void
+crelay_registry_leave(pid_t pid)
+{
+	bool		owned = false;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		CrelayChild *child = &registry->children[i];
+
+		if (child->in_use && child->session_pid == pid)
+		{
+			child->session_pid = 0;
+			registry->membership_seq++;
+			owned = true;
+		}
+	}
+	LWLockRelease(registry->lock);
+	if (owned)
+		crelay_registry_wake_worker();
+}
+
+/*
+ * Wakes the worker, if there is one.  A latch of a process that is gone may be
+ * set without harm.
+ */
+void
+crelay_registry_wake_worker(void)
+{
+	PGPROC	   *proc;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	proc = registry->worker_proc;
+	LWLockRelease(registry->lock);
+	if (proc != NULL)
+		SetLatch(&proc->procLatch);
+}
+
+/*
+ * The name of a child's hold.
+ */
+void
+crelay_registry_hold_name(int child_slot, char *name)
+{
+	LWLockAcquire(registry->lock, LW_SHARED);
+	strlcpy(name, registry->children[child_slot].hold_name, CRELAY_SLOT_LEN);
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * What a reply says of this node and its path, and of the child (-1: none) as
+ * seen from here.  Answer, refusal, sequence and held LSN are the caller's.
+ *
+ * The LSN that an upper node holds for this branch can move up to what this
+ * node has already sent, so that is what the child may rely on.  This is read
+ * after the child was registered: from then on publish_target() lets nothing
+ * be sent that does not count it.
+ */
+void
+crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
+{
+	const CrelayLocal *local = &registry->local;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	if (!local->ready)
+	{
+		/* before the worker's first pass there is nothing to say */
+		strlcpy(reply->node_name, CRELAY_UNKNOWN_NODE, sizeof(reply->node_name));
+		LWLockRelease(registry->lock);
+		return;
+	}
+	strlcpy(reply->node_name, local->node.name, sizeof(reply->node_name));
+	reply->incarnation = local->node.incarnation;
+	if (child_slot >= 0)
+	{
+		const CrelayChild *child = &registry->children[child_slot];
+
+		reply->state = child->node.state;
+		reply->replica_class = child->node.replica_class;
+		if (child->duplicate_seen != 0)
+			reply->warnings |= CRELAY_WARN_DUPLICATE_NAME;
+	}
+	reply->root_known = local->root_known;
+	reply->root_lsn = local->root_lsn;
+	reply->nhops = 0;
+	for (int i = 0; i < local->nhops && i < CRELAY_MAX_DEPTH - 1; i++)
+	{
+		CrelayHop  *hop = &reply->hops[reply->nhops++];
+
+		*hop = local->hops[i];
+		if (hop->held_lsn != 0 && local->sent_target_lsn > hop->held_lsn)
+			hop->held_lsn = local->sent_target_lsn;
+	}
+	strlcpy(reply->hops[reply->nhops].name, local->node.name,
+			sizeof(reply->hops[0].name));
+	reply->hops[reply->nhops].incarnation = local->node.incarnation;
+	reply->hops[reply->nhops++].held_lsn = reply->held_lsn;
+	LWLockRelease(registry->lock);
+}
+
+/* ---- for the worker ---- */
+
+void
+crelay_registry_worker_start(uint64 system_identifier, uint64 start_id)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->worker_proc = MyProc;
+	registry->local.worker_pid = MyProcPid;
+	registry->local.system_identifier = system_identifier;
+	registry->local.start_id = start_id;
+	LWLockRelease(registry->lock);
+}
+
+void
+crelay_registry_worker_stop(void)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->worker_proc = NULL;
+	registry->local.worker_pid = 0;
+	registry->local.upstream_state = CRELAY_UPSTREAM_NONE;
+	LWLockRelease(registry->lock);
+}
+
+void
+crelay_registry_set_stopping(bool stopping)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->local.stopping = stopping;
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * The processes that children report through, up to max of them.
+ */
+int
+crelay_registry_sessions(pid_t *pids, int max)
+{
+	int			n = 0;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	for (int i = 0; i < registry->nchildren && n < max; i++)
+	{
+		if (registry->children[i].in_use && registry->children[i].session_pid != 0)
+			pids[n++] = registry->children[i].session_pid;
+	}
+	LWLockRelease(registry->lock);
+	return n;
+}
+
+/*
+ * Makes a hold target, computed from a snapshot with that floor_seq, the one
+ * that will be sent.  False if a need was added or lowered since: the caller
+ * must compute again, because a child may have been told already that nothing
+ * above its need will be sent.
+ */
+bool
+crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq)
+{
+	bool		current;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	current = registry->floor_seq == floor_seq;
+	if (current)
+		registry->local.sent_target_lsn = hold_target;
+	LWLockRelease(registry->lock);
+	return current;
+}
+
+/*
+ * Publishes what the worker knows of this node.  Counters and flags that
+ * others write stay as they are.
+ */
+void
+crelay_registry_publish_local(const CrelayLocal *local)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	{
+		bool		stopping = registry->local.stopping;
+		uint64		sent_target = registry->local.sent_target_lsn;
+		uint64		received = registry->local.reports_received;
+		uint64		dropped = registry->local.rows_dropped;
+
+		registry->local = *local;
+		registry->local.stopping = stopping;
+		registry->local.sent_target_lsn = sent_target;
+		registry->local.reports_received = received;
+		registry->local.rows_dropped = dropped;
+		registry->local.ready = true;
+	}
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * Publishes what the worker sees of the children's walsenders.
+ */
+void
+crelay_registry_publish_children(const CrelayChildView *views, int n)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+	{
+		CrelayChild *child = &registry->children[views[i].child_slot];
+
+		if (!child->in_use)
+			continue;
+		if (child->node.state != views[i].state)
+			registry->membership_seq++;
+		child->node.state = views[i].state;
+		child->node.replica_class = views[i].replica_class;
+		child->node.replay_lag = views[i].replay_lag;
+		child->node.backend_xmin = views[i].backend_xmin;
+	}
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * Replaces the nodes without cascade_relay that this node's walsenders feed.
+ */
+void
+crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n)
+{
+	uint64		before;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	before = rows_digest(registry->first_unmanaged);
+	free_rows(&registry->first_unmanaged);
+	for (int i = 0; i < n; i++)
+	{
+		CrelayNode *to = add_row(&registry->first_unmanaged);
+
+		if (to != NULL)
+			*to = nodes[i];
+	}
+	if (rows_digest(registry->first_unmanaged) != before)
+		registry->membership_seq++;
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * Replaces what the upstream says of the rest of the tree.  This node and its
+ * children are known better here.
+ */
+void
+crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
+								  const char *own_name, uint32 own_incarnation)
+{
+	CrelayNode	row;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	free_rows(&registry->first_upstream);
+	while (crelay_message_get_row(rows, &row, now))
+	{
+		CrelayNode *to;
+
+		if (row.incarnation == own_incarnation && strcmp(row.name, own_name) == 0)
+			continue;
+		to = add_row(&registry->first_upstream);
+		if (to != NULL)
+			*to = row;
+	}
+	LWLockRelease(registry->lock);
+}
+
+/* ---- for cascade_release ---- */
+
+/*
+ * Lets a downstream count no more until it has reached lsn.  False if the list
+ * of released names is full.
+ */
+bool
+crelay_registry_release(const char *name, uint64 lsn)
+{
+	int			i;
+	bool		done;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (i = 0; i < registry->nreleased; i++)
+	{
+		if (strcmp(registry->released[i].name, name) == 0)
+			break;
+	}
+	done = i < CRELAY_MAX_RELEASED;
+	if (done)
+	{
+		strlcpy(registry->released[i].name, name, CRELAY_NAME_LEN);
+		registry->released[i].lsn = lsn;
+		if (i == registry->nreleased)
+			registry->nreleased++;
+	}
+	LWLockRelease(registry->lock);
+	if (done)
+		crelay_registry_wake_worker();
+	return done;
+}
+
+/*
+ * A released downstream has caught up, and counts again.
+ */
+void
+crelay_registry_unrelease(const char *name)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < registry->nreleased; i++)
+	{
+		if (strcmp(registry->released[i].name, name) == 0)
+		{
+			registry->released[i] = registry->released[--registry->nreleased];
+			registry->floor_seq++;
+			break;
+		}
+	}
+	LWLockRelease(registry->lock);
+}

@@ -1,0 +1,182 @@
+/*-------------------------------------------------------------------------
+ *
+ * registry.h
+ *	  What this node knows, in fixed shared memory.
+ *
+ * Owns: the shared memory segment and its one lock; who the direct children
+ * are and which session speaks for each; every other node heard of; what this
+ * node says of itself; the names that were released.
+ *
+ * Not here: replication slots (hold.c, downstream.c), any decision on what to
+ * hold (frontier.c), any message (message.c: rows are read from a cursor that
+ * is already checked).
+ *
+ * Locking: one LWLock.  Every function takes and releases it by itself, and
+ * while it is held there is no I/O, no other lock and no allocation.  Readers
+ * copy out and decide on their copy.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRELAY_REGISTRY_H
+#define CRELAY_REGISTRY_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "message.h"
+#include "node.h"
+
+#define CRELAY_MAX_RELEASED		64
+#define CRELAY_LAST_ERROR_LEN	1100
+
+/* Where a row came from, when not from a managed child. */
+#define CRELAY_ORIGIN_UNMANAGED (-1)	/* seen by this node's walsenders */
+#define CRELAY_ORIGIN_UPSTREAM	(-2)	/* from the upstream's replies */
+
+typedef enum CrelayUpstreamState
+{
+	CRELAY_UPSTREAM_NONE,
+	CRELAY_UPSTREAM_CONNECTING,
+	CRELAY_UPSTREAM_CONNECTED,
+	CRELAY_UPSTREAM_WAITING,
+	CRELAY_UPSTREAM_REFUSED
+} CrelayUpstreamState;
+
+/* A managed direct downstream.  Written by the session that owns it. */
+typedef struct CrelayChild
+{
+	bool		in_use;
+	bool		reported;		/* since this node's start */
+	bool		has_about;		/* slot_name etc. are known */
+	uint64		start_id;		/* of the worker that said hello */
+	pid_t		session_pid;	/* 0: nobody is connected */
+	uint32		report_interval_ms;
+	TimestampTz connected_at;
+	TimestampTz last_report;
+	TimestampTz duplicate_seen; /* another live node asked for its name */
+	uint64		reports;
+	uint64		hold_target_lsn;
+	uint64		held_lsn;		/* what the last reply said */
+	CrelayRefusal hold_reason;
+	char		hold_name[CRELAY_SLOT_LEN];
+	char		slot_name[CRELAY_SLOT_LEN];
+	char		application_name[CRELAY_SLOT_LEN];
+	char		client_addr[CRELAY_SLOT_LEN];
+	CrelayState own_state;		/* as the child says */
+	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
+	CrelayNode	node;			/* its own row; state is set by the worker */
+	int			first_row;		/* rows below it, -1 none */
+} CrelayChild;
+
+/* A downstream whose need does not count until it has reached that LSN. */
+typedef struct CrelayReleased
+{
+	char		name[CRELAY_NAME_LEN];
+	uint64		lsn;
+} CrelayReleased;
+
+/* What this node says of itself.  Written by the worker. */
+typedef struct CrelayLocal
+{
+	bool		ready;			/* the worker has filled in the identity */
+	bool		stopping;		/* the server is shutting down */
+	uint64		system_identifier;
+	uint64		start_id;
+	CrelayNode	node;
+	uint64		hold_target_lsn;
+	uint64		sent_target_lsn;	/* of the last report sent; 0 none */
+	CrelayUpstreamState upstream_state;
+	char		upstream_name[CRELAY_NAME_LEN];
+	uint32		upstream_incarnation;
+	uint64		upstream_held_lsn;
+	CrelayRefusal upstream_held_reason;
+	bool		root_known;
+	bool		in_cycle;
+	uint64		root_lsn;		/* as last heard; on a primary its own */
+	TimestampTz heard_at;		/* when the hops below were said */
+	int			nhops;
+	CrelayHop	hops[CRELAY_MAX_DEPTH];
+	TimestampTz last_report_time;
+	uint64		reports_sent;
+	uint64		reports_failed;
+	uint64		reports_received;
+	uint64		rows_dropped;	/* for want of room */
+	char		last_error[CRELAY_LAST_ERROR_LEN];
+	TimestampTz last_error_time;
+	pid_t		worker_pid;
+} CrelayLocal;
+
+/*
+ * A copy of the registry, in the memory context that was current.  Rows are
+ * the nodes that are neither this one nor direct managed children.
+ */
+typedef struct CrelaySnapshot
+{
+	CrelayLocal local;
+	int			nchildren;
+	CrelayChild *children;
+	int		   *child_slots;	/* index of each in shared memory */
+	int			nrows;
+	CrelayNode *rows;
+	int		   *row_origins;	/* a child's slot, or CRELAY_ORIGIN_* */
+	int			nreleased;
+	CrelayReleased released[CRELAY_MAX_RELEASED];
+	uint64		floor_seq;		/* see crelay_registry_publish_target() */
+	uint64		membership_seq; /* moves when the set of nodes changes */
+} CrelaySnapshot;
+
+/* What the worker found out about a child by looking at its walsender. */
+typedef struct CrelayChildView
+{
+	int			child_slot;
+	CrelayState state;
+	CrelayClass replica_class;
+	int64		replay_lag;
+	uint32		backend_xmin;
+} CrelayChildView;
+
+extern Size crelay_registry_size(void);
+extern void crelay_registry_init(void);
+extern bool crelay_registry_is_there(void);
+extern void crelay_registry_require(void);
+
+extern void crelay_registry_snapshot(CrelaySnapshot *snapshot, bool with_rows);
+extern void crelay_registry_get_local(CrelayLocal *local);
+extern bool crelay_registry_is_stopping(void);
+
+/* for the sessions that children report through */
+extern CrelayRefusal crelay_registry_claim(const CrelayHello *hello, pid_t pid,
+										   const char *client_addr,
+										   TimestampTz now, int *child_slot,
+										   char *detail, Size detail_size);
+extern bool crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid);
+extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
+								   const CrelayReport *report,
+								   CrelayCursor *rows, uint64 segment_size,
+								   TimestampTz now);
+extern uint64 crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
+									   CrelayRefusal reason);
+extern void crelay_registry_hold_name(int child_slot, char *name);
+extern void crelay_registry_leave(pid_t pid);
+extern void crelay_registry_wake_worker(void);
+extern void crelay_registry_fill_reply(int child_slot, CrelayReply *reply);
+
+/* for the worker */
+extern void crelay_registry_worker_start(uint64 system_identifier, uint64 start_id);
+extern void crelay_registry_worker_stop(void);
+extern void crelay_registry_set_stopping(bool stopping);
+extern int	crelay_registry_sessions(pid_t *pids, int max);
+extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq);
+extern void crelay_registry_publish_local(const CrelayLocal *local);
+extern void crelay_registry_publish_children(const CrelayChildView *views, int n);
+extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n);
+extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
+											  const char *own_name,
+											  uint32 own_incarnation);
+
+/* for cascade_release */
+extern bool crelay_registry_release(const char *name, uint64 lsn);
+extern void crelay_registry_unrelease(const char *name);
+
+#endif							/* CRELAY_REGISTRY_H */

@@ -1,0 +1,310 @@
+/*-------------------------------------------------------------------------
+ *
+ * report_funcs.c
+ *	  cascade_report(): what a node does with a report from below.
+ *
+ * Owns: the session of a reporting child - its permission, which node it
+ * speaks for, and the order in which a report takes effect: registered first,
+ * held second, answered last.
+ *
+ * Not here: the wire format (message.c), who may claim a node (registry.c),
+ * how a hold is moved (hold.c).
+ *
+ * Locking: none of its own; the registry's lock is never held while a slot is
+ * worked on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+
+#include "downstream.h"
+#include "frontier.h"
+#include "guc.h"
+#include "hold.h"
+#include "message.h"
+#include "registry.h"
+
+PG_FUNCTION_INFO_V1(cascade_report);
+
+/* The node that this session speaks for, -1 none yet. */
+static int	my_child_slot = -1;
+static uint32 my_incarnation;
+static bool exit_callback_registered;
+
+static void
+leave_on_exit(int code, Datum arg)
+{
+	if (my_child_slot >= 0)
+		crelay_registry_leave(MyProcPid);
+}
+
+static void
+check_permission(void)
+{
+	if (!superuser() && !has_rolreplication(GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to report to cascade_relay"),
+				 errdetail("Only roles with the %s attribute may report.",
+						   "REPLICATION"),
+				 errhint("The reporting node connects as the user of its \"%s\".",
+						 "primary_conninfo")));
+}
+
+static void
+malformed(const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("invalid cascade_relay message"),
+			 errdetail_internal("%s.", why)));
+}
+
+/*
+ * Registers this session as the one that speaks for the node.
+ */
+static void
+answer_hello(const CrelayHello *hello, CrelayReply *reply)
+{
+	char		addr[CRELAY_SLOT_LEN];
+	int			child_slot;
+
+	if (!crelay_node_name_is_valid(hello->node_name))
+	{
+		reply->refusal = CRELAY_REFUSE_NAME;
+		return;
+	}
+	if (!exit_callback_registered)
+	{
+		before_shmem_exit(leave_on_exit, (Datum) 0);
+		exit_callback_registered = true;
+	}
+	if (my_child_slot >= 0)
+	{
+		crelay_registry_leave(MyProcPid);
+		my_child_slot = -1;
+	}
+	crelay_session_address(addr, sizeof(addr));
+	reply->refusal = crelay_registry_claim(hello, MyProcPid, addr,
+										   GetCurrentTimestamp(), &child_slot,
+										   reply->detail, sizeof(reply->detail));
+	if (reply->refusal != CRELAY_REFUSE_NONE)
+	{
+		ereport(LOG,
+				(errmsg("cascade_relay: refused node \"%s\" with incarnation %08x from %s",
+						hello->node_name, hello->incarnation, addr),
+				 reply->detail[0] ? errdetail_internal("The reason: %s.", reply->detail) : 0));
+		return;
+	}
+	my_child_slot = child_slot;
+	my_incarnation = hello->incarnation;
+	reply->answer = CRELAY_ANSWER_OK;
+}
+
+static bool
+still_owner(void *arg)
+{
+	return crelay_registry_owns(my_child_slot, my_incarnation, MyProcPid);
+}
+
+static void
+log_hold(const char *slot_name, const CrelayHoldResult *result, uint64 held_before)
+{
+	if (result->replaced)
+		ereport(LOG,
+				(errmsg("cascade_relay: hold \"%s\" had been invalidated by the server, and was placed again at %X/%X",
+						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
+				 errhint("Check \"%s\": WAL that it protected may be gone.",
+						 "max_slot_wal_keep_size")));
+	else if (result->created && held_before != 0)
+		ereport(LOG,
+				(errmsg("cascade_relay: hold \"%s\" had been dropped by somebody else, and was placed again at %X/%X",
+						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
+				 errhint("An HA manager may drop slots that it does not know; the README says how to exempt them.")));
+	else if (result->created)
+		ereport(LOG,
+				(errmsg("cascade_relay: placed hold \"%s\" at %X/%X",
+						slot_name, LSN_FORMAT_ARGS(result->held_lsn))));
+}
+
+/*
+ * Puts the child's hold where its report wants it, as far as the bounds and
+ * the server allow, and fills in what the reply says of it.
+ */
+static void
+serve_hold(const CrelayReport *report, const char *slot_name, CrelayReply *reply)
+{
+	CrelayHoldRequest request = {0};
+	CrelayHoldResult result;
+	CrelayPosition position;
+	CrelaySettings settings;
+	uint64		held_before;
+	int64		limit;
+
+	crelay_guc_copy(&settings);
+	crelay_read_position(&position);
+	limit = crelay_hold_limit(settings.max_hold_size,
+							  max_slot_wal_keep_size_mb < 0 ? -1 :
+							  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
+							  wal_segment_size);
+	request.slot_name = slot_name;
+	request.create = true;
+	request.target = crelay_hold_clamp(report->hold_target_lsn,
+									   position.flush_lsn, limit);
+	request.fence = still_owner;
+	if (request.target != report->hold_target_lsn)
+		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
+
+	crelay_hold_apply(&request, &position, &result);
+	if (result.ousted)
+	{
+		reply->answer = CRELAY_ANSWER_REFUSED;
+		reply->refusal = CRELAY_REFUSE_OUSTED;
+		return;
+	}
+	reply->held_lsn = result.held_lsn;
+	reply->refusal = result.reason;
+	held_before = crelay_registry_set_held(my_child_slot, MyProcPid,
+										   result.held_lsn, result.reason);
+	log_hold(slot_name, &result, held_before);
+	if (result.replaced || (result.created && held_before != 0))
+		reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
+}
+
+/*
+ * Takes a report: from here on the child counts, then it is held, and only
+ * then told so.
+ */
+static void
+answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply)
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+
+	reply->sequence = report->sequence;
+	if (my_child_slot < 0)
+	{
+		reply->refusal = CRELAY_REFUSE_NO_HELLO;
+		return;
+	}
+	if (!crelay_registry_accept(my_child_slot, my_incarnation, MyProcPid,
+								report, rows, wal_segment_size,
+								GetCurrentTimestamp()))
+	{
+		my_child_slot = -1;
+		reply->refusal = CRELAY_REFUSE_OUSTED;
+		return;
+	}
+	reply->answer = CRELAY_ANSWER_OK;
+	crelay_registry_hold_name(my_child_slot, slot_name);
+	if (report->hold_target_lsn != 0)
+		serve_hold(report, slot_name, reply);
+	reply->has_tree = report->has_tree && reply->answer == CRELAY_ANSWER_OK;
+}
+
+/*
+ * The tree as this node knows it, without the part that the child itself has
+ * reported.
+ */
+static void
+put_tree(CrelayCursor *cur, const CrelaySnapshot *snapshot, TimestampTz now)
+{
+	crelay_message_put_row(cur, &snapshot->local.node, now);
+	for (int i = 0; i < snapshot->nchildren; i++)
+	{
+		if (snapshot->child_slots[i] != my_child_slot)
+			crelay_message_put_row(cur, &snapshot->children[i].node, now);
+	}
+	for (int i = 0; i < snapshot->nrows; i++)
+	{
+		if (snapshot->row_origins[i] != my_child_slot)
+			crelay_message_put_row(cur, &snapshot->rows[i], now);
+	}
+}
+
+static bytea *
+encode_reply(const CrelayReply *reply)
+{
+	CrelaySnapshot snapshot = {0};
+	CrelayCursor cur;
+	bytea	   *result;
+	size_t		size;
+	size_t		len;
+
+	if (reply->has_tree)
+		crelay_registry_snapshot(&snapshot, true);
+	size = crelay_message_size_bound(1 + snapshot.nchildren + snapshot.nrows);
+	result = palloc(VARHDRSZ + size);
+	crelay_message_begin_reply(&cur, (uint8_t *) VARDATA(result), size, reply);
+	if (reply->has_tree)
+		put_tree(&cur, &snapshot, GetCurrentTimestamp());
+	len = crelay_message_end(&cur);
+	if (len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("cascade_relay: the reply is too large"),
+				 errhint("Lower \"%s\".", "cascade_relay.max_nodes")));
+	SET_VARSIZE(result, VARHDRSZ + len);
+	return result;
+}
+
+/*
+ * cascade_report(bytea) returns bytea
+ *
+ * A hello or a report from the worker of a downstream node, and the reply to
+ * it.  A malformed message is an error and changes nothing; a refusal is a
+ * reply with a reason.
+ */
+Datum
+cascade_report(PG_FUNCTION_ARGS)
+{
+	bytea	   *message = PG_GETARG_BYTEA_PP(0);
+	const uint8_t *data = (const uint8_t *) VARDATA_ANY(message);
+	size_t		len = VARSIZE_ANY_EXHDR(message);
+	CrelayHello hello;
+	CrelayReport report;
+	CrelayCursor rows;
+	CrelayReply *reply;
+	CrelaySettings settings;
+	CrelayMessageKind kind;
+	const char *error = NULL;
+	bool		ok = false;
+
+	check_permission();
+
+	kind = crelay_message_kind(data, len, &error);
+	if (kind == CRELAY_MSG_HELLO)
+		ok = crelay_message_get_hello(data, len, &hello, &error);
+	else if (kind == CRELAY_MSG_REPORT)
+		ok = crelay_message_get_report(data, len, &report, &rows, &error);
+	else if (kind == CRELAY_MSG_REPLY)
+		error = "a reply is not accepted here";
+	if (!ok)
+		malformed(error);
+
+	crelay_registry_require();
+
+	reply = palloc0(sizeof(CrelayReply));
+	reply->answer = CRELAY_ANSWER_REFUSED;
+	crelay_guc_copy(&settings);
+	if (crelay_registry_is_stopping())
+		reply->answer = CRELAY_ANSWER_CLOSING;
+	else if (!settings.enabled)
+		reply->refusal = CRELAY_REFUSE_DISABLED;
+	else if (kind == CRELAY_MSG_HELLO)
+		answer_hello(&hello, reply);
+	else
+		answer_report(&report, &rows, reply);
+
+	crelay_registry_fill_reply(my_child_slot, reply);
+	PG_RETURN_BYTEA_P(encode_reply(reply));
+}

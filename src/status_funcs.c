@@ -1,0 +1,230 @@
+/*-------------------------------------------------------------------------
+ *
+ * status_funcs.c
+ *	  cascade_status() and cascade_downstreams(): this node.
+ *
+ * Owns: arguments and tuples of these functions.
+ *
+ * Not here: how the figures come about; the same functions that the worker
+ * calls compute them anew for each call.
+ *
+ * Locking: none of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+
+#include "downstream.h"
+#include "frontier.h"
+#include "guc.h"
+#include "registry.h"
+#include "topology.h"
+#include "tuple.h"
+
+PG_FUNCTION_INFO_V1(cascade_status);
+PG_FUNCTION_INFO_V1(cascade_downstreams);
+
+static const char *
+upstream_state_text(CrelayUpstreamState state)
+{
+	switch (state)
+	{
+		case CRELAY_UPSTREAM_NONE:
+			return "none";
+		case CRELAY_UPSTREAM_CONNECTING:
+			return "connecting";
+		case CRELAY_UPSTREAM_CONNECTED:
+			return "connected";
+		case CRELAY_UPSTREAM_WAITING:
+			return "waiting";
+		case CRELAY_UPSTREAM_REFUSED:
+			return "refused";
+	}
+	return NULL;
+}
+
+static void
+put_incarnation(CrelayTuple *tuple, uint32 incarnation)
+{
+	char text[	16];
+
+	snprintf(text, sizeof(text), "%08x", incarnation);
+	crelay_put_text(tuple, incarnation != 0 ? text : NULL);
+}
+
+static void
+put_bookmark(CrelayTuple *tuple, uint32 timeline, uint64 lsn)
+{
+	char text[	64];
+
+	snprintf(text, sizeof(text), "%u:%X/%X", timeline, LSN_FORMAT_ARGS(lsn));
+	crelay_put_text(tuple, lsn != 0 && timeline != 0 ? text : NULL);
+}
+
+/*
+ * cascade_status() returns one row: what this node knows of itself.
+ */
+Datum
+cascade_status(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CrelayLocal *local = palloc(sizeof(CrelayLocal));
+	CrelayPosition position;
+	CrelaySettings settings;
+	CrelayTuple tuple = {0};
+
+	crelay_registry_require();
+	InitMaterializedSRF(fcinfo, 0);
+	crelay_registry_get_local(local);
+	crelay_read_position(&position);
+	crelay_guc_copy(&settings);
+
+	crelay_put_text(&tuple, settings.node_name);
+	put_incarnation(&tuple, local->node.incarnation);
+	crelay_put_text(&tuple, position.in_recovery ? "standby" : "primary");
+	crelay_put_int(&tuple, (int32) position.timeline, position.timeline != 0);
+	crelay_put_lsn(&tuple, position.applied_lsn);
+	crelay_put_lsn(&tuple, local->node.frontier_lsn);
+	put_bookmark(&tuple, local->node.timeline, local->node.frontier_lsn);
+	crelay_put_text(&tuple, local->node.pinned_by);
+	crelay_put_lsn(&tuple, local->hold_target_lsn);
+	crelay_put_text(&tuple, local->upstream_name);
+	crelay_put_text(&tuple, upstream_state_text(local->upstream_state));
+	crelay_put_lsn(&tuple, local->upstream_held_lsn);
+	crelay_put_truth(&tuple, local->ready ? local->node.protected : CRELAY_UNKNOWN);
+	crelay_put_time(&tuple, local->last_report_time);
+	crelay_put_bigint(&tuple, (int64) local->reports_sent, true);
+	crelay_put_bigint(&tuple, (int64) local->reports_failed, true);
+	crelay_put_bigint(&tuple, (int64) local->reports_received, true);
+	crelay_put_text(&tuple, local->last_error);
+	crelay_put_time(&tuple, local->last_error_time);
+	crelay_put_int(&tuple, local->worker_pid, local->worker_pid != 0);
+	crelay_put_text(&tuple, CRELAY_VERSION);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, tuple.values, tuple.nulls);
+	return (Datum) 0;
+}
+
+static const char *
+kind_text(CrelayDownstreamKind kind)
+{
+	switch (kind)
+	{
+		case CRELAY_KIND_SLOT:
+			return "slot";
+		case CRELAY_KIND_WALSENDER:
+			return "walsender";
+		case CRELAY_KIND_HOLD:
+			return "hold";
+	}
+	return NULL;
+}
+
+/*
+ * The server's own verdict on a slot's WAL, in its own words.
+ */
+static const char *
+wal_status_text(const CrelayDownstream *d)
+{
+	if (d->invalidated)
+		return "lost";
+	switch (GetWALAvailability(d->restart_lsn))
+	{
+		case WALAVAIL_INVALID_LSN:
+			return NULL;
+		case WALAVAIL_RESERVED:
+			return "reserved";
+		case WALAVAIL_EXTENDED:
+			return "extended";
+		case WALAVAIL_UNRESERVED:
+			return "unreserved";
+		case WALAVAIL_REMOVED:
+			return "lost";
+	}
+	return NULL;
+}
+
+/*
+ * How much more WAL can be written before the nearest bound is reached.
+ */
+static void
+put_safe_wal_size(CrelayTuple *tuple, const CrelayDownstream *d,
+				  const CrelaySettings *settings, uint64 retained)
+{
+	int64		bound = -1;
+
+	if (max_slot_wal_keep_size_mb >= 0)
+		bound = (int64) max_slot_wal_keep_size_mb * 1024 * 1024;
+	if (d->kind == CRELAY_KIND_HOLD && settings->max_hold_size >= 0 &&
+		(bound < 0 || settings->max_hold_size < bound))
+		bound = settings->max_hold_size;
+	crelay_put_bigint(tuple, bound - (int64) retained,
+					  bound >= 0 && d->restart_lsn != 0 && d->slot_name[0] != '\0');
+}
+
+static void
+fill_downstream(CrelayTuple *tuple, const CrelayDownstream *d,
+				const CrelaySettings *settings, uint64 own_lsn)
+{
+	uint64		retained = own_lsn > d->restart_lsn ? own_lsn - d->restart_lsn : 0;
+	bool		is_slot = d->slot_name[0] != '\0';
+
+	crelay_put_text(tuple, d->name);
+	crelay_put_text(tuple, kind_text(d->kind));
+	crelay_put_text(tuple, d->slot_name);
+	crelay_put_bool(tuple, d->pid != 0);
+	crelay_put_int(tuple, d->pid, d->pid != 0);
+	crelay_put_text(tuple, crelay_state_text(d->state));
+	crelay_put_lsn(tuple, d->sent_lsn);
+	crelay_put_lsn(tuple, d->restart_lsn);
+	crelay_put_bigint(tuple, (int64) retained, is_slot && d->restart_lsn != 0);
+	crelay_put_text(tuple, is_slot ? wal_status_text(d) : NULL);
+	put_safe_wal_size(tuple, d, settings, retained);
+	crelay_put_text(tuple, d->pinned_by);
+	crelay_put_bool(tuple, d->counted);
+	crelay_put_text(tuple, crelay_reason_text(d->reason));
+	crelay_put_time(tuple, d->last_report_time);
+}
+
+/*
+ * cascade_downstreams() returns one row for each slot and slotless walsender,
+ * and for each managed child without a hold.
+ */
+Datum
+cascade_downstreams(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CrelaySnapshot snapshot;
+	CrelayDownstream *downstreams;
+	CrelayFrontier frontier;
+	CrelayPosition position;
+	CrelaySettings settings;
+	CrelayOwn	own;
+	int			n;
+
+	crelay_registry_require();
+	InitMaterializedSRF(fcinfo, 0);
+	crelay_guc_copy(&settings);
+	crelay_registry_snapshot(&snapshot, false);
+	downstreams = crelay_downstream_collect(&snapshot, true, &n);
+	crelay_read_position(&position);
+	own.name = settings.node_name;
+	own.applied_lsn = position.applied_lsn;
+	own.restart_redo = position.restart_redo;
+	crelay_frontier_compute(&own, downstreams, n, &frontier);
+
+	for (int i = 0; i < n; i++)
+	{
+		CrelayTuple tuple = {0};
+
+		fill_downstream(&tuple, &downstreams[i], &settings, position.flush_lsn);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+							 tuple.values, tuple.nulls);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,547 @@
+/*-------------------------------------------------------------------------
+ *
+ * survey.c
+ *	  One look of the worker at its own node: snapshot, decide, act, publish.
+ *
+ * Owns, leaves out and locks: see survey.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "replication/walreceiver.h"
+#include "utils/memutils.h"
+
+#include "hold.h"
+#include "survey.h"
+
+/* A node without cascade_relay that was seen streaming from here. */
+typedef struct Unmanaged
+{
+	CrelayNode	node;
+	char		slot_name[CRELAY_SLOT_LEN]; /* empty: slotless */
+	char		application_name[CRELAY_SLOT_LEN];
+	int32		pid;
+	bool		seen;			/* in this pass */
+} Unmanaged;
+
+static Unmanaged *unmanaged;
+static int	n_unmanaged;
+static int	unmanaged_room;
+static MemoryContext survey_context;
+
+/* What the last pass saw, to tell whether anything moves. */
+static uint64 last_movement;
+
+static XLogSegNo oldest_wal_at_removed;
+static uint64 oldest_wal;
+
+/*
+ * A new start of the worker: the nodes without cascade_relay that the one
+ * before knew are in the registry still.
+ */
+void
+crelay_survey_start(MemoryContext context)
+{
+	CrelaySnapshot snapshot;
+
+	survey_context = context;
+	unmanaged_room = 16;
+	unmanaged = MemoryContextAllocZero(context, sizeof(Unmanaged) * unmanaged_room);
+	n_unmanaged = 0;
+	crelay_registry_snapshot(&snapshot, true);
+	for (int i = 0; i < snapshot.nrows; i++)
+	{
+		Unmanaged  *u;
+
+		if (snapshot.row_origins[i] != CRELAY_ORIGIN_UNMANAGED)
+			continue;
+		if (n_unmanaged == unmanaged_room)
+		{
+			unmanaged_room *= 2;
+			unmanaged = repalloc(unmanaged, sizeof(Unmanaged) * unmanaged_room);
+		}
+		u = &unmanaged[n_unmanaged++];
+		memset(u, 0, sizeof(Unmanaged));
+		u->node = snapshot.rows[i];
+	}
+}
+
+/* ---- nodes without cascade_relay ---- */
+
+static bool
+is_drawable(const CrelayDownstream *d)
+{
+	return (d->kind == CRELAY_KIND_SLOT || d->kind == CRELAY_KIND_WALSENDER) &&
+		!d->managed && !d->logical && !d->backup;
+}
+
+/*
+ * A slot that was never seen streaming is not drawn as a node, and neither is
+ * a connection that has confirmed nothing: a base backup makes those.
+ */
+static bool
+is_node_at_first_sight(const CrelayDownstream *d)
+{
+	if (d->state == CRELAY_STATE_UNKNOWN)
+		return false;
+	return d->flush_lsn != 0 || (d->kind == CRELAY_KIND_SLOT && !d->temporary);
+}
+
+/*
+ * The entry of a downstream, or NULL.  A slotless walsender that has come back
+ * under its old application name is the node that has left before.
+ */
+static Unmanaged *
+find_unmanaged(const CrelayDownstream *d)
+{
+	for (int i = 0; i < n_unmanaged; i++)
+	{
+		if (!unmanaged[i].seen && strcmp(unmanaged[i].node.name, d->name) == 0)
+			return &unmanaged[i];
+	}
+	if (d->kind != CRELAY_KIND_WALSENDER)
+		return NULL;
+	for (int i = 0; i < n_unmanaged; i++)
+	{
+		if (!unmanaged[i].seen && unmanaged[i].slot_name[0] == '\0' &&
+			unmanaged[i].node.state == CRELAY_STATE_DOWN &&
+			strcmp(unmanaged[i].application_name, d->application_name) == 0)
+			return &unmanaged[i];
+	}
+	return NULL;
+}
+
+static Unmanaged *
+add_unmanaged(const CrelayDownstream *d, int max_nodes)
+{
+	Unmanaged  *u;
+
+	if (n_unmanaged >= max_nodes)
+		return NULL;
+	if (n_unmanaged == unmanaged_room)
+	{
+		unmanaged_room *= 2;
+		unmanaged = repalloc(unmanaged, sizeof(Unmanaged) * unmanaged_room);
+	}
+	u = &unmanaged[n_unmanaged++];
+	memset(u, 0, sizeof(Unmanaged));
+	u->node.role = CRELAY_ROLE_STANDBY;
+	u->node.replay_lag = -1;
+	return u;
+}
+
+/*
+ * Whether the root has what a node without cascade_relay needs: its feeder,
+ * this node, decides.  On the root its own slot holds, and nothing else does.
+ * Below, all that counts here is held above, as far as the last reply said,
+ * and as far as no report that is under way asks for less.
+ */
+static CrelayTruth
+unmanaged_protected(const CrelayDownstream *d, const CrelayLocal *local, bool in_recovery)
+{
+	CrelayTruth above;
+
+	if (!in_recovery)
+		return d->slot_name[0] != '\0' && !d->temporary && d->restart_lsn != 0 ?
+			CRELAY_TRUE : CRELAY_FALSE;
+	if (!local->root_known)
+		return CRELAY_UNKNOWN;
+	if (!d->counted)
+		return CRELAY_FALSE;
+	above = crelay_hops_protect(local->hops, local->nhops, local->root_known,
+								d->restart_lsn, wal_segment_size);
+	if (above == CRELAY_TRUE && !crelay_segment_covers(local->sent_target_lsn,
+													   d->restart_lsn, wal_segment_size))
+		return CRELAY_FALSE;
+	return above;
+}
+
+static void
+update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *local,
+				 bool in_recovery, TimestampTz now)
+{
+	CrelayNode *node = &u->node;
+
+	u->seen = true;
+	u->pid = d->pid;
+	strlcpy(u->slot_name, d->temporary ? "" : d->slot_name, sizeof(u->slot_name));
+	strlcpy(node->name, d->name, sizeof(node->name));
+	strlcpy(node->upstream_name, local->node.name, sizeof(node->upstream_name));
+	node->upstream_incarnation = local->node.incarnation;
+	node->timeline = local->node.timeline;
+	node->protected = unmanaged_protected(d, local, in_recovery);
+	if (d->state == CRELAY_STATE_UNKNOWN)
+	{
+		node->state = CRELAY_STATE_DOWN;
+		node->replay_lag = -1;
+		return;
+	}
+	strlcpy(u->application_name, d->application_name, sizeof(u->application_name));
+	node->state = d->state;
+	node->replica_class = d->sync_standby ? CRELAY_CLASS_VOTING : CRELAY_CLASS_READ_REPLICA;
+	node->flush_lsn = d->flush_lsn;
+	node->replay_lsn = d->replay_lsn;
+	node->replay_lag = d->replay_lag;
+	node->backend_xmin = d->backend_xmin;
+	node->observed_at = now;
+}
+
+/*
+ * What becomes of the nodes that were not found in this pass.  One whose slot
+ * was dropped while it was away has been taken out on purpose; one without a
+ * slot is down, and nothing holds WAL for it; one that now reports by itself
+ * is drawn as a managed node.
+ */
+static void
+settle_absent(const CrelaySnapshot *snapshot)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n_unmanaged; i++)
+	{
+		Unmanaged  *u = &unmanaged[i];
+		bool		gone = false;
+
+		if (!u->seen)
+		{
+			gone = u->slot_name[0] != '\0';
+			for (int c = 0; c < snapshot->nchildren; c++)
+			{
+				if (strcmp(snapshot->children[c].node.name, u->node.name) == 0 ||
+					(snapshot->children[c].has_about &&
+					 strcmp(snapshot->children[c].application_name,
+							u->application_name) == 0))
+					gone = true;
+			}
+			u->node.state = CRELAY_STATE_DOWN;
+			u->node.protected = CRELAY_FALSE;
+			u->node.replay_lag = -1;
+		}
+		u->seen = false;
+		if (!gone)
+			unmanaged[kept++] = *u;
+	}
+	n_unmanaged = kept;
+}
+
+static void
+survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
+				 int n, const CrelayLocal *local, bool in_recovery, TimestampTz now)
+{
+	CrelayNode *nodes;
+	int			max_nodes = crelay_guc_max_nodes();
+
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+		Unmanaged  *u;
+
+		if (!is_drawable(d))
+			continue;
+		u = find_unmanaged(d);
+		if (u == NULL && is_node_at_first_sight(d))
+			u = add_unmanaged(d, max_nodes);
+		if (u != NULL)
+			update_unmanaged(u, d, local, in_recovery, now);
+	}
+	settle_absent(snapshot);
+
+	nodes = palloc_array(CrelayNode, n_unmanaged + 1);
+	for (int i = 0; i < n_unmanaged; i++)
+		nodes[i] = unmanaged[i].node;
+	crelay_registry_publish_unmanaged(nodes, n_unmanaged);
+}
+
+/* ---- managed children ---- */
+
+/*
+ * A child's state: from its walsender while one is seen, else from what it
+ * says itself while it says something.
+ */
+static CrelayState
+child_state(const CrelayChild *child, const CrelayDownstream *sender,
+			TimestampTz now, int64 stale_after)
+{
+	if (sender != NULL && sender->state != CRELAY_STATE_UNKNOWN)
+		return sender->state;
+	if (child->session_pid == 0)
+		return CRELAY_STATE_DOWN;
+	if (now - Max(child->last_report, child->connected_at) > stale_after)
+		return CRELAY_STATE_STALE;
+	return child->own_state;
+}
+
+/*
+ * A child's class: what it is set to; else voting while its walsender has a
+ * sync priority; else what it was last.
+ */
+static CrelayClass
+child_class(const CrelayChild *child, const CrelayDownstream *sender)
+{
+	if (child->own_class != CRELAY_CLASS_UNKNOWN)
+		return child->own_class;
+	if (sender != NULL && sender->state != CRELAY_STATE_UNKNOWN)
+		return sender->sync_standby ? CRELAY_CLASS_VOTING : CRELAY_CLASS_READ_REPLICA;
+	return child->node.replica_class;
+}
+
+static void
+survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
+				int n, TimestampTz now, int64 stale_after)
+{
+	CrelayChildView *views = palloc_array(CrelayChildView, snapshot->nchildren + 1);
+	const CrelayDownstream **senders = palloc0_array(const CrelayDownstream *,
+													 snapshot->nchildren + 1);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (downstreams[i].managed && downstreams[i].child >= 0)
+			senders[downstreams[i].child] = &downstreams[i];
+	}
+	for (int i = 0; i < snapshot->nchildren; i++)
+	{
+		const CrelayChild *child = &snapshot->children[i];
+
+		views[i].child_slot = snapshot->child_slots[i];
+		views[i].state = child_state(child, senders[i], now, stale_after);
+		views[i].replica_class = child_class(child, senders[i]);
+		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
+		views[i].backend_xmin = senders[i] != NULL ? senders[i]->backend_xmin : 0;
+	}
+	crelay_registry_publish_children(views, snapshot->nchildren);
+}
+
+/* ---- holds ---- */
+
+/*
+ * Moves the holds that have fallen behind the bound up to it, so that the
+ * server has no reason to invalidate them: their children may be away.
+ */
+static void
+clamp_holds(const CrelaySettings *settings, const CrelayPosition *position,
+			const CrelayDownstream *downstreams, int n)
+{
+	int64		limit = crelay_hold_limit(settings->max_hold_size,
+										  max_slot_wal_keep_size_mb < 0 ? -1 :
+										  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
+										  wal_segment_size);
+
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+		CrelayHoldRequest request = {0};
+		CrelayHoldResult result;
+
+		if (d->kind != CRELAY_KIND_HOLD || d->restart_lsn == 0)
+			continue;
+		request.slot_name = d->slot_name;
+		request.target = crelay_hold_clamp(d->restart_lsn, position->flush_lsn, limit);
+		if (request.target / wal_segment_size == d->restart_lsn / wal_segment_size)
+			continue;
+		crelay_hold_apply(&request, position, &result);
+		if (result.held_lsn != 0)
+			ereport(LOG,
+					(errmsg("cascade_relay: hold \"%s\" was moved to %X/%X by its size limit",
+							d->slot_name, LSN_FORMAT_ARGS(result.held_lsn)),
+					 errdetail("Node \"%s\" is not protected until it has caught up.",
+							   d->name)));
+	}
+}
+
+/*
+ * A released downstream counts again once it has confirmed the LSN that it was
+ * released at.  A hold whose node has not called proves nothing: it was moved
+ * there by the release itself.
+ */
+static void
+recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams, int n)
+{
+	for (int r = 0; r < snapshot->nreleased; r++)
+	{
+		const CrelayReleased *released = &snapshot->released[r];
+		bool		reached = false;
+		bool		behind = false;
+
+		for (int i = 0; i < n; i++)
+		{
+			const CrelayDownstream *d = &downstreams[i];
+			uint64		confirmed;
+
+			if (strcmp(d->name, released->name) != 0 || d->managed)
+				continue;
+			if (d->kind == CRELAY_KIND_HOLD)
+				confirmed = d->reported ? d->reported_frontier : 0;
+			else
+				confirmed = d->restart_lsn;
+			if (confirmed >= released->lsn)
+				reached = true;
+			else
+				behind = true;
+		}
+		if (reached && !behind)
+			crelay_registry_unrelease(released->name);
+	}
+}
+
+/* ---- this node ---- */
+
+static void
+survey_oldest_wal(void)
+{
+	XLogSegNo	removed = XLogGetLastRemovedSegno();
+
+	if (oldest_wal != 0 && removed == oldest_wal_at_removed)
+		return;
+	oldest_wal = crelay_read_oldest_wal();
+	oldest_wal_at_removed = removed;
+}
+
+static CrelayClass
+own_class(const CrelaySettings *settings, const CrelayLocal *local)
+{
+	switch (settings->replica_class)
+	{
+		case CRELAY_CLASS_SETTING_VOTING:
+			return CRELAY_CLASS_VOTING;
+		case CRELAY_CLASS_SETTING_READ_REPLICA:
+			return CRELAY_CLASS_READ_REPLICA;
+		case CRELAY_CLASS_SETTING_AUTO:
+			break;
+	}
+	/* what the upstream's walsender says came with the last reply */
+	return local->node.replica_class;
+}
+
+static CrelayState
+own_state(const CrelaySurvey *survey, const CrelayLocal *local)
+{
+	if (!survey->position.in_recovery)
+		return CRELAY_STATE_RUNNING;
+	if (local->in_cycle)
+		return CRELAY_STATE_CYCLE;
+	if (!survey->receiver.streaming)
+		return CRELAY_STATE_ARCHIVE;
+	return local->node.state == CRELAY_STATE_CATCHUP ? CRELAY_STATE_CATCHUP :
+		CRELAY_STATE_STREAMING;
+}
+
+static void
+survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
+			TimestampTz now, CrelayLocal *local)
+{
+	CrelayNode *node = &local->node;
+
+	strlcpy(node->name, settings->node_name, sizeof(node->name));
+	strlcpy(node->location, settings->location, sizeof(node->location));
+	strlcpy(node->conninfo, settings->advertised_conninfo, sizeof(node->conninfo));
+	node->managed = true;
+	node->role = survey->position.in_recovery ? CRELAY_ROLE_STANDBY : CRELAY_ROLE_PRIMARY;
+	node->timeline = survey->position.timeline;
+	node->flush_lsn = survey->position.flush_lsn;
+	node->replay_lsn = survey->position.applied_lsn;
+	node->frontier_lsn = survey->frontier.frontier_lsn;
+	node->oldest_wal_lsn = oldest_wal;
+	strlcpy(node->pinned_by, survey->frontier.pinned_by, sizeof(node->pinned_by));
+	node->observed_at = now;
+	node->replay_lag = -1;
+	node->state = own_state(survey, local);
+	local->hold_target_lsn = survey->frontier.hold_target_lsn;
+
+	if (!survey->position.in_recovery)
+	{
+		node->replica_class = settings->replica_class == CRELAY_CLASS_SETTING_AUTO ?
+			CRELAY_CLASS_UNKNOWN : own_class(settings, local);
+		node->hot_standby_feedback = CRELAY_UNKNOWN;
+		node->protected = CRELAY_TRUE;
+		node->upstream_name[0] = '\0';
+		node->upstream_incarnation = 0;
+		local->root_known = true;
+		local->root_lsn = survey->position.flush_lsn;
+		local->heard_at = now;
+		local->nhops = 0;
+		local->in_cycle = false;
+		node->warnings = 0;
+		return;
+	}
+	node->replica_class = own_class(settings, local);
+	node->hot_standby_feedback = hot_standby_feedback ? CRELAY_TRUE : CRELAY_FALSE;
+	node->protected = crelay_hops_protect(local->hops, local->nhops,
+										  local->root_known,
+										  survey->position.applied_lsn,
+										  wal_segment_size);
+	if (node->protected == CRELAY_FALSE)
+		node->warnings |= CRELAY_WARN_UNPROTECTED;
+	else
+		node->warnings &= ~CRELAY_WARN_UNPROTECTED;
+}
+
+/*
+ * A number that changes when this node or one of its downstreams moves.
+ */
+static uint64
+movement(const CrelaySurvey *survey, const CrelayDownstream *downstreams, int n)
+{
+	uint64		sum = survey->position.applied_lsn;
+
+	for (int i = 0; i < n; i++)
+		sum = sum * 31 + downstreams[i].restart_lsn + downstreams[i].pid;
+	return sum;
+}
+
+/*
+ * One pass.  local carries over what the exchange with the upstream has
+ * learned, and is completed; survey is for the exchange.
+ */
+void
+crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
+				  CrelayLocal *local, CrelaySurvey *survey)
+{
+	CrelaySnapshot snapshot;
+	CrelayDownstream *downstreams;
+	CrelayOwn	own;
+	uint64		moved;
+	int			n;
+
+	crelay_registry_snapshot(&snapshot, false);
+	local->sent_target_lsn = snapshot.local.sent_target_lsn;
+	survey->floor_seq = snapshot.floor_seq;
+	survey->membership_seq = snapshot.membership_seq;
+	survey->has_sessions = false;
+	for (int i = 0; i < snapshot.nchildren; i++)
+	{
+		if (snapshot.children[i].session_pid != 0)
+			survey->has_sessions = true;
+	}
+
+	crelay_read_receiver(&survey->receiver);
+	downstreams = crelay_downstream_collect(&snapshot, false, &n);
+
+	/*
+	 * The own position is read last: a downstream cannot have confirmed what
+	 * this node did not have when it was looked at.
+	 */
+	crelay_read_position(&survey->position);
+	survey_oldest_wal();
+
+	own.name = settings->node_name;
+	own.applied_lsn = survey->position.applied_lsn;
+	own.restart_redo = survey->position.restart_redo;
+	crelay_frontier_compute(&own, downstreams, n, &survey->frontier);
+
+	if (settings->enabled)
+		clamp_holds(settings, &survey->position, downstreams, n);
+	recount_released(&snapshot, downstreams, n);
+
+	survey_self(settings, survey, now, local);
+	survey_children(&snapshot, downstreams, n, now,
+					(int64) settings->stale_timeout_ms * 1000);
+	survey_unmanaged(&snapshot, downstreams, n, local,
+					 survey->position.in_recovery, now);
+
+	moved = movement(survey, downstreams, n);
+	survey->moved = moved != last_movement;
+	last_movement = moved;
+}

@@ -1,0 +1,390 @@
+/*-------------------------------------------------------------------------
+ *
+ * topology.c
+ *	  Assembling the tree from what is known of its nodes, as a pure decision.
+ *
+ * Owns, leaves out and locks: see topology.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "topology.h"
+
+#include <string.h>
+
+static int
+compare_key(const char *name_a, uint32_t inc_a, const char *name_b, uint32_t inc_b)
+{
+	int			c = strcmp(name_a, name_b);
+
+	if (c != 0)
+		return c;
+	return inc_a < inc_b ? -1 : inc_a > inc_b;
+}
+
+/*
+ * Nodes by name, then incarnation; two rows of one key (unmanaged namesakes
+ * below different nodes) by their upstream, so that the order is total.
+ */
+static int
+compare_nodes(const CrelayNode *a, const CrelayNode *b)
+{
+	int			c = compare_key(a->name, a->incarnation, b->name, b->incarnation);
+
+	if (c != 0)
+		return c;
+	return compare_key(a->upstream_name, a->upstream_incarnation,
+					   b->upstream_name, b->upstream_incarnation);
+}
+
+/*
+ * Sorts the node numbers in links[].sorted: a bottom-up merge sort, because
+ * qsort() would need the nodes in a global, and the order must be stable.
+ * links[].row serves as the second half of its workspace.
+ */
+static void
+sort_nodes(const CrelayNode *nodes, int n, CrelayTreeLink *links)
+{
+	for (int i = 0; i < n; i++)
+		links[i].sorted = i;
+
+	for (int width = 1; width < n; width *= 2)
+	{
+		for (int low = 0; low < n; low += 2 * width)
+		{
+			int			mid = low + width < n ? low + width : n;
+			int			high = mid + width < n ? mid + width : n;
+			int			a = low;
+			int			b = mid;
+
+			for (int i = low; i < high; i++)
+			{
+				bool		take_a = a < mid &&
+				(b >= high || compare_nodes(&nodes[links[a].sorted],
+											&nodes[links[b].sorted]) <= 0);
+
+				links[i].row = links[take_a ? a++ : b++].sorted;
+			}
+		}
+		for (int i = 0; i < n; i++)
+			links[i].sorted = links[i].row;
+	}
+}
+
+/*
+ * Whether a is the better source about a managed node that two rows speak of,
+ * as while it moves from one upstream to another: who sees it connected, else
+ * who saw it last.
+ */
+static bool
+is_better_row(const CrelayNode *a, const CrelayNode *b)
+{
+	bool		a_gone = a->state == CRELAY_STATE_DOWN || a->state == CRELAY_STATE_STALE;
+	bool		b_gone = b->state == CRELAY_STATE_DOWN || b->state == CRELAY_STATE_STALE;
+
+	if (a_gone != b_gone)
+		return b_gone;
+	return a->observed_at > b->observed_at;
+}
+
+/*
+ * Leaves one row of each managed node in the sorted order; returns how many
+ * rows are left.
+ */
+static int
+drop_duplicates(const CrelayNode *nodes, int n, CrelayTreeLink *links)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayNode *node = &nodes[links[i].sorted];
+		const CrelayNode *last = kept > 0 ? &nodes[links[kept - 1].sorted] : NULL;
+
+		if (last == NULL || node->incarnation == 0 ||
+			compare_key(node->name, node->incarnation,
+						last->name, last->incarnation) != 0)
+			links[kept++].sorted = links[i].sorted;
+		else if (is_better_row(node, last))
+			links[kept - 1].sorted = links[i].sorted;
+	}
+	return kept;
+}
+
+/*
+ * The managed node with that key, or -1.  Unmanaged nodes feed nobody that we
+ * know of.
+ */
+static int
+find_node(const CrelayNode *nodes, int n, const CrelayTreeLink *links,
+		  const char *name, uint32_t incarnation)
+{
+	int			low = 0;
+	int			high = n;
+
+	if (name[0] == '\0' || incarnation == 0)
+		return -1;
+	while (low < high)
+	{
+		int			mid = low + (high - low) / 2;
+		const CrelayNode *node = &nodes[links[mid].sorted];
+		int			c = compare_key(node->name, node->incarnation, name, incarnation);
+
+		if (c == 0)
+			return links[mid].sorted;
+		if (c < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return -1;
+}
+
+/*
+ * Hangs every node under its upstream.  Going backward through the sorted
+ * order and putting each in front leaves the siblings in order.
+ */
+static void
+link_children(const CrelayNode *nodes, int n, CrelayTreeLink *links)
+{
+	for (int i = 0; i < n; i++)
+	{
+		CrelayTreeLink *link = &links[links[i].sorted];
+		const CrelayNode *node = &nodes[links[i].sorted];
+
+		link->row = -1;
+		link->first_child = -1;
+		link->next_sibling = -1;
+		link->parent = find_node(nodes, n, links, node->upstream_name,
+								 node->upstream_incarnation);
+	}
+	for (int i = n - 1; i >= 0; i--)
+	{
+		int			node = links[i].sorted;
+		int			parent = links[node].parent;
+
+		if (parent >= 0 && parent != node)
+		{
+			links[node].next_sibling = links[parent].first_child;
+			links[parent].first_child = node;
+		}
+	}
+}
+
+/*
+ * Draws a node and everything below it, without recursion: a chain may be as
+ * long as somebody likes.  Returns the number of rows drawn in all.
+ */
+static int
+draw_subtree(int top, int depth, bool cyclic, CrelayTreeLink *links,
+			 CrelayTreeRow *rows, int nrows)
+{
+	int			node = top;
+
+	for (;;)
+	{
+		CrelayTreeRow *row = &rows[nrows];
+
+		row->node = node;
+		row->parent = node == top ? -1 : links[links[node].parent].row;
+		row->depth = node == top ? depth : rows[row->parent].depth + 1;
+		row->cyclic = cyclic;
+		links[node].row = nrows++;
+
+		/* down; else to the side; else up until there is a side */
+		if (links[node].first_child >= 0)
+		{
+			node = links[node].first_child;
+			continue;
+		}
+		while (node != top && links[node].next_sibling < 0)
+			node = links[node].parent;
+		if (node == top)
+			return nrows;
+		node = links[node].next_sibling;
+	}
+}
+
+/*
+ * Cuts the cycle that the given node lies on or below, and returns the node
+ * that is its top from now on: the first by name.  Upstreams lead from every
+ * undrawn node into exactly one cycle, where the fast walker meets the slow.
+ */
+static int
+cut_cycle(const CrelayNode *nodes, int node, CrelayTreeLink *links)
+{
+	int			slow = node;
+	int			fast = links[node].parent;
+	int			top;
+	int		   *link;
+
+	while (slow != fast)
+	{
+		slow = links[slow].parent;
+		fast = links[links[fast].parent].parent;
+	}
+	top = slow;
+	for (int i = links[slow].parent; i != slow; i = links[i].parent)
+	{
+		if (compare_nodes(&nodes[i], &nodes[top]) < 0)
+			top = i;
+	}
+
+	link = &links[links[top].parent].first_child;
+	while (*link >= 0 && *link != top)
+		link = &links[*link].next_sibling;
+	if (*link == top)
+		*link = links[top].next_sibling;
+	links[top].parent = -1;
+	links[top].next_sibling = -1;
+	return top;
+}
+
+/*
+ * Puts the tree in its order.  links and rows have room for n; the result says
+ * how many rows there are, every node that is not a second row of another one
+ * exactly once:
+ *
+ *	- the primaries with all that hangs below them, by name,
+ *	- then the tops of parts whose upstream nobody knows, likewise,
+ *	- then what is left: nodes on a cycle, cut at the first by name.
+ */
+int
+crelay_topology_assemble(const CrelayNode *nodes, int n,
+						 CrelayTreeLink *links, CrelayTreeRow *rows)
+{
+	int			nrows = 0;
+
+	sort_nodes(nodes, n, links);
+	n = drop_duplicates(nodes, n, links);
+	link_children(nodes, n, links);
+
+	for (int i = 0; i < n; i++)
+	{
+		int			node = links[i].sorted;
+
+		if (links[node].parent < 0 && nodes[node].role == CRELAY_ROLE_PRIMARY)
+			nrows = draw_subtree(node, 0, false, links, rows, nrows);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		int			node = links[i].sorted;
+
+		if (links[node].parent < 0 && links[node].row < 0)
+			nrows = draw_subtree(node, 1, false, links, rows, nrows);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		int			node = links[i].sorted;
+
+		if (links[node].row < 0)
+			nrows = draw_subtree(cut_cycle(nodes, node, links), 1, true,
+								 links, rows, nrows);
+	}
+	return nrows;
+}
+
+/*
+ * Marks the nodes that nobody has had news of for stale_after microseconds.
+ * What is known to be down stays so.
+ */
+void
+crelay_topology_age(CrelayNode *nodes, int n, int64_t now, int64_t stale_after)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (nodes[i].state != CRELAY_STATE_DOWN &&
+			now - nodes[i].observed_at > stale_after)
+			nodes[i].state = CRELAY_STATE_STALE;
+	}
+}
+
+const char *
+crelay_state_text(CrelayState state)
+{
+	switch (state)
+	{
+		case CRELAY_STATE_UNKNOWN:
+			return NULL;
+		case CRELAY_STATE_RUNNING:
+			return "running";
+		case CRELAY_STATE_STREAMING:
+			return "streaming";
+		case CRELAY_STATE_CATCHUP:
+			return "catchup";
+		case CRELAY_STATE_ARCHIVE:
+			return "archive";
+		case CRELAY_STATE_STALE:
+			return "stale";
+		case CRELAY_STATE_DOWN:
+			return "down";
+		case CRELAY_STATE_DIVERGED:
+			return "diverged";
+		case CRELAY_STATE_DUPLICATE:
+			return "duplicate";
+		case CRELAY_STATE_CYCLE:
+			return "cycle";
+	}
+	return NULL;
+}
+
+const char *
+crelay_role_text(CrelayRole role)
+{
+	switch (role)
+	{
+		case CRELAY_ROLE_UNKNOWN:
+			return NULL;
+		case CRELAY_ROLE_PRIMARY:
+			return "primary";
+		case CRELAY_ROLE_STANDBY:
+			return "standby";
+	}
+	return NULL;
+}
+
+const char *
+crelay_class_text(CrelayClass replica_class)
+{
+	switch (replica_class)
+	{
+		case CRELAY_CLASS_UNKNOWN:
+			return NULL;
+		case CRELAY_CLASS_VOTING:
+			return "voting";
+		case CRELAY_CLASS_READ_REPLICA:
+			return "read_replica";
+	}
+	return NULL;
+}
+
+/*
+ * The code of one warning bit, or NULL for a bit that a newer node sent.
+ */
+const char *
+crelay_warning_text(uint32_t bit)
+{
+	switch (bit)
+	{
+		case CRELAY_WARN_DUPLICATE_NAME:
+			return "duplicate_name";
+		case CRELAY_WARN_CYCLE:
+			return "cycle";
+		case CRELAY_WARN_UNPROTECTED:
+			return "unprotected";
+		case CRELAY_WARN_NO_FREE_SLOT:
+			return "no_free_slot";
+		case CRELAY_WARN_UPSTREAM_REFUSED:
+			return "upstream_refused";
+		case CRELAY_WARN_UPSTREAM_SILENT:
+			return "upstream_silent";
+		case CRELAY_WARN_HOLD_DROPPED:
+			return "hold_dropped";
+		case CRELAY_WARN_HOLD_CLAMPED:
+			return "hold_clamped";
+		case CRELAY_WARN_STALE_NODE:
+			return "stale_node";
+		case CRELAY_WARN_REGISTRY_FULL:
+			return "registry_full";
+	}
+	return NULL;
+}

@@ -1,0 +1,365 @@
+/*-------------------------------------------------------------------------
+ *
+ * topology_funcs.c
+ *	  cascade_topology() and cascade_tree(): the tree as rows and as a drawing.
+ *
+ * Owns: arguments, tuples and lines of these functions.
+ *
+ * Not here: the order of the tree (topology.c), where its nodes come from
+ * (registry.c).
+ *
+ * Locking: none of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/array.h"
+
+#include "guc.h"
+#include "registry.h"
+#include "topology.h"
+#include "tuple.h"
+
+PG_FUNCTION_INFO_V1(cascade_topology);
+PG_FUNCTION_INFO_V1(cascade_tree);
+
+/* The assembled tree; nodes[0] is this node. */
+typedef struct CrelayTree
+{
+	CrelayLocal local;
+	int			nrows;
+	CrelayTreeRow *rows;
+	CrelayNode *nodes;
+} CrelayTree;
+
+/*
+ * Reads what is known and puts it in order.
+ */
+static CrelayTree *
+read_tree(void)
+{
+	CrelayTree *tree = palloc(sizeof(CrelayTree));
+	CrelaySnapshot snapshot;
+	CrelaySettings settings;
+	CrelayTreeLink *links;
+	int			n = 0;
+
+	crelay_registry_require();
+	crelay_guc_copy(&settings);
+	crelay_registry_snapshot(&snapshot, true);
+	crelay_topology_age(snapshot.rows, snapshot.nrows, GetCurrentTimestamp(),
+						(int64) settings.stale_timeout_ms * 1000);
+
+	tree->local = snapshot.local;
+	tree->nodes = palloc_array(CrelayNode, 1 + snapshot.nchildren + snapshot.nrows);
+	if (snapshot.local.ready)
+		tree->nodes[n++] = snapshot.local.node;
+	for (int i = 0; i < snapshot.nchildren; i++)
+		tree->nodes[n++] = snapshot.children[i].node;
+	memcpy(&tree->nodes[n], snapshot.rows, sizeof(CrelayNode) * snapshot.nrows);
+	n += snapshot.nrows;
+
+	links = palloc_array(CrelayTreeLink, n + 1);
+	tree->rows = palloc_array(CrelayTreeRow, n + 1);
+	tree->nrows = crelay_topology_assemble(tree->nodes, n, links, tree->rows);
+	pfree(links);
+	return tree;
+}
+
+static CrelayState
+row_state(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	return row->cyclic ? CRELAY_STATE_CYCLE : tree->nodes[row->node].state;
+}
+
+/*
+ * The bytes that a node has to replay before it is where the root was when it
+ * was last heard of.  Unknown for a node that nobody has news of.
+ */
+static int64
+lag_bytes(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	const CrelayNode *node = &tree->nodes[row->node];
+
+	switch (row_state(tree, row))
+	{
+		case CRELAY_STATE_RUNNING:
+		case CRELAY_STATE_STREAMING:
+		case CRELAY_STATE_CATCHUP:
+		case CRELAY_STATE_ARCHIVE:
+			break;
+		case CRELAY_STATE_UNKNOWN:
+		case CRELAY_STATE_STALE:
+		case CRELAY_STATE_DOWN:
+		case CRELAY_STATE_DIVERGED:
+		case CRELAY_STATE_DUPLICATE:
+		case CRELAY_STATE_CYCLE:
+			return -1;
+	}
+	if (!tree->local.root_known || tree->local.root_lsn == 0 || node->replay_lsn == 0)
+		return -1;
+	return tree->local.root_lsn > node->replay_lsn ?
+		(int64) (tree->local.root_lsn - node->replay_lsn) : 0;
+}
+
+/*
+ * The row's upstream; "unknown" above the top of an orphaned part.
+ */
+static const char *
+upstream_name(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	if (row->parent >= 0)
+		return tree->nodes[tree->rows[row->parent].node].name;
+	return row->depth == 0 ? NULL : CRELAY_UNKNOWN_NODE;
+}
+
+/*
+ * From the root, or from "unknown", down to the row itself, both included.
+ */
+static Datum
+path_of(const CrelayTree *tree, int row)
+{
+	int			length = tree->rows[row].depth + 1;
+	Datum	   *names = palloc_array(Datum, length);
+	int			at = length;
+
+	for (int r = row; r >= 0; r = tree->rows[r].parent)
+		names[--at] = CStringGetTextDatum(tree->nodes[tree->rows[r].node].name);
+	if (at > 0)
+		names[--at] = CStringGetTextDatum(CRELAY_UNKNOWN_NODE);
+	return PointerGetDatum(construct_array(names, length, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+static uint32
+row_warnings(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	uint32		warnings = tree->nodes[row->node].warnings;
+
+	if (row_state(tree, row) == CRELAY_STATE_STALE)
+		warnings |= CRELAY_WARN_STALE_NODE;
+	if (row->cyclic)
+		warnings |= CRELAY_WARN_CYCLE;
+	return warnings;
+}
+
+static Datum
+warnings_of(uint32 warnings)
+{
+	Datum		texts[32];
+	int			n = 0;
+
+	for (int bit = 0; bit < 32; bit++)
+	{
+		const char *text = NULL;
+
+		if (warnings & (UINT32_C(1) << bit))
+			text = crelay_warning_text(UINT32_C(1) << bit);
+
+		if (text !=NULL)
+			texts[n++] = CStringGetTextDatum(text);
+	}
+	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+static void
+fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
+{
+	const CrelayTreeRow *row = &tree->rows[r];
+	const CrelayNode *node = &tree->nodes[row->node];
+	int64		lag = lag_bytes(tree, row);
+
+	crelay_put_text(tuple, node->name);
+	crelay_put_text(tuple, upstream_name(tree, row));
+	crelay_put_int(tuple, row->depth, true);
+	crelay_put(tuple, path_of(tree, r), true);
+	crelay_put_text(tuple, crelay_role_text(node->role));
+	crelay_put_text(tuple, crelay_class_text(node->replica_class));
+	crelay_put_text(tuple, crelay_state_text(row_state(tree, row)));
+	crelay_put_bool(tuple, node->managed);
+	crelay_put_bool(tuple, row->node == 0);
+	crelay_put_int(tuple, (int32) node->timeline, node->timeline != 0);
+	crelay_put_lsn(tuple, node->flush_lsn);
+	crelay_put_lsn(tuple, node->replay_lsn);
+	crelay_put_lsn(tuple, node->frontier_lsn);
+	crelay_put_text(tuple, node->pinned_by);
+	crelay_put_lsn(tuple, node->oldest_wal_lsn);
+	crelay_put_truth(tuple, node->protected);
+	crelay_put_bigint(tuple, lag, lag >= 0);
+	crelay_put_interval(tuple, lag >= 0 ? node->replay_lag : -1);
+	crelay_put_xid(tuple, node->backend_xmin);
+	crelay_put_null(tuple);		/* xmin_pinned_by */
+	crelay_put_truth(tuple, node->hot_standby_feedback);
+	crelay_put_text(tuple, node->location);
+	crelay_put_text(tuple, node->conninfo);
+	crelay_put_null(tuple);		/* refusal */
+	crelay_put(tuple, warnings_of(row_warnings(tree, row)), true);
+	crelay_put_time(tuple, node->observed_at);
+}
+
+/*
+ * cascade_topology() returns the tree, one row for each node.
+ */
+Datum
+cascade_topology(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CrelayTree *tree = read_tree();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int r = 0; r < tree->nrows; r++)
+	{
+		CrelayTuple tuple = {0};
+
+		fill_row(&tuple, tree, r);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+							 tuple.values, tuple.nulls);
+	}
+	return (Datum) 0;
+}
+
+/* ---- the drawing ---- */
+
+static void
+append_bytes(StringInfo line, int64 bytes)
+{
+	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+	int			unit = 0;
+
+	while (bytes >= 10240 && unit < (int) lengthof(units) - 1)
+	{
+		bytes = (bytes + 512) / 1024;
+		unit++;
+	}
+	appendStringInfo(line, INT64_FORMAT " %s", bytes, units[unit]);
+}
+
+static bool
+has_next_sibling(const CrelayTree *tree, int r)
+{
+	for (int i = r + 1; i < tree->nrows && tree->rows[i].depth >= tree->rows[r].depth; i++)
+	{
+		if (tree->rows[i].parent == tree->rows[r].parent &&
+			tree->rows[i].depth == tree->rows[r].depth)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The branches in front of a name, from the left: a line goes on at each level
+ * whose node has more siblings to come.
+ */
+static void
+append_branches(StringInfo line, const CrelayTree *tree, int r)
+{
+	int			levels[CRELAY_MAX_DEPTH];
+	int			n = 0;
+
+	for (int up = r; tree->rows[up].parent >= 0 && n < CRELAY_MAX_DEPTH;
+		 up = tree->rows[up].parent)
+		levels[n++] = up;
+	for (int i = n - 1; i > 0; i--)
+		appendStringInfoString(line, has_next_sibling(tree, levels[i]) ? "|  " : "   ");
+	if (n > 0)
+		appendStringInfoString(line, has_next_sibling(tree, r) ? "|- " : "`- ");
+	else if (tree->rows[r].depth > 0)
+		appendStringInfoString(line, "? ");
+}
+
+static void
+append_marks(StringInfo line, const CrelayTree *tree, int r)
+{
+	const CrelayTreeRow *row = &tree->rows[r];
+	const CrelayNode *node = &tree->nodes[row->node];
+	uint32		warnings = row_warnings(tree, row) & ~CRELAY_WARN_UNPROTECTED;
+
+	if (node->protected == CRELAY_FALSE)
+		appendStringInfoString(line, " UNPROTECTED");
+	if (!node->managed)
+		appendStringInfoString(line, " unmanaged");
+	if (node->pinned_by[0] != '\0' && strcmp(node->pinned_by, node->name) != 0)
+		appendStringInfo(line, " pinned by %s", node->pinned_by);
+	for (int bit = 0; bit < 32; bit++)
+	{
+		const char *text = NULL;
+
+		if (warnings & (UINT32_C(1) << bit))
+			text = crelay_warning_text(UINT32_C(1) << bit);
+
+		if (text !=NULL)
+			appendStringInfo(line, " !%s", text);
+	}
+}
+
+static int
+name_width(const CrelayTree *tree)
+{
+	int			width = 4;
+
+	for (int r = 0; r < tree->nrows; r++)
+	{
+		int			here = 3 * tree->rows[r].depth + 1 +
+		(int) strlen(tree->nodes[tree->rows[r].node].name);
+
+		width = Max(width, here);
+	}
+	return Min(width, 40);
+}
+
+static void
+draw_row(StringInfo line, const CrelayTree *tree, int r, int width)
+{
+	const CrelayTreeRow *row = &tree->rows[r];
+	const CrelayNode *node = &tree->nodes[row->node];
+	const char *role = crelay_role_text(node->role);
+	const char *state = crelay_state_text(row_state(tree, row));
+	int64		lag = lag_bytes(tree, row);
+	StringInfoData lag_text;
+
+	resetStringInfo(line);
+	append_branches(line, tree, r);
+	appendStringInfo(line, "%s%s", node->name, row->node == 0 ? "*" : "");
+	while (line->len < width)
+		appendStringInfoChar(line, ' ');
+
+	initStringInfo(&lag_text);
+	if (lag >= 0)
+		append_bytes(&lag_text, lag);
+	else
+		appendStringInfoChar(&lag_text, '-');
+	appendStringInfo(line, " %-7s %-9s %9s", role ? role : "-", state ? state : "-",
+					 lag_text.data);
+	pfree(lag_text.data);
+	append_marks(line, tree, r);
+}
+
+/*
+ * cascade_tree() returns the tree as lines for a terminal.
+ */
+Datum
+cascade_tree(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CrelayTree *tree = read_tree();
+	int			width = name_width(tree);
+	StringInfoData line;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	initStringInfo(&line);
+	for (int r = 0; r < tree->nrows; r++)
+	{
+		CrelayTuple tuple = {0};
+
+		draw_row(&line, tree, r, width);
+		crelay_put_text(&tuple, line.data);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+							 tuple.values, tuple.nulls);
+	}
+	return (Datum) 0;
+}

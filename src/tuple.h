@@ -1,0 +1,109 @@
+/*-------------------------------------------------------------------------
+ *
+ * tuple.h
+ *	  Filling the columns of a result row, unknown values as NULL.
+ *
+ * Owns: the translation of this extension's plain values into Datums.
+ *
+ * Not here: which columns there are.
+ *
+ * Locking: none.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRELAY_TUPLE_H
+#define CRELAY_TUPLE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+
+#include "node.h"
+
+#define CRELAY_MAX_COLUMNS	32
+
+/* A row being filled from left to right. */
+typedef struct CrelayTuple
+{
+	Datum		values[CRELAY_MAX_COLUMNS];
+	bool		nulls[CRELAY_MAX_COLUMNS];
+	int			n;
+} CrelayTuple;
+
+static inline void
+crelay_put(CrelayTuple *tuple, Datum value, bool known)
+{
+	tuple->values[tuple->n] = known ? value : (Datum) 0;
+	tuple->nulls[tuple->n++] = !known;
+}
+
+/* NULL for no text and for an empty one: nothing here is a known emptiness */
+static inline void
+crelay_put_text(CrelayTuple *tuple, const char *value)
+{
+	bool		known = value != NULL && value[0] != '\0';
+
+	crelay_put(tuple, known ? CStringGetTextDatum(value) : (Datum) 0, known);
+}
+
+static inline void
+crelay_put_lsn(CrelayTuple *tuple, uint64 lsn)
+{
+	crelay_put(tuple, LSNGetDatum(lsn), lsn != 0);
+}
+
+static inline void
+crelay_put_int(CrelayTuple *tuple, int32 value, bool known)
+{
+	crelay_put(tuple, Int32GetDatum(value), known);
+}
+
+static inline void
+crelay_put_bigint(CrelayTuple *tuple, int64 value, bool known)
+{
+	crelay_put(tuple, Int64GetDatum(value), known);
+}
+
+static inline void
+crelay_put_bool(CrelayTuple *tuple, bool value)
+{
+	crelay_put(tuple, BoolGetDatum(value), true);
+}
+
+static inline void
+crelay_put_truth(CrelayTuple *tuple, CrelayTruth value)
+{
+	crelay_put(tuple, BoolGetDatum(value == CRELAY_TRUE), value != CRELAY_UNKNOWN);
+}
+
+static inline void
+crelay_put_time(CrelayTuple *tuple, TimestampTz value)
+{
+	crelay_put(tuple, TimestampTzGetDatum(value), value != 0);
+}
+
+static inline void
+crelay_put_interval(CrelayTuple *tuple, int64 microseconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = microseconds;
+	crelay_put(tuple, IntervalPGetDatum(interval), microseconds >= 0);
+}
+
+static inline void
+crelay_put_xid(CrelayTuple *tuple, uint32 xid)
+{
+	crelay_put(tuple, TransactionIdGetDatum(xid), xid != 0);
+}
+
+static inline void
+crelay_put_null(CrelayTuple *tuple)
+{
+	crelay_put(tuple, (Datum) 0, false);
+}
+
+#endif							/* CRELAY_TUPLE_H */

@@ -1,0 +1,463 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The background worker: one for each instance.
+ *
+ * Owns, leaves out and locks: see worker.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "replication/slot.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/pidfile.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "exchange.h"
+#include "guc.h"
+#include "hold.h"
+#include "registry.h"
+#include "survey.h"
+#include "worker.h"
+
+#define INCARNATION_FILE	"pg_replslot/cascade_relay.incarnation"
+
+/*
+ * How often to look while something moves, how long that lasts after the last
+ * movement, and how often at least while children report here: a server that
+ * is told to stop does not tell its workers until those sessions have ended.
+ */
+#define WATCH_MS			100
+#define WATCH_FOR_MS		2000
+#define STOPPING_CHECK_MS	500
+
+/* After an error in a pass. */
+#define ERROR_PAUSE_MS		1000
+
+static MemoryContext worker_context;
+static MemoryContext pass_context;
+static CrelayLocal local;
+static CrelaySettings settings;
+static WaitEventSet *wait_set;
+static uint64 wait_generation;
+static pgsocket wait_socket = PGINVALID_SOCKET;
+static int	wait_socket_pos;
+static int	wait_socket_events;
+static bool rows_dropped_logged;
+
+/*
+ * Full membership of the process array, without a database: replication slots
+ * may be acquired by such a process only.
+ */
+void
+crelay_worker_register(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = 1;
+	strlcpy(worker.bgw_library_name, "cascade_relay", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "crelay_worker_main", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "cascade_relay", sizeof(worker.bgw_name));
+	strlcpy(worker.bgw_type, "cascade_relay", sizeof(worker.bgw_type));
+	RegisterBackgroundWorker(&worker);
+}
+
+/* ---- the incarnation ---- */
+
+/*
+ * Reads the incarnation, 0 if there is no valid one yet.
+ */
+static uint32
+read_incarnation(void)
+{
+	FILE	   *file = AllocateFile(INCARNATION_FILE, "r");
+	uint32		incarnation = 0;
+
+	if (file == NULL)
+	{
+		if (errno != ENOENT)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", INCARNATION_FILE)));
+		return 0;
+	}
+	if (fscanf(file, "%8x", &incarnation) != 1)
+		incarnation = 0;
+	FreeFile(file);
+	return incarnation;
+}
+
+/*
+ * Writes a new incarnation so that it is either whole on disk or not there.
+ * It lies beside the slots, so it lives and dies with them: base backups and
+ * pg_rewind leave both behind.
+ */
+static uint32
+create_incarnation(void)
+{
+	const char *tmp = INCARNATION_FILE ".tmp";
+	uint32		incarnation = 0;
+	char text[	16];
+	int			fd;
+	int			len;
+
+	while (incarnation == 0)
+	{
+		if (!pg_strong_random(&incarnation, sizeof(incarnation)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+	}
+	len = snprintf(text, sizeof(text), "%08x\n", incarnation);
+
+	fd = OpenTransientFile(tmp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+	errno = 0;
+	if (fd < 0 || write(fd, text, len) != len || pg_fsync(fd) != 0)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", tmp)));
+	}
+	CloseTransientFile(fd);
+	(void) durable_rename(tmp, INCARNATION_FILE, ERROR);
+	return incarnation;
+}
+
+static void
+establish_identity(void)
+{
+	uint32		incarnation = read_incarnation();
+
+	if (incarnation == 0)
+	{
+		incarnation = create_incarnation();
+		ereport(LOG,
+				(errmsg("cascade_relay: this node begins as incarnation %08x",
+						incarnation)));
+	}
+	local.node.incarnation = incarnation;
+}
+
+/* ---- a server that stops ---- */
+
+/*
+ * Whether the postmaster has been told to stop.  A smart shutdown waits for
+ * the sessions of other nodes' workers, and tells its own workers only when
+ * they are gone; the status line of its pid file is the only place that says
+ * so before.
+ */
+static bool
+server_is_stopping(void)
+{
+	FILE	   *file = AllocateFile("postmaster.pid", "r");
+	char		line[MAXPGPATH];
+	bool		stopping = false;
+
+	if (file == NULL)
+		return false;
+	for (int i = 1; fgets(line, sizeof(line), file) != NULL; i++)
+	{
+		if (i == LOCK_FILE_LINE_PM_STATUS)
+			stopping = strncmp(line, PM_STATUS_STOPPING,
+							   strlen("stopping")) == 0;
+	}
+	FreeFile(file);
+	return stopping;
+}
+
+/*
+ * Ends the sessions that children report through; they try again elsewhere, or
+ * when the server is back.
+ */
+static void
+end_report_sessions(void)
+{
+	pid_t	   *pids = palloc(sizeof(pid_t) * MaxConnections);
+	int			n = crelay_registry_sessions(pids, MaxConnections);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (BackendPidGetProc(pids[i]) != NULL)
+			(void) kill(pids[i], SIGTERM);
+	}
+	pfree(pids);
+}
+
+static void
+check_stopping(void)
+{
+	bool		stopping = server_is_stopping();
+
+	crelay_registry_set_stopping(stopping);
+	if (stopping)
+		end_report_sessions();
+}
+
+/* ---- sleeping ---- */
+
+static void
+free_wait_set(void)
+{
+	if (wait_set != NULL)
+		FreeWaitEventSet(wait_set);
+	wait_set = NULL;
+}
+
+/*
+ * The set of what to wait for, made anew whenever the upstream's socket may be
+ * another one: a closed descriptor's number can be in use again.
+ */
+static void
+prepare_wait_set(void)
+{
+	CrelayLink *link = crelay_exchange_link();
+	int			events = 0;
+	pgsocket	sock = crelay_link_socket(link, &events);
+
+	if (wait_set == NULL || wait_generation != crelay_link_generation(link) ||
+		sock != wait_socket)
+	{
+		free_wait_set();
+		wait_set = crelay_create_wait_event_set(3);
+		AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		if (sock != PGINVALID_SOCKET)
+			wait_socket_pos = AddWaitEventToSet(wait_set, events, sock, NULL, NULL);
+		wait_generation = crelay_link_generation(link);
+		wait_socket = sock;
+		wait_socket_events = events;
+	}
+	else if (sock != PGINVALID_SOCKET && events != wait_socket_events)
+	{
+		ModifyWaitEvent(wait_set, wait_socket_pos, events, NULL);
+		wait_socket_events = events;
+	}
+}
+
+static void
+sleep_until(TimestampTz wake_at)
+{
+	WaitEvent	event;
+	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at);
+
+	prepare_wait_set();
+	(void) WaitEventSetWait(wait_set, timeout, &event, 1, crelay_wait_event());
+	ResetLatch(MyLatch);
+}
+
+/*
+ * When to look again: soon while something moves here or below, because
+ * nothing wakes us when it does; else when a report is due.
+ */
+static TimestampTz
+next_pass(const CrelaySurvey *survey, TimestampTz now)
+{
+	static TimestampTz moved_at;
+	TimestampTz next = crelay_exchange_next();
+	int64		pause = settings.report_interval_ms;
+
+	if (survey->moved)
+		moved_at = now;
+	if (now - moved_at < WATCH_FOR_MS * INT64CONST(1000))
+		pause = Min(pause, WATCH_MS);
+	if (survey->has_sessions)
+		pause = Min(pause, STOPPING_CHECK_MS);
+	pause = Min(pause, 1000);
+	if (next == 0 || next > now + pause * 1000)
+		next = now + pause * 1000;
+	return next;
+}
+
+/* ---- the loop ---- */
+
+/*
+ * One line when the registry has become too small, not one for each node.
+ */
+static void
+log_dropped_rows(void)
+{
+	CrelayLocal *shared = palloc(sizeof(CrelayLocal));
+
+	crelay_registry_get_local(shared);
+	if (shared->rows_dropped > 0 && !rows_dropped_logged)
+	{
+		rows_dropped_logged = true;
+		ereport(LOG,
+				(errmsg("cascade_relay: more nodes than \"%s\" (%d); some are not shown",
+						"cascade_relay.max_nodes", crelay_guc_max_nodes()),
+				 errhint("Raise \"%s\" and restart this server.",
+						 "cascade_relay.max_nodes")));
+	}
+	if (shared->rows_dropped > 0)
+		local.node.warnings |= CRELAY_WARN_REGISTRY_FULL;
+}
+
+static TimestampTz
+run_pass(void)
+{
+	CrelaySurvey survey;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (local.node.incarnation == 0)
+		establish_identity();
+	crelay_survey_run(&settings, now, &local, &survey);
+	if (survey.has_sessions)
+		check_stopping();
+	crelay_exchange_run(&settings, &survey, now, &local);
+	log_dropped_rows();
+	crelay_registry_publish_local(&local);
+	return next_pass(&survey, now);
+}
+
+/*
+ * Errors of a pass end here.  The same one again is not logged again, and
+ * there is a pause before the next attempt.
+ */
+static void
+survive_error(void)
+{
+	static char last_message[256];
+	ErrorData  *error;
+
+	error_context_stack = NULL;
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(worker_context);
+	error = CopyErrorData();
+	if (strncmp(last_message, error->message ? error->message : "",
+				sizeof(last_message) - 1) != 0)
+	{
+		strlcpy(last_message, error->message ? error->message : "", sizeof(last_message));
+		EmitErrorReport();
+	}
+	strlcpy(local.last_error, last_message, sizeof(local.last_error));
+	local.last_error_time = GetCurrentTimestamp();
+	FreeErrorData(error);
+	FlushErrorState();
+
+	crelay_hold_abandon();
+	pgstat_report_wait_end();
+	AtEOXact_Files(false);
+	crelay_exchange_abort();
+	free_wait_set();
+	MemoryContextReset(pass_context);
+	RESUME_INTERRUPTS();
+}
+
+/*
+ * Leaves in order: what was moved is saved, so that a clean restart finds the
+ * holds where they stood.
+ */
+static void
+finish(void)
+{
+	crelay_link_close(crelay_exchange_link());
+	free_wait_set();
+	(void) crelay_hold_save_all();
+}
+
+static void
+stop_on_exit(int code, Datum arg)
+{
+	crelay_registry_worker_stop();
+}
+
+static void
+start(void)
+{
+	uint64		start_id = 0;
+	CrelayLocal *shared;
+
+	worker_context = AllocSetContextCreate(TopMemoryContext, "cascade_relay",
+										   ALLOCSET_DEFAULT_SIZES);
+	pass_context = AllocSetContextCreate(worker_context, "cascade_relay pass",
+										 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(pass_context);
+	crelay_guc_copy(&settings);
+
+	(void) pg_strong_random(&start_id, sizeof(start_id));
+	before_shmem_exit(stop_on_exit, (Datum) 0);
+	crelay_registry_worker_start(GetSystemIdentifier(), start_id);
+
+	/* counters go on from where the worker before has left them */
+	shared = palloc(sizeof(CrelayLocal));
+	crelay_registry_get_local(shared);
+	local = *shared;
+	local.upstream_state = CRELAY_UPSTREAM_NONE;
+	local.node.incarnation = 0;
+	pfree(shared);
+
+	crelay_survey_start(worker_context);
+	crelay_exchange_start(worker_context);
+}
+
+void
+crelay_worker_main(Datum arg)
+{
+	sigjmp_buf	error_jump;
+	volatile TimestampTz pause_until = 0;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	start();
+	if (sigsetjmp(error_jump, 1) != 0)
+	{
+		survive_error();
+		pause_until = GetCurrentTimestamp() + ERROR_PAUSE_MS * INT64CONST(1000);
+	}
+	PG_exception_stack = &error_jump;
+
+	while (!ShutdownRequestPending)
+	{
+		TimestampTz next;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			crelay_guc_copy(&settings);
+		}
+		if (pause_until != 0)
+		{
+			next = pause_until;
+			pause_until = 0;
+		}
+		else
+		{
+			MemoryContextSwitchTo(pass_context);
+			next = run_pass();
+			MemoryContextReset(pass_context);
+		}
+		sleep_until(next);
+	}
+
+	finish();
+
+	/* not 0, which would retire the worker until the next server start */
+	proc_exit(1);
+}

@@ -1,0 +1,303 @@
+# CascadeRelay.pm: what the tests of cascade_relay share.
+#
+# Builds cascades of real servers, writes and removes real WAL, waits for
+# states, and speaks the wire format of reports for the tests that send bad
+# ones.
+package CascadeRelay;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(
+  new_primary new_standby clone_standby value wait_for write_segments
+  checkpoint_all remove_wal wait_connected wait_protected wait_caught_up
+  holds hold_lsn incarnation tree_state lsn_le point_at slot_from_hold
+  wal_files kill_node encode_hello encode_report report_sql
+);
+
+# What every node of a test has: segments of 1 MB that are removed as soon as
+# they may be, and no checkpoint but those that the test asks for.
+sub _common_conf
+{
+	my ($node, %opt) = @_;
+	my $name = $node->name;
+	my $preload = $opt{unmanaged} ? '' : 'cascade_relay';
+
+	$node->append_conf('postgresql.conf', qq{
+shared_preload_libraries = '$preload'
+wal_keep_size = 0
+min_wal_size = 2MB
+max_wal_size = 1GB
+checkpoint_timeout = 1h
+wal_retrieve_retry_interval = 200ms
+max_wal_senders = 10
+max_replication_slots = 10
+hot_standby = on
+autovacuum = off
+log_line_prefix = '%m [%p] %b %q%a '
+});
+	if (!$opt{unmanaged})
+	{
+		$node->append_conf('postgresql.conf', qq{
+cascade_relay.node_name = '$name'
+cascade_relay.report_interval = 200ms
+});
+	}
+	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
+	return;
+}
+
+# A started primary with the extension created in database postgres.
+# Options: conf (text), unmanaged (no preload), no_extension.
+sub new_primary
+{
+	my ($name, %opt) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(allows_streaming => 1, extra => ['--wal-segsize=1']);
+	_common_conf($node, %opt);
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION cascade_relay')
+	  unless $opt{no_extension};
+	return $node;
+}
+
+# A started standby of $upstream, streaming through a slot of its own name.
+# Options: conf, unmanaged, slotless, no_start, and conninfo (appended to
+# primary_conninfo).
+sub new_standby
+{
+	my ($name, $upstream, %opt) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $backup = "for_$name";
+
+	$upstream->backup($backup);
+	$node->init_from_backup($upstream, $backup, has_streaming => 1);
+	_strip_settings($node);
+	_common_conf($node, %opt);
+	if (!$opt{slotless})
+	{
+		$upstream->safe_psql('postgres',
+			"SELECT pg_create_physical_replication_slot('$name', true)");
+		$node->append_conf('postgresql.conf', "primary_slot_name = '$name'");
+	}
+	point_at($node, $upstream, %opt);
+	$node->start unless $opt{no_start};
+	return $node;
+}
+
+# A clone made the way a DBA does it: pg_basebackup -C -S.  Options as above.
+sub clone_standby
+{
+	my ($name, $upstream, %opt) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $backup = "clone_$name";
+	my $dir = $upstream->backup_dir . "/$backup";
+
+	$upstream->command_ok(
+		[
+			'pg_basebackup', '-D', $dir, '-h', $upstream->host, '-p', $upstream->port,
+			'-X', 'stream', '-c', 'fast', '-C', '-S', $name, '--no-sync'
+		],
+		"pg_basebackup -C -S $name");
+	$node->init_from_backup($upstream, $backup, has_streaming => 1);
+	_strip_settings($node);
+	_common_conf($node, %opt);
+	$node->append_conf('postgresql.conf', "primary_slot_name = '$name'");
+	point_at($node, $upstream, %opt);
+	$node->start unless $opt{no_start};
+	return $node;
+}
+
+# The settings of the node that was copied are not those of the copy.
+sub _strip_settings
+{
+	my ($node) = @_;
+	my $file = $node->data_dir . '/postgresql.conf';
+	my $conf = slurp_file($file);
+
+	$conf =~ s/^(cascade_relay\.\w+|primary_slot_name|primary_conninfo|restore_command|recovery_min_apply_delay)\s*=.*\n//mg;
+	open my $fh, '>', $file or die "$file: $!";
+	print $fh $conf;
+	close $fh;
+	return;
+}
+
+# Points a node at another upstream; for a running one a reload does it.
+sub point_at
+{
+	my ($node, $upstream, %opt) = @_;
+	my $name = $node->name;
+	my $conninfo = $upstream->connstr . " application_name=$name " . ($opt{conninfo} // '');
+
+	$node->append_conf('postgresql.conf', "primary_conninfo = '" . ($conninfo =~ s/'/''/gr) . "'");
+	return;
+}
+
+sub value
+{
+	my ($node, $sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+# Waits until the query says t, or whatever is expected; fails the test with
+# what it says instead.
+sub wait_for
+{
+	my ($node, $sql, $what, $expected) = @_;
+	my $ok = $node->poll_query_until('postgres', $sql, $expected // 't');
+
+	ok($ok, $what);
+	return $ok;
+}
+
+# Writes that many segments of WAL, one by one.
+sub write_segments
+{
+	my ($node, $n) = @_;
+	for (1 .. $n)
+	{
+		$node->safe_psql('postgres',
+			"SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000)); SELECT pg_switch_wal()");
+	}
+	return;
+}
+
+# A checkpoint on the primary, replayed and followed by a restartpoint on each
+# standby given: the moment when WAL is removed.
+sub checkpoint_all
+{
+	my ($primary, @standbys) = @_;
+	$primary->safe_psql('postgres', 'CHECKPOINT');
+	my $lsn = $primary->safe_psql('postgres', 'SELECT pg_current_wal_lsn()');
+	for my $standby (@standbys)
+	{
+		$standby->poll_query_until('postgres',
+			"SELECT pg_last_wal_replay_lsn() >= '$lsn'::pg_lsn")
+		  or die $standby->name . " did not replay $lsn";
+		$standby->safe_psql('postgres', 'CHECKPOINT');
+	}
+	return;
+}
+
+# Writes segments and lets every server that may remove WAL remove it.
+sub remove_wal
+{
+	my ($n, $primary, @standbys) = @_;
+	write_segments($primary, $n);
+	checkpoint_all($primary, @standbys);
+	checkpoint_all($primary, @standbys);
+	return;
+}
+
+sub wait_connected
+{
+	my (@nodes) = @_;
+	for my $node (@nodes)
+	{
+		wait_for($node, "SELECT upstream_state = 'connected' FROM cascade_status",
+			$node->name . ' reports to its upstream');
+	}
+	return;
+}
+
+sub wait_protected
+{
+	my (@nodes) = @_;
+	for my $node (@nodes)
+	{
+		wait_for($node, 'SELECT protected FROM cascade_status', $node->name . ' is protected');
+	}
+	return;
+}
+
+# Every row that the primary has must be there, and the walreceiver at work.
+sub wait_caught_up
+{
+	my ($primary, @nodes) = @_;
+	my $lsn = $primary->safe_psql('postgres', 'SELECT pg_current_wal_lsn()');
+	for my $node (@nodes)
+	{
+		wait_for($node, "SELECT pg_last_wal_replay_lsn() >= '$lsn'::pg_lsn",
+			$node->name . ' has caught up');
+	}
+	return;
+}
+
+# The hold slots of a node, as lines of name and restart_lsn.
+sub holds
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT slot_name, restart_lsn FROM pg_replication_slots WHERE slot_name LIKE 'cascade_relay_%' ORDER BY 1");
+}
+
+# The restart_lsn of the (only) hold for a node name.
+sub hold_lsn
+{
+	my ($node, $name) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT restart_lsn FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_${name}_[0-9a-f]{8}\$'");
+}
+
+sub incarnation
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres', 'SELECT incarnation FROM cascade_status');
+}
+
+# The state of a node as another one shows it.
+sub tree_state
+{
+	my ($node, $name) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT state FROM cascade_topology WHERE node_name = '$name'");
+}
+
+sub lsn_le
+{
+	my ($node, $a, $b) = @_;
+	return $node->safe_psql('postgres', "SELECT '$a'::pg_lsn <= '$b'::pg_lsn") eq 't';
+}
+
+# A streaming slot on a node, copied from a hold, for whoever comes up to it.
+sub slot_from_hold
+{
+	my ($node, $hold_of, $slot) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT (pg_copy_physical_replication_slot(slot_name, '$slot')).slot_name FROM pg_replication_slots "
+		  . "WHERE slot_name ~ '^cascade_relay_${hold_of}_[0-9a-f]{8}\$' ORDER BY restart_lsn LIMIT 1");
+}
+
+# The WAL files of a node, in order.
+sub wal_files
+{
+	my ($node) = @_;
+	return sort grep { /^[0-9A-F]{24}$/ } slurp_dir($node->data_dir . '/pg_wal');
+}
+
+# The machine is gone: kill -9 for the postmaster, then for what it leaves.
+sub kill_node
+{
+	my ($node) = @_;
+	$node->kill9;
+	return;
+}
+
+# ---- the wire format, for messages that no worker would send ----
+
+sub _string { my ($s) = @_; return pack('C/a*', $s); }
+sub _section { my ($tag, $payload) = @_; return pack('n N/a*', $tag, $payload); }
+
+sub report_sql
+{
+	my ($message) = @_;
+	return "cascade_report('\\x" . unpack('H*', $message) . "'::bytea)";
+}
+
+1;

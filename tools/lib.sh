@@ -1,0 +1,238 @@
+# shellcheck shell=bash
+#
+# tools/lib.sh	what tools/test and tools/demo share; to be sourced by bash
+#
+# The one idea here is the private prefix: a PostgreSQL finds its libraries and
+# its share folder relative to its own executable, so that a copy of bin beside
+# links to the rest is an installation of its own.  The extension is installed
+# there.  Neither root nor an ordinary user touches the system's installation,
+# and two runs side by side share nothing.
+#
+# crelay_say TEXT			a line about what goes on
+# crelay_die TEXT			the last line
+# crelay_pick_postgres			sets PG_MAJOR and PG_CONFIG
+# crelay_need_packages PACKAGE ...	install what is missing, or say so
+# crelay_scratch NAME			make the folder $crelay_scratch, gone at exit;
+#					after crelay_pick_postgres, whose pg_ctl it uses
+# crelay_copy_tree FROM TO		the sources without build products
+# crelay_private_prefix DIR		a PostgreSQL in DIR; PG_CONFIG is then its own
+# crelay_as_user COMMAND ...		as an unprivileged user, root or not
+
+crelay_me=$(basename "$0")
+crelay_keep=${CRELAY_KEEP:-}
+crelay_scratch=
+
+crelay_say() { printf '== %s: %s\n' "$crelay_me" "$*"; }
+
+crelay_die()
+{
+	printf '%s: %s\n' "$crelay_me" "$*" >&2
+	exit 1
+}
+
+crelay_is_root() { [ "$(id -u)" -eq 0 ]; }
+
+# --- packages ---
+
+crelay_installed()
+{
+	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# On a system without dpkg nothing is known about packages: whoever builds
+# there has brought a PostgreSQL, and the build says what else it lacks.
+crelay_need_packages()
+{
+	local package missing=()
+	command -v dpkg-query >/dev/null || return 0
+	for package
+	do
+		crelay_installed "$package" || missing+=("$package")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	crelay_is_root ||
+		crelay_die "these packages are missing, install them as root: ${missing[*]}"
+	crelay_say "installing ${missing[*]}"
+	crelay_no_main_cluster
+	crelay_apt update
+	crelay_apt install --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
+}
+
+# Quiet while it works: the output is shown only when apt-get fails.
+crelay_apt()
+{
+	local out
+	out=$(DEBIAN_FRONTEND=noninteractive apt-get -qq -y "$@" 2>&1 </dev/null) ||
+		{ printf '%s\n' "$out" | tail -n 20 >&2; crelay_die "apt-get $1 failed"; }
+}
+
+# Debian starts a server for each PostgreSQL that is installed.  A test has no
+# use for one; but a machine that has postgresql-common has its own will.
+crelay_no_main_cluster()
+{
+	local conf=/etc/postgresql-common/createcluster.conf
+	! crelay_installed postgresql-common && [ ! -e "$conf" ] || return 0
+	mkdir -p "$(dirname "$conf")"
+	echo 'create_main_cluster = false' >"$conf"
+}
+
+# --- which PostgreSQL ---
+
+# PG_CONFIG wins and must agree with PG_MAJOR; else PG_MAJOR; else the major
+# that this Debian packages; else whatever pg_config is in PATH.
+crelay_pick_postgres()
+{
+	local major
+	if [ -z "${PG_CONFIG:-}" ] && [ -z "${PG_MAJOR:-}" ]
+	then
+		PG_MAJOR=$(crelay_debian_major)
+		[ -n "$PG_MAJOR" ] || PG_CONFIG=$(command -v pg_config) ||
+			crelay_die "found no PostgreSQL: set PG_CONFIG"
+	fi
+	if [ -z "${PG_CONFIG:-}" ]
+	then
+		crelay_need_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR"
+		PG_CONFIG=/usr/lib/postgresql/$PG_MAJOR/bin/pg_config
+	fi
+	[ -x "$PG_CONFIG" ] || crelay_die "there is no $PG_CONFIG"
+	major=$("$PG_CONFIG" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+	[ "${PG_MAJOR:-$major}" = "$major" ] ||
+		crelay_die "PG_MAJOR is $PG_MAJOR, but $PG_CONFIG belongs to $major"
+	PG_MAJOR=$major
+	export PG_MAJOR PG_CONFIG
+}
+
+# The major is the first number in the version of the package "postgresql".
+crelay_debian_major()
+{
+	command -v apt-cache >/dev/null || return 0
+	crelay_candidate_major | grep . && return 0
+	# a fresh image has no package lists yet
+	! crelay_is_root || { crelay_apt update && crelay_candidate_major; }
+}
+
+crelay_candidate_major()
+{
+	LC_ALL=C apt-cache policy postgresql 2>/dev/null |
+		sed -n 's/^ *Candidate: \([0-9]\+\)+.*/\1/p'
+}
+
+# --- scratch folder ---
+
+# Everything that a run writes is in here.  CRELAY_KEEP=1 leaves it for a look.
+crelay_scratch()
+{
+	crelay_scratch=$(mktemp -d "${TMPDIR:-/tmp}/cascade_relay_$1.XXXXXX")
+	trap crelay_cleanup EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	! crelay_is_root || chown "$(crelay_user)" "$crelay_scratch"
+}
+
+# Servers that an interrupted test left behind are stopped by their own folder,
+# so that no other server on the machine can be hit.
+crelay_cleanup()
+{
+	local status=$? pidfile
+	trap - EXIT
+	cd /
+	while IFS= read -r -d '' pidfile
+	do
+		crelay_as_user "$("$PG_CONFIG" --bindir)/pg_ctl" stop -s -m immediate \
+			-D "$(dirname "$pidfile")" >/dev/null 2>&1 || true
+	done < <(find "$crelay_scratch" -name postmaster.pid -print0 2>/dev/null)
+	if [ -n "$crelay_keep" ]
+	then
+		crelay_say "kept $crelay_scratch"
+	else
+		rm -rf --one-file-system "$crelay_scratch"
+	fi
+	exit "$status"
+}
+
+crelay_copy_tree()
+{
+	mkdir -p "$2"
+	# tar reads .gitignore; there may be no git here, nor a repository
+	tar -C "$1" --exclude-vcs --exclude-vcs-ignores -cf - . |
+		tar -C "$2" --no-same-owner -xf -
+	! crelay_is_root || chown -R "$(crelay_user)" "$2"
+}
+
+# --- unprivileged user ---
+
+# PostgreSQL does not run as root.
+crelay_user()
+{
+	if id postgres >/dev/null 2>&1
+	then
+		echo postgres
+	else
+		echo nobody
+	fi
+}
+
+# setpriv rather than su or runuser: no PAM session, no shell, and the process
+# stays in this one's group, so that Ctrl-C reaches it.
+crelay_as_user()
+{
+	if crelay_is_root
+	then
+		HOME=$crelay_scratch setpriv --reuid="$(crelay_user)" \
+			--regid="$(id -g "$(crelay_user)")" --init-groups -- "$@"
+	else
+		"$@"
+	fi
+}
+
+# --- private prefix ---
+
+# Folders keep their absolute place below DIR, because PostgreSQL relocates by
+# comparing its compiled-in paths with where it runs.  The programs are copied:
+# they resolve links to learn where they are.  Everything else is linked.
+crelay_private_prefix()
+{
+	local root=$1 bindir pkglibdir sharedir libdir includedir
+	bindir=$("$PG_CONFIG" --bindir)
+	pkglibdir=$("$PG_CONFIG" --pkglibdir)
+	sharedir=$("$PG_CONFIG" --sharedir)
+	libdir=$("$PG_CONFIG" --libdir)
+	includedir=$("$PG_CONFIG" --includedir)
+
+	mkdir -p "$root$bindir"
+	cp -RL "$bindir/." "$root$bindir"
+	crelay_link_farm "$pkglibdir" "$root$pkglibdir"
+	crelay_link_farm "$sharedir" "$root$sharedir"
+	crelay_link_missing "$libdir" "$root$libdir"
+	crelay_link_missing "$includedir" "$root$includedir"
+	# An installed cascade_relay must not be what is tested, nor be written
+	# to through a link.
+	find "$root$pkglibdir" "$root$sharedir" -name 'cascade_relay*' -prune -exec rm -rf {} +
+	! crelay_is_root || chown -R -h "$(crelay_user)" "$root"
+
+	PG_CONFIG=$root$bindir/pg_config
+	[ "$("$PG_CONFIG" --pkglibdir)" = "$root$pkglibdir" ] ||
+		crelay_die "this PostgreSQL cannot be relocated: $("$PG_CONFIG" --pkglibdir)"
+	export PG_CONFIG
+}
+
+# Real folders, linked files: new files can be added.
+crelay_link_farm()
+{
+	mkdir -p "$2"
+	cp -Rs "$1/." "$2"
+}
+
+# One link where nothing is yet, links to what is missing where a farm has
+# been made below already.
+crelay_link_missing()
+{
+	local entry
+	mkdir -p "$(dirname "$2")"
+	[ -e "$2" ] || { ln -s "$1" "$2"; return; }
+	for entry in "$1"/*
+	do
+		[ -e "$2/${entry##*/}" ] || ln -s "$entry" "$2/"
+	done
+}
