@@ -28,6 +28,9 @@
 #error "cascade_relay needs PostgreSQL 15 or newer"
 #endif
 
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"				/* in postgres.h before */
+#endif
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif

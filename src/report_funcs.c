@@ -27,6 +27,7 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "downstream.h"
 #include "frontier.h"
 #include "guc.h"
