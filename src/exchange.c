@@ -12,6 +12,7 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -52,6 +53,7 @@ typedef struct Exchange
 	TimestampTz retry_at;
 	TimestampTz next;			/* when something is due */
 
+	CrelayRefusal logged_held;	/* why the upstream holds nothing */
 	CrelayUpstreamState logged_state;
 	char		logged_error[CRELAY_LAST_ERROR_LEN];
 } Exchange;
@@ -161,8 +163,6 @@ note_failure(CrelayLocal *local, CrelayUpstreamState state, const char *error,
 			 const char *hint, TimestampTz now)
 {
 	crelay_link_close(ex.link);
-	if (ex.established)
-		ex.failures = 0;
 	ex.established = false;
 	ex.failures++;
 	ex.retry_at = now + backoff_us();
@@ -244,6 +244,9 @@ follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 {
 	uint64		fingerprint = crelay_target_fingerprint(target);
 
+	/* under another name this node has to introduce itself again */
+	fingerprint ^= hash_bytes_extended((const unsigned char *) local->node.name,
+									   (int) strlen(local->node.name), 0);
 	if (fingerprint == ex.fingerprint)
 		return;
 	ex.fingerprint = fingerprint;
@@ -467,12 +470,13 @@ take_reply(const CrelayReply *reply, CrelayCursor *rows, CrelayLocal *local,
 	if (reply->state == CRELAY_STATE_CATCHUP || reply->state == CRELAY_STATE_STREAMING)
 		node->state = reply->state;
 	node->warnings = reply->warnings;
+
+	/* a hello is answered before anything is held: what was known still is */
+	if (reply->sequence == 0)
+		return;
 	take_path(reply, local, now);
 	if (local->in_cycle)
 		node->warnings |= CRELAY_WARN_CYCLE;
-
-	if (reply->sequence == 0)
-		return;
 	local->upstream_held_lsn = reply->held_lsn;
 	local->upstream_held_reason = reply->refusal;
 	if (reply->refusal == CRELAY_HELD_NO_FREE_SLOT)
@@ -489,12 +493,20 @@ take_reply(const CrelayReply *reply, CrelayCursor *rows, CrelayLocal *local,
 static void
 note_held_less(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 {
-	if (reply->refusal == CRELAY_REFUSE_NONE || reply->refusal == CRELAY_HELD_LATER ||
-		reply->refusal == CRELAY_HELD_BUSY)
+	const char *text = crelay_refusal_text(reply->refusal);
+	const char *hint = crelay_refusal_hint(reply->refusal);
+	bool		changed = reply->refusal != ex.logged_held;
+
+	ex.logged_held = reply->refusal;
+	if (reply->refusal == CRELAY_REFUSE_NONE || reply->refusal == CRELAY_HELD_LATER)
 		return;
-	snprintf(local->last_error, sizeof(local->last_error), "%s HINT: %s",
-			 crelay_refusal_text(reply->refusal), crelay_refusal_hint(reply->refusal));
+	snprintf(local->last_error, sizeof(local->last_error), "%s HINT: %s", text, hint);
 	local->last_error_time = now;
+	if (changed)
+		ereport(LOG,
+				(errmsg("cascade_relay: upstream \"%s\" does not hold WAL for this node: %s",
+						local->upstream_name, text),
+				 errhint("%s", hint)));
 }
 
 static void
@@ -543,18 +555,18 @@ take_answer(CrelayLocal *local, TimestampTz now)
 	{
 		case CRELAY_ANSWER_OK:
 			take_reply(reply, &rows, local, now);
-			note_held_less(reply, local, now);
-			if (!ex.established)
+			if (reply->sequence == 0)
 			{
 				/* the first report goes at once, with the tree */
 				ex.established = true;
 				ex.sent_at = 0;
 				ex.tree_at = 0;
+				break;
 			}
-			else
-				ex.failures = 0;
+			ex.failures = 0;
 			local->upstream_state = CRELAY_UPSTREAM_CONNECTED;
 			log_change(local, "", "");
+			note_held_less(reply, local, now);
 			break;
 		case CRELAY_ANSWER_REFUSED:
 			take_refusal(reply, local, now);

@@ -149,7 +149,9 @@ crelay_reason_text(CrelayReason reason)
 static uint64_t
 confirmed_lsn(const CrelayDownstream *d)
 {
-	return d->reason == CRELAY_COUNTS_REPORTED ? d->reported_frontier : d->restart_lsn;
+	if (d->reason == CRELAY_COUNTS_REPORTED && d->reported_frontier != 0)
+		return d->reported_frontier;
+	return d->restart_lsn;
 }
 
 /*
@@ -161,7 +163,7 @@ confirmed_lsn(const CrelayDownstream *d)
 static uint64_t
 target_lsn(const CrelayDownstream *d)
 {
-	if (d->reason != CRELAY_COUNTS_REPORTED)
+	if (d->reason != CRELAY_COUNTS_REPORTED || d->reported_target == 0)
 		return d->restart_lsn;
 	if (d->restart_lsn != 0 && d->restart_lsn < d->reported_target)
 		return d->restart_lsn;

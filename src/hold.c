@@ -250,6 +250,33 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 }
 
 /*
+ * The same for the worker, where an error with one slot must not keep it from
+ * the others: it is logged, and false returned.  Not to be used inside a
+ * transaction.
+ */
+bool
+crelay_hold_try(const CrelayHoldRequest *request,
+				const CrelayPosition *position, CrelayHoldResult *result)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		crelay_hold_apply(request, position, result);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return done;
+}
+
+/*
  * After an error: lets go of whatever slot is acquired.  The lock that slot.c
  * may have failed under goes first, or releasing would wait for ourselves.
  */
@@ -269,6 +296,30 @@ uint64
 crelay_hold_redo(void)
 {
 	return GetRedoRecPtr();
+}
+
+/*
+ * Saves one hold; an error is logged, and the next one's turn comes.
+ */
+static void
+save_hold(const char *slot_name)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		crelay_slot_acquire(slot_name);
+		ReplicationSlotSave();
+		ReplicationSlotRelease();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		crelay_hold_abandon();
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -297,11 +348,7 @@ crelay_hold_save_all(void)
 	LWLockRelease(ReplicationSlotControlLock);
 
 	for (int i = 0; i < n; i++)
-	{
-		crelay_slot_acquire(names[i]);
-		ReplicationSlotSave();
-		ReplicationSlotRelease();
-	}
+		save_hold(names[i]);
 	pfree(names);
 	return n;
 }

@@ -52,6 +52,9 @@ typedef struct CrelayHoldResult
 extern void crelay_hold_apply(const CrelayHoldRequest *request,
 							  const CrelayPosition *position,
 							  CrelayHoldResult *result);
+extern bool crelay_hold_try(const CrelayHoldRequest *request,
+							const CrelayPosition *position,
+							CrelayHoldResult *result);
 extern int	crelay_hold_save_all(void);
 extern uint64 crelay_hold_redo(void);
 extern void crelay_hold_abandon(void);

@@ -233,7 +233,7 @@ put_tree(CrelayCursor *cur, const CrelaySnapshot *snapshot, TimestampTz now)
 }
 
 static bytea *
-encode_reply(const CrelayReply *reply)
+encode_reply(CrelayReply *reply)
 {
 	CrelaySnapshot snapshot = {0};
 	CrelayCursor cur;
@@ -249,11 +249,17 @@ encode_reply(const CrelayReply *reply)
 	if (reply->has_tree)
 		put_tree(&cur, &snapshot, GetCurrentTimestamp());
 	len = crelay_message_end(&cur);
+	if (len == 0 && reply->has_tree)
+	{
+		/* too large, or a row that cannot be sent: what is held matters more */
+		reply->has_tree = false;
+		crelay_message_begin_reply(&cur, (uint8_t *) VARDATA(result), size, reply);
+		len = crelay_message_end(&cur);
+	}
 	if (len == 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("cascade_relay: the reply is too large"),
-				 errhint("Lower \"%s\".", "cascade_relay.max_nodes")));
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg_internal("could not encode the reply: %s", cur.error)));
 	SET_VARSIZE(result, VARHDRSZ + len);
 	return result;
 }

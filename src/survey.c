@@ -341,8 +341,7 @@ clamp_holds(const CrelaySettings *settings, const CrelayPosition *position,
 		request.target = crelay_hold_clamp(d->restart_lsn, position->flush_lsn, limit);
 		if (request.target / wal_segment_size == d->restart_lsn / wal_segment_size)
 			continue;
-		crelay_hold_apply(&request, position, &result);
-		if (result.held_lsn != 0)
+		if (crelay_hold_try(&request, position, &result) && result.held_lsn != 0)
 			ereport(LOG,
 					(errmsg("cascade_relay: hold \"%s\" was moved to %X/%X by its size limit",
 							d->slot_name, LSN_FORMAT_ARGS(result.held_lsn)),

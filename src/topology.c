@@ -71,18 +71,23 @@ sort_nodes(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 }
 
 /*
- * Whether a is the better source about a managed node that two rows speak of,
- * as while it moves from one upstream to another: who sees it connected, else
- * who saw it last.
+ * Whether row a is the better source about a managed node that two rows speak
+ * of, as while it moves from one upstream to another: who sees it connected,
+ * and then whoever was given first, because the nodes that were looked at
+ * directly come before hearsay.  Of two that do not see it, who saw it last.
  */
 static bool
-is_better_row(const CrelayNode *a, const CrelayNode *b)
+is_better_row(const CrelayNode *nodes, int row_a, int row_b)
 {
+	const CrelayNode *a = &nodes[row_a];
+	const CrelayNode *b = &nodes[row_b];
 	bool		a_gone = a->state == CRELAY_STATE_DOWN || a->state == CRELAY_STATE_STALE;
 	bool		b_gone = b->state == CRELAY_STATE_DOWN || b->state == CRELAY_STATE_STALE;
 
 	if (a_gone != b_gone)
 		return b_gone;
+	if (!a_gone)
+		return row_a < row_b;
 	return a->observed_at > b->observed_at;
 }
 
@@ -104,7 +109,7 @@ drop_duplicates(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 			compare_key(node->name, node->incarnation,
 						last->name, last->incarnation) != 0)
 			links[kept++].sorted = links[i].sorted;
-		else if (is_better_row(node, last))
+		else if (is_better_row(nodes, links[i].sorted, links[kept - 1].sorted))
 			links[kept - 1].sorted = links[i].sorted;
 	}
 	return kept;

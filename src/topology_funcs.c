@@ -102,6 +102,10 @@ lag_bytes(const CrelayTree *tree, const CrelayTreeRow *row)
 	}
 	if (!tree->local.root_known || tree->local.root_lsn == 0 || node->replay_lsn == 0)
 		return -1;
+	/* what the root's LSN was before the upstream was lost says nothing now */
+	if (tree->local.node.role != CRELAY_ROLE_PRIMARY &&
+		tree->local.upstream_state != CRELAY_UPSTREAM_CONNECTED)
+		return -1;
 	return tree->local.root_lsn > node->replay_lsn ?
 		(int64) (tree->local.root_lsn - node->replay_lsn) : 0;
 }

@@ -372,9 +372,17 @@ survive_error(void)
 static void
 finish(void)
 {
+	static bool tried;
+
 	crelay_link_close(crelay_exchange_link());
 	free_wait_set();
-	(void) crelay_hold_save_all();
+
+	/* an error here ends in survive_error(), and must not keep us from ending */
+	if (!tried)
+	{
+		tried = true;
+		(void) crelay_hold_save_all();
+	}
 }
 
 static void
