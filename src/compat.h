@@ -20,6 +20,7 @@
 
 #include "replication/slot.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/backend_status.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
@@ -60,6 +61,22 @@ crelay_slot_acquire(const char *name)
 	ReplicationSlotAcquire(name, true, false);
 #else
 	ReplicationSlotAcquire(name, true);
+#endif
+}
+
+/*
+ * The process that has a slot acquired, 0 for none.  Call with the slot's
+ * spinlock held.
+ */
+static inline pid_t
+crelay_slot_active_pid(const ReplicationSlot *slot)
+{
+#if PG_VERSION_NUM >= 190000
+	if (slot->active_proc == INVALID_PROC_NUMBER)
+		return 0;
+	return GetPGProcByNumber(slot->active_proc)->pid;
+#else
+	return slot->active_pid;
 #endif
 }
 

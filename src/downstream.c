@@ -323,7 +323,7 @@ copy_slot(CrelayDownstream *d, ReplicationSlot *slot)
 	memset(d, 0, sizeof(CrelayDownstream));
 	SpinLockAcquire(&slot->mutex);
 	strlcpy(d->slot_name, NameStr(slot->data.name), sizeof(d->slot_name));
-	d->pid = slot->active_pid;
+	d->pid = crelay_slot_active_pid(slot);
 	d->logical = SlotIsLogical(slot);
 	d->temporary = slot->data.persistency == RS_TEMPORARY;
 	d->invalidated = crelay_slot_data_invalidated(&slot->data);

@@ -54,7 +54,7 @@ look_at_slot(const char *name, SlotFacts *facts)
 		facts->physical = SlotIsPhysical(slot) &&
 			slot->data.persistency == RS_PERSISTENT;
 		facts->invalidated = crelay_slot_data_invalidated(&slot->data);
-		facts->active_pid = slot->active_pid;
+		facts->active_pid = crelay_slot_active_pid(slot);
 		facts->restart_lsn = slot->data.restart_lsn;
 		SpinLockRelease(&slot->mutex);
 	}
@@ -341,7 +341,7 @@ crelay_hold_save_all(void)
 		uint32		incarnation;
 
 		if (slot->in_use && SlotIsPhysical(slot) && slot->dirty &&
-			slot->active_pid == 0 &&
+			crelay_slot_active_pid(slot) == 0 &&
 			crelay_hold_name_parse(NameStr(slot->data.name), node_name, &incarnation))
 			strlcpy(names[n++], NameStr(slot->data.name), NAMEDATALEN);
 	}
