@@ -296,7 +296,9 @@ send_hello(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
 	len = crelay_message_put_hello(buf, sizeof(buf), &hello);
 	ex.hello_sent = true;
 	ex.tree_at = 0;
-	(void) crelay_link_send(ex.link, buf, len, now);
+	if (!crelay_link_send(ex.link, buf, len, now))
+		note_failure(local, CRELAY_UPSTREAM_WAITING, crelay_link_error(ex.link),
+					 crelay_link_hint(ex.link), now);
 }
 
 static void
@@ -428,6 +430,9 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 	ex.sent_target_seg = target_seg;
 	if (crelay_link_send(ex.link, buf, len, now))
 		local->reports_sent++;
+	else
+		note_failure(local, CRELAY_UPSTREAM_WAITING, crelay_link_error(ex.link),
+					 crelay_link_hint(ex.link), now);
 	pfree(buf);
 }
 

@@ -823,7 +823,8 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 }
 
 /*
- * Replaces the nodes without cascade_relay that this node's walsenders feed.
+ * Replaces the nodes that do not speak for themselves: those without
+ * cascade_relay, and managed ones that have not called yet.
  */
 void
 crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n)

@@ -31,7 +31,8 @@
 #define CRELAY_LAST_ERROR_LEN	1100
 
 /* Where a row came from, when not from a managed child. */
-#define CRELAY_ORIGIN_UNMANAGED (-1)	/* seen by this node's walsenders */
+#define CRELAY_ORIGIN_UNMANAGED (-1)	/* seen by this node's slots,
+										 * walsenders */
 #define CRELAY_ORIGIN_UPSTREAM	(-2)	/* from the upstream's replies */
 
 typedef enum CrelayUpstreamState

@@ -56,7 +56,8 @@ crelay_survey_start(MemoryContext context)
 	{
 		Unmanaged  *u;
 
-		if (snapshot.row_origins[i] != CRELAY_ORIGIN_UNMANAGED)
+		if (snapshot.row_origins[i] != CRELAY_ORIGIN_UNMANAGED ||
+			snapshot.rows[i].managed)
 			continue;
 		if (n_unmanaged == unmanaged_room)
 		{
@@ -227,12 +228,31 @@ settle_absent(const CrelaySnapshot *snapshot)
 	n_unmanaged = kept;
 }
 
+/*
+ * A managed child that has not called since this node's start: all that is
+ * known of it is its hold, and that is enough to draw it.
+ */
+static void
+fill_uncalled(CrelayNode *node, const CrelayDownstream *hold, const CrelayLocal *local)
+{
+	memset(node, 0, sizeof(CrelayNode));
+	strlcpy(node->name, hold->name, sizeof(node->name));
+	node->incarnation = hold->incarnation;
+	strlcpy(node->upstream_name, local->node.name, sizeof(node->upstream_name));
+	node->upstream_incarnation = local->node.incarnation;
+	node->managed = true;
+	node->role = CRELAY_ROLE_STANDBY;
+	node->state = CRELAY_STATE_DOWN;
+	node->replay_lag = -1;
+}
+
 static void
 survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
 				 int n, const CrelayLocal *local, bool in_recovery, TimestampTz now)
 {
 	CrelayNode *nodes;
 	int			max_nodes = crelay_guc_max_nodes();
+	int			n_nodes = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -249,10 +269,17 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 	}
 	settle_absent(snapshot);
 
-	nodes = palloc_array(CrelayNode, n_unmanaged + 1);
+	nodes = palloc_array(CrelayNode, n_unmanaged + n + 1);
 	for (int i = 0; i < n_unmanaged; i++)
-		nodes[i] = unmanaged[i].node;
-	crelay_registry_publish_unmanaged(nodes, n_unmanaged);
+		nodes[n_nodes++] = unmanaged[i].node;
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (d->kind == CRELAY_KIND_HOLD && d->child < 0 && !d->own && !d->ancestor)
+			fill_uncalled(&nodes[n_nodes++], d, local);
+	}
+	crelay_registry_publish_unmanaged(nodes, n_nodes);
 }
 
 /* ---- managed children ---- */

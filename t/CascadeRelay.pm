@@ -12,12 +12,14 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
   new_primary new_standby clone_standby value wait_for write_segments
   checkpoint_all remove_wal wait_connected wait_protected wait_caught_up
   holds hold_lsn incarnation tree_state lsn_le point_at slot_from_hold
-  wal_files kill_node encode_hello encode_report report_sql
+  wal_files kill_node start_after_kill add_rows same_rows segment_of
+  has_segment oldest_wal tree_of encode_hello encode_report report_sql
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -289,10 +291,149 @@ sub kill_node
 	return;
 }
 
+# Starts a server that was killed with -9: what it left behind holds the shared
+# memory for a moment longer.
+sub start_after_kill
+{
+	my ($node) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return if $node->start(fail_ok => 1);
+		usleep(100_000);
+	}
+	die $node->name . ' does not start again';
+}
+
+# ---- rows: that none is missing is the proof of everything ----
+
+# Writes that many segments, each with a row of its own.
+sub add_rows
+{
+	my ($primary, $n) = @_;
+
+	$primary->safe_psql('postgres', 'CREATE TABLE IF NOT EXISTS kept (n int)');
+	for (1 .. $n)
+	{
+		$primary->safe_psql('postgres',
+			'INSERT INTO kept SELECT count(*) + 1 FROM kept; SELECT pg_switch_wal()');
+	}
+	return;
+}
+
+# The nodes stream, and have every row that the primary has.
+sub same_rows
+{
+	my ($primary, @nodes) = @_;
+	my $count = 'SELECT count(*), min(n), max(n) FROM kept';
+	my $expected = value($primary, $count);
+
+	wait_caught_up($primary, @nodes);
+	for my $node (@nodes)
+	{
+		wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'},
+			$node->name . ' streams');
+		is(value($node, $count), $expected, $node->name . ' has every row');
+	}
+	return;
+}
+
+# ---- WAL files, of segments of 1 MB ----
+
+# The file that an LSN is in, on timeline 1.
+sub segment_of
+{
+	my ($lsn) = @_;
+	my ($high, $low) = map { hex } split m{/}, $lsn;
+
+	return sprintf('%08X%08X%08X', 1, $high, $low >> 20);
+}
+
+sub has_segment
+{
+	my ($node, $lsn) = @_;
+
+	return -f $node->data_dir . '/pg_wal/' . segment_of($lsn);
+}
+
+sub oldest_wal
+{
+	my ($node) = @_;
+
+	return (wal_files($node))[0];
+}
+
+# The tree as a node shows it, in its order: one line for each node, of the
+# columns given.
+sub tree_of
+{
+	my ($node, @columns) = @_;
+
+	return value($node, 'SELECT ' . join(', ', @columns) . ' FROM cascade_topology');
+}
+
 # ---- the wire format, for messages that no worker would send ----
 
 sub _string { my ($s) = @_; return pack('C/a*', $s); }
 sub _section { my ($tag, $payload) = @_; return pack('n N/a*', $tag, $payload); }
+
+# A message in its envelope, as the current version writes it.  kind: 1 is a
+# hello, 2 a report, 3 a reply.
+sub _message
+{
+	my ($kind, $sections, %m) = @_;
+	my $length = $m{length} // 12 + length $sections;
+
+	return pack('a4 C4 N', $m{magic} // 'CRLY', $m{sender_version} // 1,
+		$m{reader_version} // 1, $m{kind} // $kind, 0, $length) . $sections;
+}
+
+# A pg_lsn as a number; numbers pass through.
+sub _lsn
+{
+	my ($lsn) = @_;
+
+	return 0 unless defined $lsn;
+	return hex($1) << 32 | hex($2) if $lsn =~ m{^([0-9A-F]+)/([0-9A-F]+)$}i;
+	return $lsn;
+}
+
+# A hello.  Options: system_identifier, start_id, incarnation (numbers),
+# report_interval_ms, node_name; and those of _message(), to spoil it.
+sub encode_hello
+{
+	my (%m) = @_;
+
+	return _message(1, _section(1,
+			pack('Q> Q> N N', $m{system_identifier} // 0, $m{start_id} // 1,
+				$m{incarnation} // 1, $m{report_interval_ms} // 1000)
+			  . _string($m{node_name} // 'fake')), %m);
+}
+
+# A report.  LSNs may be given as text.  With tree => [rows] it has the tree
+# part: slot_name, application_name, location and conninfo of the sender, and
+# the rows as strings that the caller has packed.
+sub encode_report
+{
+	my (%m) = @_;
+	my $sections = _section(2,
+		pack('Q> N N C4 N N Q>5', $m{sequence} // 1, $m{report_interval_ms} // 1000,
+			$m{timeline} // 1, $m{state} // 2, $m{replica_class} // 0,
+			$m{protected} // 0, $m{hot_standby_feedback} // 0, $m{warnings} // 0,
+			$m{backend_xmin} // 0,
+			map { _lsn($m{$_}) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn oldest_wal_lsn))
+		  . _string($m{pinned_by} // ''));
+
+	if ($m{tree})
+	{
+		$sections .= _section(4,
+			join('', map { _string($m{$_} // '') } qw(slot_name application_name location))
+			  . pack('n/a*', $m{conninfo} // ''));
+		$sections .= _section(0x7000,
+			pack('N', scalar @{ $m{tree} }) . join('', map { pack('n/a*', $_) } @{ $m{tree} }));
+	}
+	return _message(2, $sections, %m);
+}
 
 sub report_sql
 {
