@@ -111,7 +111,7 @@ tmp_unit/sanitizers:
 	if $(CC) $(UNIT_SANITIZERS) tmp_unit/probe.c -o tmp_unit/probe 2>/dev/null && tmp_unit/probe 2>/dev/null; \
 	then echo '$(UNIT_SANITIZERS)'; fi >$@
 
-tmp_unit/test_%: t/unit/test_%.c $(PURE_SOURCES) $(PURE_HEADERS) tmp_unit/sanitizers
+tmp_unit/test_%: t/unit/test_%.c t/unit/tap.h $(PURE_SOURCES) $(PURE_HEADERS) tmp_unit/sanitizers
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
 		$(filter %.c,$^) -lm -o $@
 

@@ -7,7 +7,7 @@
  * 1, which may not change once it has been released: the offsets below are
  * written down here a second time on purpose.
  *
- *	  cc -std=gnu99 -Isrc -g -fsanitize=address,undefined \
+ *	  cc -std=gnu99 -Isrc -It/unit -g -fsanitize=address,undefined \
  *		  t/unit/test_message.c src/message.c -o test_message && ./test_message
  *
  * Messages are read from allocations of exactly their size, so that a
@@ -16,9 +16,8 @@
  *-------------------------------------------------------------------------
  */
 #include "message.h"
+#include "tap.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,45 +36,6 @@ typedef struct Message
 	uint8_t    *data;
 	size_t		size;
 } Message;
-
-static int	tests = 0;
-static int	failures = 0;
-
-static void ok(bool passed, const char *fmt,...) __attribute__((format(printf, 2, 3)));
-
-static void
-ok(bool passed, const char *fmt,...)
-{
-	va_list		args;
-
-	printf("%sok %d - ", passed ? "" : "not ", ++tests);
-	va_start(args, fmt);
-	vprintf(fmt, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	if (!passed)
-		failures++;
-}
-
-static void
-is_text(const char *got, const char *expected, const char *what)
-{
-	bool		same = got != NULL && strcmp(got, expected) == 0;
-
-	ok(same, "%s", what);
-	if (!same)
-		printf("#   got: %s\n#   expected: %s\n", got ? got : "(no error)", expected);
-}
-
-static void
-is_number(uint64_t got, uint64_t expected, const char *what)
-{
-	ok(got == expected, "%s", what);
-	if (got != expected)
-		printf("#   got: %llu\n#   expected: %llu\n",
-			   (unsigned long long) got, (unsigned long long) expected);
-}
 
 /* A string as long as its buffer allows. */
 static void
@@ -395,7 +355,7 @@ largest_row(void)
 }
 
 static Message
-encode_hello(const CrelayHello *hello)
+encode_hello(const CrelayHello * hello)
 {
 	uint8_t		buf[1024];
 
@@ -403,7 +363,7 @@ encode_hello(const CrelayHello *hello)
 }
 
 static Message
-encode_report(const CrelayReport *report, uint32_t nrows)
+encode_report(const CrelayReport * report, uint32_t nrows)
 {
 	size_t		size = crelay_message_size_bound(nrows);
 	uint8_t    *buf = malloc(size);
@@ -426,7 +386,7 @@ encode_report(const CrelayReport *report, uint32_t nrows)
 }
 
 static Message
-encode_reply(const CrelayReply *reply, uint32_t nrows)
+encode_reply(const CrelayReply * reply, uint32_t nrows)
 {
 	size_t		size = crelay_message_size_bound(nrows);
 	uint8_t    *buf = malloc(size);
@@ -474,7 +434,7 @@ reply_message(uint32_t nhops, uint32_t nrows)
 
 /* A report whose only row is the given one; size 0 if it was refused. */
 static Message
-row_message(const CrelayNode *row, const char **error)
+row_message(const CrelayNode * row, const char **error)
 {
 	uint8_t		buf[4096];
 	CrelayReport report = sample_report(true);
@@ -1435,6 +1395,5 @@ main(void)
 	test_corruption(reply_message(3, 2), "reply");
 	test_random();
 
-	printf("1..%d\n", tests);
-	return failures > 0 ? 1 : 0;
+	return done_testing();
 }

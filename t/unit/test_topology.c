@@ -1,0 +1,694 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_topology.c
+ *	  Tests of the tree's assembly, as a plain program that prints TAP.
+ *
+ * Owns: what topology.h promises, seen from outside: order and depth, what
+ * becomes of orphans, cycles and second rows, and the ageing of rows.
+ *
+ *	  cc -std=gnu99 -Isrc -It/unit -g -fsanitize=address,undefined \
+ *		  t/unit/test_topology.c src/topology.c -o test_topology && ./test_topology
+ *
+ * A tree is written as text, one "name:incarnation<upstream:incarnation" for
+ * each node, and compared as text: the rows in order, indented by their depth.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "topology.h"
+#include "tap.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define NOW				INT64_C(800000000000000)
+#define SECOND			INT64_C(1000000)
+#define MAX_NODES		64
+
+typedef struct Tree
+{
+	int			n;
+	CrelayNode *nodes;
+	CrelayTreeLink *links;
+	CrelayTreeRow *rows;
+	int			nrows;
+} Tree;
+
+static Tree
+tree_of(int capacity)
+{
+	Tree		tree = {0};
+
+	/* exactly as much as is promised to be enough */
+	tree.nodes = calloc(capacity, sizeof(CrelayNode));
+	tree.links = calloc(capacity, sizeof(CrelayTreeLink));
+	tree.rows = calloc(capacity, sizeof(CrelayTreeRow));
+	if (tree.nodes == NULL || tree.links == NULL || tree.rows == NULL)
+		abort();
+	memset(tree.links, 0x55, capacity * sizeof(CrelayTreeLink));
+	memset(tree.rows, 0x55, capacity * sizeof(CrelayTreeRow));
+	return tree;
+}
+
+static void
+free_tree(Tree *tree)
+{
+	free(tree->nodes);
+	free(tree->links);
+	free(tree->rows);
+}
+
+static CrelayNode *
+add(Tree *tree, const char *name, uint32_t incarnation, const char *upstream,
+	uint32_t upstream_incarnation)
+{
+	CrelayNode *node = &tree->nodes[tree->n++];
+
+	snprintf(node->name, sizeof(node->name), "%s", name);
+	node->incarnation = incarnation;
+	snprintf(node->upstream_name, sizeof(node->upstream_name), "%s", upstream);
+	node->upstream_incarnation = upstream_incarnation;
+	node->managed = incarnation != 0;
+	node->role = CRELAY_ROLE_STANDBY;
+	node->state = CRELAY_STATE_STREAMING;
+	node->observed_at = NOW;
+	return node;
+}
+
+static CrelayNode *
+add_primary(Tree *tree, const char *name, uint32_t incarnation)
+{
+	CrelayNode *node = add(tree, name, incarnation, "", 0);
+
+	node->role = CRELAY_ROLE_PRIMARY;
+	node->state = CRELAY_STATE_RUNNING;
+	return node;
+}
+
+static void
+assemble(Tree *tree)
+{
+	tree->nrows = crelay_topology_assemble(tree->nodes, tree->n, tree->links,
+										   tree->rows);
+}
+
+/*
+ * The rows as text: a dot for each step of depth, an exclamation mark on a
+ * cycle, the name, the incarnation, and in brackets the parent's row.
+ */
+static const char *
+drawn(const Tree *tree)
+{
+	static char text[16384];
+	size_t		at = 0;
+
+	text[		0] = '\0';
+
+	for (int r = 0; r < tree->nrows; r++)
+	{
+		const		CrelayTreeRow *row = &tree->rows[r];
+
+		at += snprintf(text +at, sizeof(text) - at, "%s%.*s%s%s:%u(%d)",
+					   r > 0 ? " " : "", row->depth,
+					   "................................................................",
+					   row->cyclic ? "!" : "", tree->nodes[row->node].name,
+					   tree->nodes[row->node].incarnation, row->parent);
+	}
+	return text;
+}
+
+static void
+is_tree(Tree *tree, const char *expected, const char *what)
+{
+	assemble(tree);
+	is_text(drawn(tree), expected, what);
+	free_tree(tree);
+}
+
+/* ---- order and depth ---- */
+
+static void
+test_order(void)
+{
+	Tree		tree = tree_of(7);
+
+	/* as it comes from shared memory: in no order at all */
+	add(&tree, "l2", 5, "i", 2);
+	add(&tree, "z", 4, "p", 1);
+	add(&tree, "l10", 6, "i", 2);
+	add_primary(&tree, "p", 1);
+	add(&tree, "deep", 7, "l2", 5);
+	add(&tree, "i", 2, "p", 1);
+	add(&tree, "a", 3, "p", 1);
+	is_tree(&tree, "p:1(-1) .a:3(0) .i:2(0) ..l10:6(2) ..l2:5(2) ...deep:7(4) .z:4(0)",
+			"the root first, depth first, siblings by name");
+
+	tree = tree_of(1);
+	is_tree(&tree, "", "no node at all");
+
+	tree = tree_of(1);
+	add_primary(&tree, "p", 1);
+	is_tree(&tree, "p:1(-1)", "a primary alone");
+
+	tree = tree_of(4);
+	add_primary(&tree, "q", 9);
+	add_primary(&tree, "b", 1);
+	add(&tree, "x", 2, "q", 9);
+	add(&tree, "a", 3, "b", 1);
+	is_tree(&tree, "b:1(-1) .a:3(0) q:9(-1) .x:2(2)", "two primaries, each with its own");
+
+	/* the same name, two lives */
+	tree = tree_of(5);
+	add_primary(&tree, "p", 1);
+	add(&tree, "i", 8, "p", 1);
+	add(&tree, "i", 2, "p", 1);
+	add(&tree, "l", 4, "i", 2);
+	add(&tree, "m", 5, "i", 8);
+	is_tree(&tree, "p:1(-1) .i:2(0) ..l:4(1) .i:8(0) ..m:5(3)",
+			"a namesake of another incarnation is another node");
+}
+
+static void
+test_orphans(void)
+{
+	Tree		tree = tree_of(5);
+
+	add(&tree, "l", 3, "i", 2);
+	add(&tree, "i", 2, "gone", 9);
+	add_primary(&tree, "z", 1);
+	add(&tree, "b", 4, "", 0);
+	add(&tree, "c", 5, "z", 7);
+	is_tree(&tree, "z:1(-1) .b:4(-1) .c:5(-1) .i:2(-1) ..l:3(3)",
+			"parts without a known upstream follow the root, by name, at depth 1");
+
+	tree = tree_of(2);
+	add(&tree, "l", 3, "i", 2);
+	add(&tree, "i", 2, "p", 1);
+	is_tree(&tree, ".i:2(-1) ..l:3(0)", "no root at all");
+
+	/* a primary that still says whom it once streamed from */
+	tree = tree_of(2);
+	add_primary(&tree, "p", 1);
+	snprintf(add_primary(&tree, "a", 2)->upstream_name, CRELAY_NAME_LEN, "p");
+	tree.nodes[1].upstream_incarnation = 1;
+	is_tree(&tree, "p:1(-1) .a:2(0)", "a primary with an upstream hangs where it says");
+}
+
+static void
+test_unmanaged(void)
+{
+	Tree		tree = tree_of(7);
+
+	add_primary(&tree, "p", 1);
+	add(&tree, "a", 2, "p", 1);
+	add(&tree, "b", 3, "p", 1);
+	add(&tree, "backup", 0, "b", 3);
+	add(&tree, "backup", 0, "a", 2);
+	add(&tree, "below", 4, "backup", 0);
+	add(&tree, "backup", 0, "p", 1);
+	is_tree(&tree,
+			"p:1(-1) .a:2(0) ..backup:0(1) .b:3(0) ..backup:0(3) .backup:0(0) .below:4(-1)",
+			"unmanaged namesakes below different nodes are all drawn, and feed nobody");
+
+	tree = tree_of(3);
+	add_primary(&tree, "p", 1);
+	add(&tree, "w", 0, "p", 1);
+	add(&tree, "w", 0, "p", 1);
+	is_tree(&tree, "p:1(-1) .w:0(0) .w:0(0)", "even below the same node");
+}
+
+/* ---- second rows ---- */
+
+static void
+test_duplicates(void)
+{
+	static const struct
+	{
+		CrelayState first_state;
+		int			first_age;
+		CrelayState second_state;
+		int			second_age;
+		bool		second_wins;
+		const char *what;
+	}			cases[] =
+	{
+		{CRELAY_STATE_STREAMING, 5, CRELAY_STATE_STREAMING, 1, false, "the first given of two live, however old"},
+		{CRELAY_STATE_CATCHUP, 1, CRELAY_STATE_ARCHIVE, 5, false, "likewise in other states"},
+		{CRELAY_STATE_DOWN, 1, CRELAY_STATE_STREAMING, 9, true, "who sees it connected, however old"},
+		{CRELAY_STATE_CATCHUP, 9, CRELAY_STATE_DOWN, 1, false, "who sees it connected, given first"},
+		{CRELAY_STATE_STALE, 1, CRELAY_STATE_ARCHIVE, 9, true, "who has news, however old"},
+		{CRELAY_STATE_STALE, 5, CRELAY_STATE_DOWN, 1, true, "the newer of two gone"},
+		{CRELAY_STATE_DOWN, 1, CRELAY_STATE_STALE, 5, false, "the newer of two gone, given first"},
+		{CRELAY_STATE_DOWN, 1, CRELAY_STATE_DOWN, 1, false, "the first in order, all else equal"}
+	};
+
+	Tree		tree;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		CrelayNode *node;
+
+		tree = tree_of(4);
+		add_primary(&tree, "p", 1);
+		add(&tree, "q", 2, "p", 1);
+		node = add(&tree, "x", 3, "p", 1);
+		node->state = cases[i].first_state;
+		node->observed_at = NOW - cases[i].first_age * SECOND;
+		node = add(&tree, "x", 3, "q", 2);
+		node->state = cases[i].second_state;
+		node->observed_at = NOW - cases[i].second_age * SECOND;
+		is_tree(&tree, cases[i].second_wins ?
+				"p:1(-1) .q:2(0) ..x:3(1)" : "p:1(-1) .q:2(0) .x:3(0)",
+				cases[i].what);
+	}
+
+	/* in the order of keys the row of q comes last */
+	tree = tree_of(4);
+	add_primary(&tree, "p", 1);
+	add(&tree, "x", 3, "q", 2);
+	add(&tree, "x", 3, "p", 1);
+	add(&tree, "q", 2, "p", 1);
+	is_tree(&tree, "p:1(-1) .q:2(0) ..x:3(1)", "the first given, not the first in order");
+}
+
+/* ---- cycles ---- */
+
+static void
+test_cycles(void)
+{
+	Tree		tree = tree_of(2);
+
+	add_primary(&tree, "p", 1);
+	add(&tree, "a", 2, "a", 2);
+	is_tree(&tree, "p:1(-1) .!a:2(-1)", "a node that streams from itself");
+
+	tree = tree_of(2);
+	add(&tree, "b", 2, "a", 1);
+	add(&tree, "a", 1, "b", 2);
+	is_tree(&tree, ".!a:1(-1) ..!b:2(0)", "two that stream from one another");
+
+	tree = tree_of(8);
+	add_primary(&tree, "p", 1);
+	add(&tree, "d", 14, "c", 13);
+	add(&tree, "b", 12, "d", 14);
+	add(&tree, "c", 13, "b", 12);
+	add(&tree, "a", 11, "tail", 15);	/* below the cycle, first by name */
+	add(&tree, "tail", 15, "c", 13);
+	add(&tree, "aa", 16, "b", 12);
+	add(&tree, "i", 17, "p", 1);
+	is_tree(&tree,
+			"p:1(-1) .i:17(0) .!b:12(-1) ..!aa:16(2) ..!c:13(2) ...!d:14(4) ...!tail:15(4) ....!a:11(6)",
+			"three in a cycle with tails: cut at the first by name of the cycle itself");
+
+	tree = tree_of(4);
+	add(&tree, "a", 1, "d", 4);
+	add(&tree, "d", 4, "a", 1);
+	add(&tree, "b", 2, "c", 3);
+	add(&tree, "c", 3, "b", 2);
+	is_tree(&tree, ".!a:1(-1) ..!d:4(0) .!b:2(-1) ..!c:3(2)", "two cycles");
+
+	/* primaries do not protect from it */
+	tree = tree_of(2);
+	add(&tree, "a", 1, "b", 2)->role = CRELAY_ROLE_PRIMARY;
+	add(&tree, "b", 2, "a", 1);
+	is_tree(&tree, ".!a:1(-1) ..!b:2(0)", "a primary on a cycle");
+}
+
+/* ---- a second, slower opinion ---- */
+
+typedef struct Oracle
+{
+	const Tree *tree;
+	int			kept[MAX_NODES];	/* in order */
+	int			n;
+	int			parent[MAX_NODES];	/* by node */
+	bool		done[MAX_NODES];
+	CrelayTreeRow rows[MAX_NODES];
+	int			nrows;
+} Oracle;
+
+static int
+compare(const CrelayNode * a, const CrelayNode * b, bool upstream_too)
+{
+	int			c = strcmp(a->name, b->name);
+
+	if (c == 0 && a->incarnation != b->incarnation)
+		c = a->incarnation < b->incarnation ? -1 : 1;
+	if (c == 0 && upstream_too)
+		c = strcmp(a->upstream_name, b->upstream_name);
+	if (c == 0 && upstream_too && a->upstream_incarnation != b->upstream_incarnation)
+		c = a->upstream_incarnation < b->upstream_incarnation ? -1 : 1;
+	return c;
+}
+
+static bool
+gone(const CrelayNode * node)
+{
+	return node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE;
+}
+
+/*
+ * Whether another row tells more about the same node.
+ */
+static bool
+is_beaten(const Tree *tree, int i)
+{
+	const		CrelayNode *a = &tree->nodes[i];
+
+	for (int j = 0; j < tree->n; j++)
+	{
+		const		CrelayNode *b = &tree->nodes[j];
+		int			c;
+
+		if (j == i || a->incarnation == 0 || compare(a, b, false) != 0)
+			continue;
+		if (gone(a) != gone(b))
+		{
+			if (gone(a))
+				return true;
+			continue;
+		}
+		if (!gone(a))
+		{
+			if (j < i)
+				return true;
+			continue;
+		}
+		if (a->observed_at != b->observed_at)
+		{
+			if (a->observed_at < b->observed_at)
+				return true;
+			continue;
+		}
+		c = compare(b, a, true);
+		if (c < 0 || (c == 0 && j < i))
+			return true;
+	}
+	return false;
+}
+
+static void
+oracle_draw(Oracle *o, int node, int parent_row, int depth, bool cyclic)
+{
+	int			row = o->nrows++;
+
+	o->rows[row].node = node;
+	o->rows[row].parent = parent_row;
+	o->rows[row].depth = depth;
+	o->rows[row].cyclic = cyclic;
+	o->done[node] = true;
+	for (int i = 0; i < o->n; i++)
+	{
+		if (o->parent[o->kept[i]] == node && !o->done[o->kept[i]])
+			oracle_draw(o, o->kept[i], row, depth + 1, cyclic);
+	}
+}
+
+static void
+oracle_assemble(Oracle *o, const Tree *tree)
+{
+	memset(o, 0, sizeof(*o));
+	o->tree = tree;
+	for (int i = 0; i < tree->n; i++)
+	{
+		int			at = o->n;
+
+		if (is_beaten(tree, i))
+			continue;
+		while (at > 0 && compare(&tree->nodes[o->kept[at - 1]], &tree->nodes[i], true) > 0)
+		{
+			o->kept[at] = o->kept[at - 1];
+			at--;
+		}
+		o->kept[at] = i;
+		o->n++;
+	}
+	for (int i = 0; i < o->n; i++)
+	{
+		const		CrelayNode *node = &tree->nodes[o->kept[i]];
+
+		o->parent[o->kept[i]] = -1;
+		for (int j = 0; j < o->n; j++)
+		{
+			const		CrelayNode *up = &tree->nodes[o->kept[j]];
+
+			if (up->incarnation != 0 && up->incarnation == node->upstream_incarnation &&
+				strcmp(up->name, node->upstream_name) == 0)
+				o->parent[o->kept[i]] = o->kept[j];
+		}
+	}
+	for (int pass = 0; pass < 2; pass++)
+	{
+		for (int i = 0; i < o->n; i++)
+		{
+			int			node = o->kept[i];
+
+			if (o->parent[node] < 0 && !o->done[node] &&
+				(pass == 1 || tree->nodes[node].role == CRELAY_ROLE_PRIMARY))
+				oracle_draw(o, node, -1, pass, false);
+		}
+	}
+	for (int i = 0; i < o->n; i++)
+	{
+		int			node = o->kept[i];
+		int			top;
+
+		if (o->done[node])
+			continue;
+		/* after that many steps up it is on the cycle */
+		for (int step = 0; step < o->n; step++)
+			node = o->parent[node];
+		top = node;
+		for (int on = o->parent[node]; on != node; on = o->parent[on])
+		{
+			if (compare(&tree->nodes[on], &tree->nodes[top], true) < 0)
+				top = on;
+		}
+		oracle_draw(o, top, -1, 1, true);
+	}
+}
+
+static bool
+same_rows(const Oracle *o, const Tree *tree)
+{
+	if (o->nrows != tree->nrows)
+		return false;
+	for (int r = 0; r < o->nrows; r++)
+	{
+		if (o->rows[r].node != tree->rows[r].node ||
+			o->rows[r].parent != tree->rows[r].parent ||
+			o->rows[r].depth != tree->rows[r].depth ||
+			o->rows[r].cyclic != tree->rows[r].cyclic)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Random trees.  With orderly, each node hangs below an earlier one: then
+ * everything must be below the root.  Without, upstreams are any node, or none
+ * that exists, and some nodes have several rows.
+ */
+static void
+random_tree(Tree *tree, bool orderly)
+{
+	static const CrelayState states[] = {
+		CRELAY_STATE_STREAMING, CRELAY_STATE_CATCHUP, CRELAY_STATE_DOWN,
+		CRELAY_STATE_STALE
+	};
+	int			n = 1 + (int) random_below(MAX_NODES);
+	int			names = orderly ? MAX_NODES : 1 + (int) random_below(MAX_NODES);
+
+	*tree = tree_of(n);
+	add_primary(tree, "n0", 1);
+	while (tree->n < n)
+	{
+		int			me = orderly ? tree->n : (int) random_below(names);
+		int			up = orderly ? (int) random_below(tree->n) : (int) random_below(names + 2);
+		char		name[16];
+		char		upstream[16];
+		CrelayNode *node;
+
+		/* an order of names that is not the order of making */
+		snprintf(name, sizeof(name), "n%d", me == 0 ? 0 : me * 37 % 101);
+		snprintf(upstream, sizeof(upstream), "n%d", up == 0 ? 0 : up * 37 % 101);
+		node = add(tree, name, me + 1, upstream, up + 1);
+		if (orderly)
+			continue;
+		if (random_below(5) == 0)
+			node->incarnation = 0;
+		if (random_below(20) == 0)
+			node->role = CRELAY_ROLE_PRIMARY;
+		node->state = states[random_below(4)];
+		node->observed_at -= random_below(3) * SECOND;
+	}
+	/* given in any order */
+	for (int i = n - 1; i > 0; i--)
+	{
+		int			j = (int) random_below(i + 1);
+		CrelayNode	swap = tree->nodes[i];
+
+		tree->nodes[i] = tree->nodes[j];
+		tree->nodes[j] = swap;
+	}
+}
+
+static void
+test_random(bool orderly, int rounds, const char *what)
+{
+	static Oracle oracle;
+	int			wrong = 0;
+	int			cyclic = 0;
+	int			second_rows = 0;
+
+	for (int round = 0; round < rounds; round++)
+	{
+		Tree		tree;
+
+		random_tree(&tree, orderly);
+		assemble(&tree);
+		oracle_assemble(&oracle, &tree);
+		if (!same_rows(&oracle, &tree) ||
+			(orderly && (tree.nrows != tree.n || tree.rows[0].depth != 0)))
+		{
+			if (wrong++ == 0)
+				printf("# round %d: %s\n", round, drawn(&tree));
+		}
+		if (tree.nrows < tree.n)
+			second_rows++;
+		for (int r = 0; r < tree.nrows; r++)
+		{
+			if (tree.rows[r].cyclic)
+			{
+				cyclic++;
+				break;
+			}
+		}
+		free_tree(&tree);
+	}
+	ok(wrong == 0, "%d random trees, %s: as the slower way says", rounds, what);
+	if (!orderly)
+		ok(cyclic > rounds / 10 && second_rows > rounds / 10,
+		   "%d of them had cycles, %d second rows", cyclic, second_rows);
+}
+
+/*
+ * As large as it gets, in the shapes that hurt: one long chain, all below one,
+ * one long cycle.  Recursion, or anything quadratic, would show.
+ */
+static void
+test_large(const char *shape)
+{
+	enum
+	{
+		LARGE = 65000
+	};
+	Tree		tree = tree_of(LARGE);
+	bool		right = true;
+	clock_t		start;
+
+	for (int i = 0; i < LARGE; i++)
+	{
+		char		name[16];
+		char		upstream[16];
+		int			up = i - 1;
+
+		if (strcmp(shape, "star") == 0)
+			up = 0;
+		if (strcmp(shape, "cycle") == 0)
+			up = (i + LARGE - 1) % LARGE;
+		snprintf(name, sizeof(name), "n%05d", i);
+		snprintf(upstream, sizeof(upstream), "n%05d", up);
+		if (i == 0 && strcmp(shape, "cycle") != 0)
+			add_primary(&tree, name, 1);
+		else
+			add(&tree, name, i + 1, upstream, up + 1);
+	}
+	start = clock();
+	assemble(&tree);
+	for (int r = 0; r < tree.nrows; r++)
+	{
+		int			depth = r;
+
+		if (strcmp(shape, "star") == 0)
+			depth = r > 0;
+		if (strcmp(shape, "cycle") == 0)
+			depth = r + 1;
+		if (tree.rows[r].node != r || tree.rows[r].depth != depth)
+			right = false;
+	}
+	ok(right && tree.nrows == LARGE, "a %s of %d nodes", shape, LARGE);
+	ok(clock() - start < 5 * CLOCKS_PER_SEC, "a %s takes no time", shape);
+	free_tree(&tree);
+}
+
+/* ---- ageing and texts ---- */
+
+static void
+test_age(void)
+{
+	Tree		tree = tree_of(6);
+
+	add(&tree, "fresh", 1, "", 0)->observed_at = NOW - 29 * SECOND;
+	add(&tree, "edge", 2, "", 0)->observed_at = NOW - 30 * SECOND;
+	add(&tree, "old", 3, "", 0)->observed_at = NOW - 30 * SECOND - 1;
+	add(&tree, "never", 4, "", 0)->observed_at = 0;
+	add(&tree, "down", 5, "", 0)->observed_at = 0;
+	tree.nodes[4].state = CRELAY_STATE_DOWN;
+	add(&tree, "ahead", 6, "", 0)->observed_at = NOW + 99 * SECOND;
+	crelay_topology_age(tree.nodes, tree.n, NOW, 30 * SECOND);
+
+	is_text(crelay_state_text(tree.nodes[0].state), "streaming", "heard of a while ago");
+	is_text(crelay_state_text(tree.nodes[1].state), "streaming", "just in time");
+	is_text(crelay_state_text(tree.nodes[2].state), "stale", "too long ago");
+	is_text(crelay_state_text(tree.nodes[3].state), "stale", "never heard of");
+	is_text(crelay_state_text(tree.nodes[4].state), "down", "what is down stays so");
+	is_text(crelay_state_text(tree.nodes[5].state), "streaming", "a clock that went back");
+	free_tree(&tree);
+}
+
+static void
+test_texts(void)
+{
+	bool		named = true;
+	int			warnings = 0;
+
+	for (int i = CRELAY_STATE_RUNNING; i <= CRELAY_STATE_LAST; i++)
+	{
+		if (crelay_state_text(i) == NULL)
+			named = false;
+	}
+	ok(named, "every state has a name");
+	ok(crelay_state_text(CRELAY_STATE_UNKNOWN) == NULL &&
+	   crelay_role_text(CRELAY_ROLE_UNKNOWN) == NULL &&
+	   crelay_class_text(CRELAY_CLASS_UNKNOWN) == NULL, "unknown is NULL");
+	ok(crelay_state_text((CrelayState) 99) == NULL &&
+	   crelay_role_text((CrelayRole) 99) == NULL &&
+	   crelay_class_text((CrelayClass) 99) == NULL, "and so is what a newer node says");
+	for (int bit = 0; bit < 32; bit++)
+	{
+		if (crelay_warning_text(UINT32_C(1) << bit) != NULL)
+			warnings++;
+	}
+	is_number(warnings, 10, "ten warnings have a code");
+	is_text(crelay_role_text(CRELAY_ROLE_PRIMARY), "primary", "the primary's role");
+	is_text(crelay_class_text(CRELAY_CLASS_READ_REPLICA), "read_replica", "a class");
+	is_text(crelay_warning_text(CRELAY_WARN_REGISTRY_FULL), "registry_full", "a warning");
+}
+
+int
+main(void)
+{
+	test_order();
+	test_orphans();
+	test_unmanaged();
+	test_duplicates();
+	test_cycles();
+	test_random(true, 4000, "all below one root");
+	test_random(false, 8000, "anything anywhere");
+	test_large("chain");
+	test_large("star");
+	test_large("cycle");
+	test_age();
+	test_texts();
+	return done_testing();
+}
