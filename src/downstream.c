@@ -23,6 +23,7 @@
 #include "storage/fd.h"
 #include "utils/backend_status.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "downstream.h"
@@ -531,6 +532,27 @@ is_released(const CrelaySnapshot *snapshot, const char *name)
 }
 
 /*
+ * Whether the node that a hold or a slot is for has gone to another upstream
+ * and is protected there, since it was last heard of here.
+ */
+static bool
+is_elsewhere(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
+{
+	const CrelayChild *child = d->child >= 0 ? &snapshot->children[d->child] : NULL;
+	CrelaySettings settings;
+	TimestampTz since;
+
+	if (d->incarnation == 0 || d->pid != 0 ||
+		(child != NULL && child->session_pid != 0))
+		return false;
+	crelay_guc_copy(&settings);
+	since = GetCurrentTimestamp() - (int64) settings.stale_timeout_ms * 1000;
+	if (child != NULL && child->last_report > since)
+		since = child->last_report;
+	return crelay_registry_lives_elsewhere(d->name, d->incarnation, since);
+}
+
+/*
  * The facts that need this node's settings, path and released names.
  */
 static void
@@ -543,6 +565,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 		CrelayDownstream *d = &downstreams[i];
 
 		d->released = is_released(snapshot, d->name);
+		d->elsewhere = is_elsewhere(snapshot, d);
 		d->own = d->kind == CRELAY_KIND_HOLD &&
 			d->incarnation == local->node.incarnation &&
 			strcmp(d->name, local->node.name) == 0;

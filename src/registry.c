@@ -284,6 +284,50 @@ crelay_registry_is_stopping(void)
 	return stopping;
 }
 
+/*
+ * Whether a list of rows has that node, live and protected below somebody
+ * else, as seen after the given time; the caller holds the lock.
+ */
+static bool
+list_has_live(int first, const char *name, uint32 incarnation, TimestampTz since)
+{
+	for (int row = first; row >= 0; row = registry->rows[row].next)
+	{
+		const CrelayNode *node = &registry->rows[row].node;
+
+		if (node->incarnation == incarnation &&
+			node->upstream_incarnation != registry->local.node.incarnation &&
+			node->protected == CRELAY_TRUE && node->observed_at > since &&
+			(node->state == CRELAY_STATE_STREAMING ||
+			 node->state == CRELAY_STATE_CATCHUP ||
+			 node->state == CRELAY_STATE_ARCHIVE) &&
+			strcmp(node->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a node that once was ours was seen after the given time, live and
+ * protected, below somebody else.
+ */
+bool
+crelay_registry_lives_elsewhere(const char *name, uint32 incarnation, TimestampTz since)
+{
+	bool		found;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	found = list_has_live(registry->first_upstream, name, incarnation, since);
+	for (int i = 0; i < registry->nchildren && !found; i++)
+	{
+		if (registry->children[i].in_use)
+			found = list_has_live(registry->children[i].first_row, name,
+								  incarnation, since);
+	}
+	LWLockRelease(registry->lock);
+	return found;
+}
+
 /* ---- for the sessions that children report through ---- */
 
 /*

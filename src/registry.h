@@ -145,6 +145,8 @@ extern void crelay_registry_require(void);
 extern void crelay_registry_snapshot(CrelaySnapshot *snapshot, bool with_rows);
 extern void crelay_registry_get_local(CrelayLocal *local);
 extern bool crelay_registry_is_stopping(void);
+extern bool crelay_registry_lives_elsewhere(const char *name, uint32 incarnation,
+											TimestampTz since);
 
 /* for the sessions that children report through */
 extern CrelayRefusal crelay_registry_claim(const CrelayHello *hello, pid_t pid,
