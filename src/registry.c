@@ -23,12 +23,27 @@
 /* A session is not ousted faster than this, however often it reports. */
 #define MIN_LIVE_MS		1000
 
+/*
+ * How long a duplicate is shown after its last attempt; a refused node tries
+ * again at least every ten seconds or so.
+ */
+#define DUPLICATE_SHOWN_US	INT64CONST(30000000)
+
 /* One node that is neither this one nor a direct managed child. */
 typedef struct Row
 {
 	CrelayNode	node;
 	int			next;			/* in its list, or in the free list */
 } Row;
+
+/* A refusal that was logged already. */
+typedef struct LoggedRefusal
+{
+	uint32		incarnation;
+	CrelayRefusal refusal;
+} LoggedRefusal;
+
+#define LOGGED_REFUSALS 16
 
 typedef struct Registry
 {
@@ -37,6 +52,7 @@ typedef struct Registry
 	uint64		floor_seq;		/* moves when a need was added or lowered */
 	uint64		membership_seq;
 	CrelayLocal local;
+	LoggedRefusal logged[LOGGED_REFUSALS];
 	int			nreleased;
 	CrelayReleased released[CRELAY_MAX_RELEASED];
 	int			max_nodes;
@@ -446,13 +462,30 @@ new_child(const CrelayHello *hello)
 }
 
 /*
- * Makes this session the owner of the node that says hello, or says why not.
- * The latest accepted hello owns the node.
+ * Whether that refusal is news for the log: a refused node tries again and
+ * again.
+ */
+static bool
+is_news(uint32 incarnation, CrelayRefusal refusal)
+{
+	LoggedRefusal *logged = &registry->logged[incarnation % LOGGED_REFUSALS];
+
+	if (logged->incarnation == incarnation && logged->refusal == refusal)
+		return false;
+	logged->incarnation = incarnation;
+	logged->refusal = refusal;
+	return refusal != CRELAY_REFUSE_NONE;
+}
+
+/*
+ * Makes this session the owner of the node that says hello, or says why not,
+ * and whether that is news.  The latest accepted hello owns the node.
  */
 CrelayRefusal
 crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 					  const char *client_addr, TimestampTz now,
-					  int *child_slot, char *detail, Size detail_size)
+					  int *child_slot, char *detail, Size detail_size,
+					  bool *news)
 {
 	CrelayRefusal refusal;
 
@@ -484,6 +517,7 @@ crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 		child->node.upstream_incarnation = registry->local.node.incarnation;
 		registry->membership_seq++;
 	}
+	*news = is_news(hello->incarnation, refusal);
 	LWLockRelease(registry->lock);
 	return refusal;
 }
@@ -730,7 +764,8 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 
 		reply->state = child->node.state;
 		reply->replica_class = child->node.replica_class;
-		if (child->duplicate_seen != 0)
+		if (child->duplicate_seen != 0 &&
+			GetCurrentTimestamp() - child->duplicate_seen < DUPLICATE_SHOWN_US)
 			reply->warnings |= CRELAY_WARN_DUPLICATE_NAME;
 	}
 	reply->root_known = local->root_known;

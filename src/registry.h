@@ -152,7 +152,8 @@ extern bool crelay_registry_lives_elsewhere(const char *name, uint32 incarnation
 extern CrelayRefusal crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 										   const char *client_addr,
 										   TimestampTz now, int *child_slot,
-										   char *detail, Size detail_size);
+										   char *detail, Size detail_size,
+										   bool *news);
 extern bool crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid);
 extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 								   const CrelayReport *report,

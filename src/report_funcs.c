@@ -79,6 +79,7 @@ answer_hello(const CrelayHello *hello, CrelayReply *reply)
 {
 	char		addr[CRELAY_SLOT_LEN];
 	int			child_slot;
+	bool		news;
 
 	if (!crelay_node_name_is_valid(hello->node_name))
 	{
@@ -98,15 +99,17 @@ answer_hello(const CrelayHello *hello, CrelayReply *reply)
 	crelay_session_address(addr, sizeof(addr));
 	reply->refusal = crelay_registry_claim(hello, MyProcPid, addr,
 										   GetCurrentTimestamp(), &child_slot,
-										   reply->detail, sizeof(reply->detail));
-	if (reply->refusal != CRELAY_REFUSE_NONE)
-	{
+										   reply->detail, sizeof(reply->detail),
+										   &news);
+	if (news)
 		ereport(LOG,
 				(errmsg("cascade_relay: refused node \"%s\" with incarnation %08x from %s",
 						hello->node_name, hello->incarnation, addr),
-				 reply->detail[0] ? errdetail_internal("The reason: %s.", reply->detail) : 0));
+				 errdetail_internal("What it is told: %s%s%s.",
+									crelay_refusal_text(reply->refusal),
+									reply->detail[0] ? "; " : "", reply->detail)));
+	if (reply->refusal != CRELAY_REFUSE_NONE)
 		return;
-	}
 	my_child_slot = child_slot;
 	my_incarnation = hello->incarnation;
 	reply->answer = CRELAY_ANSWER_OK;
