@@ -17,7 +17,7 @@
  * slot is looked at first; then whose it is decides.
  */
 static CrelayReason
-hold_reason(const CrelayDownstream * d)
+hold_reason(const CrelayDownstream *d)
 {
 	if (d->own)
 		return CRELAY_NOT_OWN;
@@ -37,7 +37,7 @@ hold_reason(const CrelayDownstream * d)
 }
 
 static CrelayReason
-slot_reason(const CrelayDownstream * d)
+slot_reason(const CrelayDownstream *d)
 {
 	if (d->logical)
 		return CRELAY_NOT_LOGICAL;
@@ -61,7 +61,7 @@ slot_reason(const CrelayDownstream * d)
 }
 
 static CrelayReason
-walsender_reason(const CrelayDownstream * d)
+walsender_reason(const CrelayDownstream *d)
 {
 	if (d->backup)
 		return CRELAY_NOT_BACKUP;
@@ -84,7 +84,7 @@ walsender_reason(const CrelayDownstream * d)
  * Whether a downstream counts, and why or why not.
  */
 CrelayReason
-crelay_frontier_reason(const CrelayDownstream * d)
+crelay_frontier_reason(const CrelayDownstream *d)
 {
 	switch (d->kind)
 	{
@@ -147,7 +147,7 @@ crelay_reason_text(CrelayReason reason)
  * confirmed for itself and everything below it.
  */
 static uint64_t
-confirmed_lsn(const CrelayDownstream * d)
+confirmed_lsn(const CrelayDownstream *d)
 {
 	if (d->reason == CRELAY_COUNTS_REPORTED && d->reported_frontier != 0)
 		return d->reported_frontier;
@@ -161,7 +161,7 @@ confirmed_lsn(const CrelayDownstream * d)
  * never lie above it.
  */
 static uint64_t
-target_lsn(const CrelayDownstream * d)
+target_lsn(const CrelayDownstream *d)
 {
 	if (d->reason != CRELAY_COUNTS_REPORTED || d->reported_target == 0)
 		return d->restart_lsn;
@@ -186,8 +186,8 @@ set_name(char *to, const char *from)
  * An LSN of 0 is unknown, and never the minimum.
  */
 void
-crelay_frontier_compute(const CrelayOwn * own, CrelayDownstream * downstreams,
-						int n, CrelayFrontier * result)
+crelay_frontier_compute(const CrelayOwn *own, CrelayDownstream *downstreams,
+						int n, CrelayFrontier *result)
 {
 	uint64_t	frontier = own->applied_lsn;
 	uint64_t	target = own->applied_lsn;
@@ -289,7 +289,7 @@ crelay_segment_covers(uint64_t held, uint64_t need, uint64_t segment_size)
  * the branch after a restart.  Unknown without a managed root.
  */
 CrelayTruth
-crelay_hops_protect(const CrelayHop * hops, int nhops, bool root_known,
+crelay_hops_protect(const CrelayHop *hops, int nhops, bool root_known,
 					uint64_t need, uint64_t segment_size)
 {
 	if (!root_known || need == 0)

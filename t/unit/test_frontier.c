@@ -80,7 +80,7 @@ downstream(CrelayDownstreamKind kind, const char *name, uint64_t lsn)
 }
 
 static void
-set_fact(CrelayDownstream * d, size_t fact)
+set_fact(CrelayDownstream *d, size_t fact)
 {
 	if (fact == FACT(restart_lsn))
 		d->restart_lsn = 0;
@@ -173,7 +173,7 @@ test_texts(void)
 /* ---- the minimum ---- */
 
 static CrelayFrontier
-compute(uint64_t applied, uint64_t redo, CrelayDownstream * downstreams, int n)
+compute(uint64_t applied, uint64_t redo, CrelayDownstream *downstreams, int n)
 {
 	CrelayOwn	own = {"own", applied, redo};
 	CrelayFrontier result;

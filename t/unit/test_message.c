@@ -355,7 +355,7 @@ largest_row(void)
 }
 
 static Message
-encode_hello(const CrelayHello * hello)
+encode_hello(const CrelayHello *hello)
 {
 	uint8_t		buf[1024];
 
@@ -363,7 +363,7 @@ encode_hello(const CrelayHello * hello)
 }
 
 static Message
-encode_report(const CrelayReport * report, uint32_t nrows)
+encode_report(const CrelayReport *report, uint32_t nrows)
 {
 	size_t		size = crelay_message_size_bound(nrows);
 	uint8_t    *buf = malloc(size);
@@ -386,7 +386,7 @@ encode_report(const CrelayReport * report, uint32_t nrows)
 }
 
 static Message
-encode_reply(const CrelayReply * reply, uint32_t nrows)
+encode_reply(const CrelayReply *reply, uint32_t nrows)
 {
 	size_t		size = crelay_message_size_bound(nrows);
 	uint8_t    *buf = malloc(size);
@@ -434,7 +434,7 @@ reply_message(uint32_t nhops, uint32_t nrows)
 
 /* A report whose only row is the given one; size 0 if it was refused. */
 static Message
-row_message(const CrelayNode * row, const char **error)
+row_message(const CrelayNode *row, const char **error)
 {
 	uint8_t		buf[4096];
 	CrelayReport report = sample_report(true);

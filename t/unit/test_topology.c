@@ -105,7 +105,7 @@ drawn(const Tree *tree)
 
 	for (int r = 0; r < tree->nrows; r++)
 	{
-		const		CrelayTreeRow *row = &tree->rows[r];
+		const CrelayTreeRow *row = &tree->rows[r];
 
 		at += snprintf(text +at, sizeof(text) - at, "%s%.*s%s%s:%u(%d)",
 					   r > 0 ? " " : "", row->depth,
@@ -327,7 +327,7 @@ typedef struct Oracle
 } Oracle;
 
 static int
-compare(const CrelayNode * a, const CrelayNode * b, bool upstream_too)
+compare(const CrelayNode *a, const CrelayNode *b, bool upstream_too)
 {
 	int			c = strcmp(a->name, b->name);
 
@@ -341,7 +341,7 @@ compare(const CrelayNode * a, const CrelayNode * b, bool upstream_too)
 }
 
 static bool
-gone(const CrelayNode * node)
+gone(const CrelayNode *node)
 {
 	return node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE;
 }
@@ -352,11 +352,11 @@ gone(const CrelayNode * node)
 static bool
 is_beaten(const Tree *tree, int i)
 {
-	const		CrelayNode *a = &tree->nodes[i];
+	const CrelayNode *a = &tree->nodes[i];
 
 	for (int j = 0; j < tree->n; j++)
 	{
-		const		CrelayNode *b = &tree->nodes[j];
+		const CrelayNode *b = &tree->nodes[j];
 		int			c;
 
 		if (j == i || a->incarnation == 0 || compare(a, b, false) != 0)
@@ -424,12 +424,12 @@ oracle_assemble(Oracle *o, const Tree *tree)
 	}
 	for (int i = 0; i < o->n; i++)
 	{
-		const		CrelayNode *node = &tree->nodes[o->kept[i]];
+		const CrelayNode *node = &tree->nodes[o->kept[i]];
 
 		o->parent[o->kept[i]] = -1;
 		for (int j = 0; j < o->n; j++)
 		{
-			const		CrelayNode *up = &tree->nodes[o->kept[j]];
+			const CrelayNode *up = &tree->nodes[o->kept[j]];
 
 			if (up->incarnation != 0 && up->incarnation == node->upstream_incarnation &&
 				strcmp(up->name, node->upstream_name) == 0)
