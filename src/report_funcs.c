@@ -68,7 +68,7 @@ malformed(const char *why)
 	ereport(ERROR,
 			(errcode(ERRCODE_PROTOCOL_VIOLATION),
 			 errmsg("invalid cascade_relay message"),
-			 errdetail_internal("%s.", why)));
+			 errdetail_internal("%c%s.", pg_toupper((unsigned char) why[0]), why + 1)));
 }
 
 /*
