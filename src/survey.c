@@ -81,14 +81,17 @@ is_drawable(const CrelayDownstream *d)
 
 /*
  * A slot that was never seen streaming is not drawn as a node, and neither is
- * a connection that has confirmed nothing: a base backup makes those.
+ * a base backup's stream: it replays nothing, whatever it has written, and has
+ * a temporary slot or confirms nothing at all.
  */
 static bool
 is_node_at_first_sight(const CrelayDownstream *d)
 {
 	if (d->state == CRELAY_STATE_UNKNOWN)
 		return false;
-	return d->flush_lsn != 0 || (d->kind == CRELAY_KIND_SLOT && !d->temporary);
+	if (d->temporary)
+		return d->replay_lsn != 0;
+	return d->flush_lsn != 0 || d->kind == CRELAY_KIND_SLOT;
 }
 
 /*
@@ -292,6 +295,8 @@ static CrelayState
 child_state(const CrelayChild *child, const CrelayDownstream *sender,
 			TimestampTz now, int64 stale_after)
 {
+	if (child->diverged && child->session_pid != 0)
+		return CRELAY_STATE_DIVERGED;
 	if (sender != NULL && sender->state != CRELAY_STATE_UNKNOWN)
 		return sender->state;
 	if (child->session_pid == 0)
@@ -448,6 +453,8 @@ own_state(const CrelaySurvey *survey, const CrelayLocal *local)
 		return CRELAY_STATE_RUNNING;
 	if (local->in_cycle)
 		return CRELAY_STATE_CYCLE;
+	if (local->upstream_held_reason == CRELAY_HELD_DIVERGED)
+		return CRELAY_STATE_DIVERGED;
 	if (!survey->receiver.streaming)
 		return CRELAY_STATE_ARCHIVE;
 	return local->node.state == CRELAY_STATE_CATCHUP ? CRELAY_STATE_CATCHUP :
