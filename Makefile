@@ -24,6 +24,7 @@ OBJS = \
 	src/exchange.o \
 	src/frontier.o \
 	src/guc.o \
+	src/history.o \
 	src/hold.o \
 	src/hold_funcs.o \
 	src/message.o \
@@ -42,6 +43,7 @@ INTERNAL_HEADERS = \
 	src/exchange.h \
 	src/frontier.h \
 	src/guc.h \
+	src/history.h \
 	src/hold.h \
 	src/message.h \
 	src/node.h \
@@ -53,8 +55,8 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/frontier.c src/message.c src/topology.c
-PURE_HEADERS = src/frontier.h src/message.h src/node.h src/topology.h
+PURE_SOURCES = src/frontier.c src/history.c src/message.c src/topology.c
+PURE_HEADERS = src/frontier.h src/history.h src/message.h src/node.h src/topology.h
 
 REGRESS = unloaded
 

@@ -11,6 +11,7 @@
 
 #include <netdb.h>
 
+#include "access/timeline.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
@@ -106,6 +107,36 @@ crelay_read_receiver(CrelayReceiver *receiver)
 		}
 	}
 	SpinLockRelease(&walrcv->mutex);
+}
+
+/*
+ * The timelines that this server has been on, from its history file; kept
+ * until it is on another one.
+ */
+const CrelayHistory *
+crelay_read_history(uint32 timeline)
+{
+	static CrelayHistory history;
+	List	   *entries;
+	ListCell   *lc;
+
+	if (history.timeline == timeline)
+		return &history;
+	entries = readTimeLineHistory(timeline);
+	memset(&history, 0, sizeof(history));
+	foreach(lc, entries)
+	{
+		TimeLineHistoryEntry *entry = lfirst(lc);
+
+		/* the first is the current one, which has no end */
+		if (entry->tli == timeline || history.n == CRELAY_MAX_HISTORY)
+			continue;
+		history.left[history.n].timeline = entry->tli;
+		history.left[history.n++].lsn = entry->end;
+	}
+	list_free_deep(entries);
+	history.timeline = timeline;
+	return &history;
 }
 
 /*
@@ -459,7 +490,7 @@ attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 	}
 	hold->child = index;
 	hold->last_report_time = child->last_report;
-	if (child->reported)
+	if (child->reported && !child->diverged)
 	{
 		hold->reported = true;
 		hold->reported_frontier = child->node.frontier_lsn;

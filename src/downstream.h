@@ -47,6 +47,7 @@ typedef struct CrelayReceiver
 
 extern void crelay_read_position(CrelayPosition *position);
 extern void crelay_read_receiver(CrelayReceiver *receiver);
+extern const CrelayHistory *crelay_read_history(uint32 timeline);
 extern uint64 crelay_read_oldest_wal(void);
 
 extern CrelayDownstream *crelay_downstream_collect(const CrelaySnapshot *snapshot,

@@ -48,6 +48,7 @@ typedef struct Exchange
 	bool		sent_tree;		/* with the report that is under way */
 	TimestampTz tree_at;
 	uint64		tree_membership;
+	uint32		tree_timeline;
 
 	int			failures;		/* in a row */
 	TimestampTz retry_at;
@@ -193,6 +194,7 @@ stay_alone(CrelayLocal *local, const CrelaySurvey *survey)
 	local->upstream_name[0] = '\0';
 	local->upstream_incarnation = 0;
 	local->upstream_held_lsn = 0;
+	local->upstream_held_reason = CRELAY_REFUSE_NONE;
 	if (survey->position.in_recovery)
 	{
 		local->root_known = false;
@@ -257,6 +259,7 @@ follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 	local->root_known = false;
 	local->nhops = 0;
 	local->upstream_held_lsn = 0;
+	local->upstream_held_reason = CRELAY_REFUSE_NONE;
 	local->node.upstream_name[0] = '\0';
 	local->node.upstream_incarnation = 0;
 }
@@ -322,6 +325,7 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	report->frontier_lsn = survey->frontier.frontier_lsn;
 	report->hold_target_lsn = survey->frontier.hold_target_lsn;
 	report->oldest_wal_lsn = node->oldest_wal_lsn;
+	report->history = *crelay_read_history(node->timeline);
 	strlcpy(report->pinned_by, node->pinned_by, sizeof(report->pinned_by));
 
 	if (survey->receiver.running)
@@ -373,6 +377,9 @@ tree_is_due(const CrelaySettings *settings, const CrelaySurvey *survey, Timestam
 {
 	int64		interval = (int64) settings->report_interval_ms * 1000;
 
+	/* where it left the old timeline travels with the tree */
+	if (survey->position.timeline != ex.tree_timeline)
+		return true;
 	if (ex.tree_at == 0 || now - ex.tree_at >= interval * TREE_EVERY)
 		return true;
 	/* what changed within one interval goes together */
@@ -424,6 +431,7 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 	{
 		ex.tree_at = now;
 		ex.tree_membership = survey->membership_seq;
+		ex.tree_timeline = survey->position.timeline;
 	}
 	ex.sent_at = now;
 	ex.sent_frontier_seg = frontier_seg;

@@ -11,7 +11,6 @@
 
 #include <sys/stat.h>
 
-#include "access/timeline.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "miscadmin.h"
@@ -61,6 +60,16 @@ look_at_slot(const char *name, SlotFacts *facts)
 	LWLockRelease(ReplicationSlotControlLock);
 }
 
+static bool
+wal_file_exists(uint32 timeline, XLogSegNo segno)
+{
+	char		path[MAXPGPATH];
+	struct stat st;
+
+	XLogFilePath(path, timeline, segno, wal_segment_size);
+	return stat(path, &st) == 0;
+}
+
 /*
  * Whether the WAL from lsn on is really here.  Call after the server's minimum
  * was computed with the slot in place, so that what is seen stays.
@@ -72,10 +81,8 @@ look_at_slot(const char *name, SlotFacts *facts)
 static bool
 wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
 {
+	const CrelayHistory *history;
 	XLogSegNo	segno;
-	List	   *history;
-	ListCell   *lc;
-	bool		found = false;
 
 	XLByteToSeg(lsn, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
@@ -83,19 +90,15 @@ wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
 	if (lsn >= position->flush_lsn)
 		return true;
 
-	history = readTimeLineHistory(position->timeline);
-	foreach(lc, history)
+	if (wal_file_exists(position->timeline, segno))
+		return true;
+	history = crelay_read_history(position->timeline);
+	for (uint32 i = 0; i < history->n; i++)
 	{
-		TimeLineHistoryEntry *entry = lfirst(lc);
-		char		path[MAXPGPATH];
-		struct stat st;
-
-		XLogFilePath(path, entry->tli, segno, wal_segment_size);
-		if (!found && stat(path, &st) == 0)
-			found = true;
+		if (wal_file_exists(history->left[i].timeline, segno))
+			return true;
 	}
-	list_free_deep(history);
-	return found;
+	return false;
 }
 
 /*
@@ -139,6 +142,19 @@ advance_acquired(XLogRecPtr target)
 }
 
 /*
+ * A hold that was to be placed when an error came may be persistent here and
+ * not on disk, so that a crash would lose it unseen.  As an ephemeral slot it
+ * goes when it is released.
+ */
+static void
+unplace_acquired(void)
+{
+	SpinLockAcquire(&MyReplicationSlot->mutex);
+	MyReplicationSlot->data.persistency = RS_EPHEMERAL;
+	SpinLockRelease(&MyReplicationSlot->mutex);
+}
+
+/*
  * The part of apply that may fail with a slot acquired.
  */
 static void
@@ -172,8 +188,8 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 	}
 	if (MyReplicationSlot == NULL)
 	{
-		place_acquired(request->slot_name);
 		result->created = true;
+		place_acquired(request->slot_name);
 	}
 	held = advance_acquired(Min(request->target, position->flush_lsn));
 
@@ -240,6 +256,8 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 	}
 	PG_CATCH();
 	{
+		if (result->created && MyReplicationSlot != NULL)
+			unplace_acquired();
 		crelay_hold_abandon();
 		PG_RE_THROW();
 	}

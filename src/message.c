@@ -57,6 +57,7 @@
 #define TAG_REPLY			3
 #define TAG_ABOUT			4
 #define TAG_HOPS			5
+#define TAG_HISTORY			6
 #define TAG_ROWS			0x7000
 
 /* An age that stands for "never seen"; the oldest real one is one less. */
@@ -90,6 +91,7 @@ static const char *const err_name = "a name is not a node name";
 static const char *const err_empty = "a name is empty";
 static const char *const err_incarnation = "an incarnation does not fit its node";
 static const char *const err_hops = "too many hops";
+static const char *const err_history = "too many timelines";
 static const char *const err_rows = "too many rows";
 static const char *const err_half_tree = "half of the tree part is missing";
 static const char *const err_no_tree = "a row without a tree part";
@@ -352,6 +354,28 @@ put_about(CrelayCursor *cur, const CrelayAbout *about)
 }
 
 static void
+put_history(CrelayCursor *cur, const CrelayHistory *history)
+{
+	uint32_t	i;
+
+	if (history->n > CRELAY_MAX_HISTORY)
+	{
+		fail(cur, err_history);
+		return;
+	}
+
+	begin_section(cur, TAG_HISTORY);
+	put_u32(cur, history->timeline);
+	put_u8(cur, (uint8_t) history->n);
+	for (i = 0; i < history->n; i++)
+	{
+		put_u32(cur, history->left[i].timeline);
+		put_u64(cur, history->left[i].lsn);
+	}
+	end_section(cur);
+}
+
+static void
 put_hops(CrelayCursor *cur, const CrelayReply *reply)
 {
 	uint32_t	i;
@@ -423,6 +447,7 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 	if (report->has_tree)
 	{
 		put_about(cur, &report->about);
+		put_history(cur, &report->history);
 		begin_rows(cur);
 	}
 }
@@ -845,6 +870,26 @@ get_about(CrelayCursor cur, CrelayAbout *about)
 	return cur.error;
 }
 
+static const char *
+get_history(CrelayCursor cur, CrelayHistory *history)
+{
+	uint32_t	i;
+
+	history->timeline = get_u32(&cur);
+	history->n = get_u8(&cur);
+	if (cur.error == NULL && history->n > CRELAY_MAX_HISTORY)
+	{
+		fail(&cur, err_history);
+		history->n = 0;
+	}
+	for (i = 0; i < history->n && cur.error == NULL; i++)
+	{
+		history->left[i].timeline = get_u32(&cur);
+		history->left[i].lsn = get_u64(&cur);
+	}
+	return cur.error;
+}
+
 static void
 get_one_hop(CrelayCursor *hops, CrelayHop *hop)
 {
@@ -928,6 +973,7 @@ crelay_message_get_report(const uint8_t *buf, size_t size, CrelayReport *report,
 {
 	CrelayCursor message;
 	CrelayCursor about;
+	CrelayCursor history;
 	CrelayCursor tree;
 	bool		has_about;
 
@@ -947,6 +993,8 @@ crelay_message_get_report(const uint8_t *buf, size_t size, CrelayReport *report,
 	else if (has_about)
 	{
 		*error = get_about(about, &report->about);
+		if (*error == NULL && find_section(message, TAG_HISTORY, &history))
+			*error = get_history(history, &report->history);
 		if (*error == NULL)
 			*error = open_rows(tree, rows);
 		report->nrows = rows->rows_total;
@@ -1050,6 +1098,8 @@ crelay_refusal_text(CrelayRefusal refusal)
 			return "a slot with the name of this node's hold is not a persistent physical slot";
 		case CRELAY_HELD_BUSY:
 			return "somebody else has acquired this node's hold";
+		case CRELAY_HELD_DIVERGED:
+			return "this node is on another history of timelines";
 	}
 	return "a reason that this version does not know";
 }
@@ -1088,6 +1138,8 @@ crelay_refusal_hint(CrelayRefusal refusal)
 			return "The node is protected as soon as it has caught up.";
 		case CRELAY_HELD_FOREIGN_SLOT:
 			return "Drop that slot on the upstream.";
+		case CRELAY_HELD_DIVERGED:
+			return "One of the two has WAL that the other one will never have: rewind it with pg_rewind, or rebuild it.";
 		case CRELAY_HELD_BUSY:
 			return "Nothing may stream through a slot whose name begins with cascade_relay_.";
 	}

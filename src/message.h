@@ -67,10 +67,11 @@ typedef enum CrelayRefusal
 	CRELAY_HELD_NO_WAL,			/* accepted, but the WAL is not there */
 	CRELAY_HELD_LATER,			/* accepted, but held from a later LSN only */
 	CRELAY_HELD_FOREIGN_SLOT,	/* accepted, but the slot is not one of ours */
-	CRELAY_HELD_BUSY			/* accepted, but somebody has the slot */
+	CRELAY_HELD_BUSY,			/* accepted, but somebody has the slot */
+	CRELAY_HELD_DIVERGED		/* accepted, but on another history */
 } CrelayRefusal;
 
-#define CRELAY_REFUSAL_LAST		CRELAY_HELD_BUSY
+#define CRELAY_REFUSAL_LAST		CRELAY_HELD_DIVERGED
 
 /* First message of a session. */
 typedef struct CrelayHello
@@ -110,6 +111,7 @@ typedef struct CrelayReport
 	char		pinned_by[CRELAY_NAME_LEN];
 	bool		has_tree;		/* about, and nrows rows follow */
 	CrelayAbout about;
+	CrelayHistory history;		/* with the tree part */
 	uint32_t	nrows;
 } CrelayReport;
 

@@ -119,6 +119,25 @@ typedef struct CrelayNode
 	int64_t		observed_at;
 } CrelayNode;
 
+/*
+ * The timelines that a node has been on: the current one, and where it left
+ * the earlier ones, the latest first.
+ */
+#define CRELAY_MAX_HISTORY		32
+
+typedef struct CrelaySwitch
+{
+	uint32_t	timeline;
+	uint64_t	lsn;			/* its end */
+} CrelaySwitch;
+
+typedef struct CrelayHistory
+{
+	uint32_t	timeline;		/* 0: not known */
+	uint32_t	n;
+	CrelaySwitch left[CRELAY_MAX_HISTORY];
+} CrelayHistory;
+
 /* One node between here and the root, and what it holds for this branch. */
 typedef struct CrelayHop
 {

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "guc.h"
+#include "history.h"
 #include "registry.h"
 
 /* A session is not ousted faster than this, however often it reports. */
@@ -548,6 +549,26 @@ crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid)
 }
 
 /*
+ * Whether the child is on another history than this node.  Its position lies
+ * on its current timeline; where it came from it said with its tree part.
+ */
+static bool
+is_diverged(const CrelayChild *child, const CrelayReport *report,
+			const CrelayHistory *own_history, uint64 own_lsn)
+{
+	CrelayHistory theirs = {0};
+
+	if (report->timeline == 0 || own_history->timeline == 0)
+		return false;
+	if (report->has_tree && report->history.timeline == report->timeline)
+		theirs = report->history;
+	else if (child->history.timeline == report->timeline)
+		theirs = child->history;
+	theirs.timeline = report->timeline;
+	return !crelay_history_agrees(own_history, own_lsn, &theirs, report->replay_lsn);
+}
+
+/*
  * Takes over what changes with every report.
  */
 static void
@@ -592,6 +613,7 @@ accept_tree(CrelayChild *child, const CrelayReport *report, CrelayCursor *rows,
 	CrelayNode	row;
 
 	child->has_about = true;
+	child->history = report->history;
 	strlcpy(child->slot_name, report->about.slot_name, sizeof(child->slot_name));
 	strlcpy(child->application_name, report->about.application_name,
 			sizeof(child->application_name));
@@ -620,12 +642,14 @@ accept_tree(CrelayChild *child, const CrelayReport *report, CrelayCursor *rows,
 /*
  * Takes a report.  False if the session does not own the node any more; then
  * nothing has changed.  Wakes the worker if what the child needs has moved by
- * a segment or more.
+ * a segment or more.  Says whether the child is on another history: then its
+ * figures are shown, but count for nothing, and its hold is to stay.
  */
 bool
 crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 					   const CrelayReport *report, CrelayCursor *rows,
-					   uint64 segment_size, TimestampTz now)
+					   const CrelayHistory *own_history, uint64 own_lsn,
+					   uint64 segment_size, TimestampTz now, bool *diverged)
 {
 	CrelayChild *child;
 	bool		wake;
@@ -637,13 +661,16 @@ crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 		LWLockRelease(registry->lock);
 		return false;
 	}
-	wake = !child->reported ||
+	*diverged = is_diverged(child, report, own_history, own_lsn);
+	wake = !child->reported || child->diverged != *diverged ||
 		child->node.frontier_lsn / segment_size != report->frontier_lsn / segment_size ||
 		child->hold_target_lsn / segment_size != report->hold_target_lsn / segment_size;
-	if (!child->reported || report->hold_target_lsn < child->hold_target_lsn)
+	if (!child->reported || child->diverged != *diverged ||
+		report->hold_target_lsn < child->hold_target_lsn)
 		registry->floor_seq++;
-	if (!child->reported)
+	if (!child->reported || child->diverged != *diverged)
 		registry->membership_seq++;
+	child->diverged = *diverged;
 	accept_values(child, report, now);
 	if (report->has_tree)
 		accept_tree(child, report, rows, now);

@@ -50,6 +50,7 @@ typedef struct CrelayChild
 	bool		in_use;
 	bool		reported;		/* since this node's start */
 	bool		has_about;		/* slot_name etc. are known */
+	bool		diverged;		/* its LSNs mean nothing here */
 	uint64		start_id;		/* of the worker that said hello */
 	pid_t		session_pid;	/* 0: nobody is connected */
 	uint32		report_interval_ms;
@@ -64,6 +65,7 @@ typedef struct CrelayChild
 	char		slot_name[CRELAY_SLOT_LEN];
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
+	CrelayHistory history;		/* timeline 0: not known */
 	CrelayState own_state;		/* as the child says */
 	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
 	CrelayNode	node;			/* its own row; state is set by the worker */
@@ -157,8 +159,10 @@ extern CrelayRefusal crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 extern bool crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid);
 extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 								   const CrelayReport *report,
-								   CrelayCursor *rows, uint64 segment_size,
-								   TimestampTz now);
+								   CrelayCursor *rows,
+								   const CrelayHistory *own_history,
+								   uint64 own_lsn, uint64 segment_size,
+								   TimestampTz now, bool *diverged);
 extern uint64 crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 									   CrelayRefusal reason);
 extern void crelay_registry_hold_name(int child_slot, char *name);

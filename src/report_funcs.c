@@ -146,17 +146,16 @@ log_hold(const char *slot_name, const CrelayHoldResult *result, uint64 held_befo
  * the server allow, and fills in what the reply says of it.
  */
 static void
-serve_hold(const CrelayReport *report, const char *slot_name, CrelayReply *reply)
+serve_hold(const CrelayReport *report, const char *slot_name,
+		   const CrelayPosition *position, CrelayReply *reply)
 {
 	CrelayHoldRequest request = {0};
 	CrelayHoldResult result;
-	CrelayPosition position;
 	CrelaySettings settings;
 	uint64		held_before;
 	int64		limit;
 
 	crelay_guc_copy(&settings);
-	crelay_read_position(&position);
 	limit = crelay_hold_limit(settings.max_hold_size,
 							  max_slot_wal_keep_size_mb < 0 ? -1 :
 							  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
@@ -164,12 +163,12 @@ serve_hold(const CrelayReport *report, const char *slot_name, CrelayReply *reply
 	request.slot_name = slot_name;
 	request.create = true;
 	request.target = crelay_hold_clamp(report->hold_target_lsn,
-									   position.flush_lsn, limit);
+									   position->flush_lsn, limit);
 	request.fence = still_owner;
 	if (request.target != report->hold_target_lsn)
 		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
 
-	crelay_hold_apply(&request, &position, &result);
+	crelay_hold_apply(&request, position, &result);
 	if (result.ousted)
 	{
 		reply->answer = CRELAY_ANSWER_REFUSED;
@@ -193,6 +192,8 @@ static void
 answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply)
 {
 	char		slot_name[CRELAY_SLOT_LEN];
+	CrelayPosition position;
+	bool		diverged;
 
 	reply->sequence = report->sequence;
 	if (my_child_slot < 0)
@@ -200,9 +201,12 @@ answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply
 		reply->refusal = CRELAY_REFUSE_NO_HELLO;
 		return;
 	}
+	crelay_read_position(&position);
 	if (!crelay_registry_accept(my_child_slot, my_incarnation, MyProcPid,
-								report, rows, wal_segment_size,
-								GetCurrentTimestamp()))
+								report, rows,
+								crelay_read_history(position.timeline),
+								position.applied_lsn, wal_segment_size,
+								GetCurrentTimestamp(), &diverged))
 	{
 		my_child_slot = -1;
 		reply->refusal = CRELAY_REFUSE_OUSTED;
@@ -210,8 +214,15 @@ answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply
 	}
 	reply->answer = CRELAY_ANSWER_OK;
 	crelay_registry_hold_name(my_child_slot, slot_name);
-	if (report->hold_target_lsn != 0)
-		serve_hold(report, slot_name, reply);
+	if (diverged)
+	{
+		/* it stays where it is: what it holds is all that is sure */
+		reply->refusal = CRELAY_HELD_DIVERGED;
+		(void) crelay_registry_set_held(my_child_slot, MyProcPid, 0,
+										CRELAY_HELD_DIVERGED);
+	}
+	else if (report->hold_target_lsn != 0)
+		serve_hold(report, slot_name, &position, reply);
 	reply->has_tree = report->has_tree && reply->answer == CRELAY_ANSWER_OK;
 }
 
