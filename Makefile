@@ -34,6 +34,7 @@ OBJS = \
 	src/survey.o \
 	src/topology.o \
 	src/topology_funcs.o \
+	src/tree.o \
 	src/upstream.o \
 	src/worker.o
 
@@ -50,6 +51,7 @@ INTERNAL_HEADERS = \
 	src/registry.h \
 	src/survey.h \
 	src/topology.h \
+	src/tree.h \
 	src/tuple.h \
 	src/upstream.h \
 	src/worker.h

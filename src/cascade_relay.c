@@ -16,7 +16,8 @@
  *					survey.c	 one look at this node
  *					exchange.c	 reports to the upstream, and its replies
  *					upstream.c	 the connection; the only one to see libpq
- *	SQL				*_funcs.c	 arguments, permissions, tuples
+ *	SQL				tree.c		 the tree as it is shown
+ *					*_funcs.c	 arguments, permissions, tuples
  *	everywhere		node.h, guc.c, compat.h
  *
  * Owns: _PG_init and the shared memory hooks.

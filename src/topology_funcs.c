@@ -5,8 +5,7 @@
  *
  * Owns: arguments, tuples and lines of these functions.
  *
- * Not here: the order of the tree (topology.c), where its nodes come from
- * (registry.c).
+ * Not here: the tree itself (tree.c, topology.c).
  *
  * Locking: none of its own.
  *
@@ -19,96 +18,12 @@
 #include "funcapi.h"
 #include "utils/array.h"
 
-#include "guc.h"
-#include "registry.h"
 #include "topology.h"
+#include "tree.h"
 #include "tuple.h"
 
 PG_FUNCTION_INFO_V1(cascade_topology);
 PG_FUNCTION_INFO_V1(cascade_tree);
-
-/* The assembled tree; nodes[0] is this node. */
-typedef struct CrelayTree
-{
-	CrelayLocal local;
-	int			nrows;
-	CrelayTreeRow *rows;
-	CrelayNode *nodes;
-} CrelayTree;
-
-/*
- * Reads what is known and puts it in order.
- */
-static CrelayTree *
-read_tree(void)
-{
-	CrelayTree *tree = palloc(sizeof(CrelayTree));
-	CrelaySnapshot snapshot;
-	CrelaySettings settings;
-	CrelayTreeLink *links;
-	int			n = 0;
-
-	crelay_registry_require();
-	crelay_guc_copy(&settings);
-	crelay_registry_snapshot(&snapshot, true);
-	crelay_topology_age(snapshot.rows, snapshot.nrows, GetCurrentTimestamp(),
-						(int64) settings.stale_timeout_ms * 1000);
-
-	tree->local = snapshot.local;
-	tree->nodes = palloc_array(CrelayNode, 1 + snapshot.nchildren + snapshot.nrows);
-	if (snapshot.local.ready)
-		tree->nodes[n++] = snapshot.local.node;
-	for (int i = 0; i < snapshot.nchildren; i++)
-		tree->nodes[n++] = snapshot.children[i].node;
-	memcpy(&tree->nodes[n], snapshot.rows, sizeof(CrelayNode) * snapshot.nrows);
-	n += snapshot.nrows;
-
-	links = palloc_array(CrelayTreeLink, n + 1);
-	tree->rows = palloc_array(CrelayTreeRow, n + 1);
-	tree->nrows = crelay_topology_assemble(tree->nodes, n, links, tree->rows);
-	pfree(links);
-	return tree;
-}
-
-static CrelayState
-row_state(const CrelayTree *tree, const CrelayTreeRow *row)
-{
-	return row->cyclic ? CRELAY_STATE_CYCLE : tree->nodes[row->node].state;
-}
-
-/*
- * The bytes that a node has to replay before it is where the root was when it
- * was last heard of.  Unknown for a node that nobody has news of.
- */
-static int64
-lag_bytes(const CrelayTree *tree, const CrelayTreeRow *row)
-{
-	const CrelayNode *node = &tree->nodes[row->node];
-
-	switch (row_state(tree, row))
-	{
-		case CRELAY_STATE_RUNNING:
-		case CRELAY_STATE_STREAMING:
-		case CRELAY_STATE_CATCHUP:
-		case CRELAY_STATE_ARCHIVE:
-			break;
-		case CRELAY_STATE_UNKNOWN:
-		case CRELAY_STATE_STALE:
-		case CRELAY_STATE_DOWN:
-		case CRELAY_STATE_DIVERGED:
-		case CRELAY_STATE_DUPLICATE:
-		case CRELAY_STATE_CYCLE:
-			return -1;
-	}
-	if (!tree->local.root_known || tree->local.root_lsn == 0 || node->replay_lsn == 0)
-		return -1;
-	/* what the root's LSN was before the upstream was lost says nothing now */
-	if (tree->local.node.role != CRELAY_ROLE_PRIMARY &&
-		tree->local.upstream_state != CRELAY_UPSTREAM_CONNECTED)
-		return -1;
-	return tree->local.root_lsn > node->replay_lsn ?
-		(int64) (tree->local.root_lsn - node->replay_lsn) : 0;
-}
 
 /*
  * The row's upstream; "unknown" above the top of an orphaned part.
@@ -144,7 +59,7 @@ row_warnings(const CrelayTree *tree, const CrelayTreeRow *row)
 {
 	uint32		warnings = tree->nodes[row->node].warnings;
 
-	if (row_state(tree, row) == CRELAY_STATE_STALE)
+	if (crelay_tree_state(tree, row) == CRELAY_STATE_STALE)
 		warnings |= CRELAY_WARN_STALE_NODE;
 	if (row->cyclic)
 		warnings |= CRELAY_WARN_CYCLE;
@@ -176,7 +91,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 {
 	const CrelayTreeRow *row = &tree->rows[r];
 	const CrelayNode *node = &tree->nodes[row->node];
-	int64		lag = lag_bytes(tree, row);
+	int64		lag = crelay_tree_lag(tree, row);
 
 	crelay_put_text(tuple, node->name);
 	crelay_put_text(tuple, upstream_name(tree, row));
@@ -184,7 +99,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put(tuple, path_of(tree, r), true);
 	crelay_put_text(tuple, crelay_role_text(node->role));
 	crelay_put_text(tuple, crelay_class_text(node->replica_class));
-	crelay_put_text(tuple, crelay_state_text(row_state(tree, row)));
+	crelay_put_text(tuple, crelay_state_text(crelay_tree_state(tree, row)));
 	crelay_put_bool(tuple, node->managed);
 	crelay_put_bool(tuple, row->node == 0);
 	crelay_put_int(tuple, (int32) node->timeline, node->timeline != 0);
@@ -213,7 +128,7 @@ Datum
 cascade_topology(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	CrelayTree *tree = read_tree();
+	CrelayTree *tree = crelay_tree_read();
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int r = 0; r < tree->nrows; r++)
@@ -322,8 +237,8 @@ draw_row(StringInfo line, const CrelayTree *tree, int r, int width)
 	const CrelayTreeRow *row = &tree->rows[r];
 	const CrelayNode *node = &tree->nodes[row->node];
 	const char *role = crelay_role_text(node->role);
-	const char *state = crelay_state_text(row_state(tree, row));
-	int64		lag = lag_bytes(tree, row);
+	const char *state = crelay_state_text(crelay_tree_state(tree, row));
+	int64		lag = crelay_tree_lag(tree, row);
 	StringInfoData lag_text;
 
 	resetStringInfo(line);
@@ -350,7 +265,7 @@ Datum
 cascade_tree(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	CrelayTree *tree = read_tree();
+	CrelayTree *tree = crelay_tree_read();
 	int			width = name_width(tree);
 	StringInfoData line;
 

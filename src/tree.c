@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * tree.c
+ *	  The tree as this node knows it, for the SQL functions that read it.
+ *
+ * Owns, leaves out and locks: see tree.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "guc.h"
+#include "tree.h"
+
+/*
+ * Reads what is known and puts it in order.
+ */
+CrelayTree *
+crelay_tree_read(void)
+{
+	CrelayTree *tree = palloc(sizeof(CrelayTree));
+	CrelaySnapshot snapshot;
+	CrelaySettings settings;
+	CrelayTreeLink *links;
+	int			n = 0;
+
+	crelay_registry_require();
+	crelay_guc_copy(&settings);
+	crelay_registry_snapshot(&snapshot, true);
+	crelay_topology_age(snapshot.rows, snapshot.nrows, GetCurrentTimestamp(),
+						(int64) settings.stale_timeout_ms * 1000);
+
+	tree->local = snapshot.local;
+	tree->nodes = palloc_array(CrelayNode, 1 + snapshot.nchildren + snapshot.nrows);
+	if (snapshot.local.ready)
+		tree->nodes[n++] = snapshot.local.node;
+	for (int i = 0; i < snapshot.nchildren; i++)
+		tree->nodes[n++] = snapshot.children[i].node;
+	memcpy(&tree->nodes[n], snapshot.rows, sizeof(CrelayNode) * snapshot.nrows);
+	n += snapshot.nrows;
+
+	links = palloc_array(CrelayTreeLink, n + 1);
+	tree->rows = palloc_array(CrelayTreeRow, n + 1);
+	tree->nrows = crelay_topology_assemble(tree->nodes, n, links, tree->rows);
+	pfree(links);
+	return tree;
+}
+
+CrelayState
+crelay_tree_state(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	return row->cyclic ? CRELAY_STATE_CYCLE : tree->nodes[row->node].state;
+}
+
+/*
+ * The bytes that a node has to replay before it is where the root was when it
+ * was last heard of.  Unknown for a node that nobody has news of.
+ */
+int64
+crelay_tree_lag(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	const CrelayNode *node = &tree->nodes[row->node];
+
+	switch (crelay_tree_state(tree, row))
+	{
+		case CRELAY_STATE_RUNNING:
+		case CRELAY_STATE_STREAMING:
+		case CRELAY_STATE_CATCHUP:
+		case CRELAY_STATE_ARCHIVE:
+			break;
+		case CRELAY_STATE_UNKNOWN:
+		case CRELAY_STATE_STALE:
+		case CRELAY_STATE_DOWN:
+		case CRELAY_STATE_DIVERGED:
+		case CRELAY_STATE_DUPLICATE:
+		case CRELAY_STATE_CYCLE:
+			return -1;
+	}
+	if (!tree->local.root_known || tree->local.root_lsn == 0 || node->replay_lsn == 0)
+		return -1;
+	/* what the root's LSN was before the upstream was lost says nothing now */
+	if (tree->local.node.role != CRELAY_ROLE_PRIMARY &&
+		tree->local.upstream_state != CRELAY_UPSTREAM_CONNECTED)
+		return -1;
+	return tree->local.root_lsn > node->replay_lsn ?
+		(int64) (tree->local.root_lsn - node->replay_lsn) : 0;
+}

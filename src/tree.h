@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * tree.h
+ *	  The tree as this node knows it, for the SQL functions that read it.
+ *
+ * Owns: bringing together what the registry knows and the order that
+ * topology.c gives it, and what a row's state and lag are when it is shown.
+ *
+ * Not here: any SQL.
+ *
+ * Locking: none of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRELAY_TREE_H
+#define CRELAY_TREE_H
+
+#include "postgres.h"
+
+#include "registry.h"
+#include "topology.h"
+
+/* The assembled tree; nodes[0] is this node. */
+typedef struct CrelayTree
+{
+	CrelayLocal local;
+	int			nrows;
+	CrelayTreeRow *rows;
+	CrelayNode *nodes;
+} CrelayTree;
+
+extern CrelayTree *crelay_tree_read(void);
+extern CrelayState crelay_tree_state(const CrelayTree *tree,
+									 const CrelayTreeRow *row);
+extern int64 crelay_tree_lag(const CrelayTree *tree, const CrelayTreeRow *row);
+
+#endif							/* CRELAY_TREE_H */
