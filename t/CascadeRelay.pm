@@ -19,7 +19,7 @@ our @EXPORT = qw(
   checkpoint_all remove_wal wait_connected wait_protected wait_caught_up
   holds hold_lsn incarnation tree_state lsn_le point_at slot_from_hold
   wal_files kill_node start_after_kill add_rows same_rows segment_of
-  has_segment oldest_wal tree_of encode_hello encode_report report_sql
+  has_segment oldest_wal tree_of encode_hello encode_report report_sql decode_reply
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -439,6 +439,42 @@ sub report_sql
 {
 	my ($message) = @_;
 	return "cascade_report('\\x" . unpack('H*', $message) . "'::bytea)";
+}
+
+# A reply, as psql prints it: a hash with its fields, LSNs as text, the answer
+# and the refusal by name, and the path as a list of [name, incarnation, LSN].
+sub decode_reply
+{
+	my ($hex) = @_;
+	my @answers = (undef, qw(ok refused closing));
+	my @refusals = qw(none system self own_name duplicate cycle name full disabled
+	  no_hello ousted no_worker no_free_slot no_wal later foreign_slot busy diverged);
+	my $message = pack('H*', $hex =~ s/^\\x//r);
+	my ($magic, undef, undef, $kind) = unpack('a4 C4', $message);
+	my (%sections, %reply);
+
+	die "not a reply: $hex" unless $magic eq 'CRLY' && $kind == 3;
+	for (my $at = 12; $at < length $message;)
+	{
+		my ($tag, $length) = unpack('n N', substr($message, $at));
+		$sections{$tag} = substr($message, $at + 6, $length);
+		$at += 6 + $length;
+	}
+	@reply{qw(answer refusal sequence held_lsn incarnation state replica_class
+		  warnings root_known root_lsn node_name detail)} =
+	  unpack('C n Q> Q> N C C N C Q> C/a C/a', $sections{3});
+	$reply{answer} = $answers[ $reply{answer} ];
+	$reply{refusal} = $refusals[ $reply{refusal} ];
+	$reply{$_} = sprintf('%X/%X', $reply{$_} >> 32, $reply{$_} & 0xffffffff)
+	  for qw(held_lsn root_lsn);
+	for my $hop (unpack('C/(n/a)', $sections{5}))
+	{
+		my ($incarnation, $held, $name) = unpack('N Q> C/a', $hop);
+		push @{ $reply{path} },
+		  [ $name, $incarnation, sprintf('%X/%X', $held >> 32, $held & 0xffffffff) ];
+	}
+	$reply{rows} = unpack('N', $sections{0x7000}) if $sections{0x7000};
+	return \%reply;
 }
 
 1;
