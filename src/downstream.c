@@ -12,6 +12,7 @@
 #include <netdb.h>
 
 #include "access/timeline.h"
+#include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
@@ -22,6 +23,8 @@
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/fd.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/backend_status.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -163,6 +166,31 @@ crelay_read_oldest_wal(void)
 	}
 	FreeDir(dir);
 	return oldest * wal_segment_size;
+}
+
+/*
+ * The oldest xmin of this node's own snapshots, 0 if there is none: not that
+ * of walsenders, which is their downstreams', nor that of a vacuum, which
+ * keeps nothing from being vacuumed.  Read without ProcArrayLock: it is shown,
+ * and decides nothing.
+ */
+uint32
+crelay_read_own_xmin(void)
+{
+	TransactionId oldest = InvalidTransactionId;
+
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		TransactionId xmin = proc->xmin;
+
+		if (proc->pid == 0 || !TransactionIdIsNormal(xmin) ||
+			(proc->statusFlags & (PROC_AFFECTS_ALL_HORIZONS | PROC_IN_VACUUM)) != 0)
+			continue;
+		if (oldest == InvalidTransactionId || TransactionIdPrecedes(xmin, oldest))
+			oldest = xmin;
+	}
+	return oldest;
 }
 
 /* ---- walsenders ---- */
@@ -410,6 +438,17 @@ identify_slots(CrelayDownstream *downstreams, int n, Sender *senders, int nsende
 }
 
 /*
+ * What the feedback of a standby without a slot holds back.
+ */
+static uint32
+sender_xmin(pid_t pid)
+{
+	PGPROC	   *proc = BackendPidGetProc(pid);
+
+	return proc != NULL ? proc->xmin : InvalidTransactionId;
+}
+
+/*
  * Adds the walsenders that serve no slot, base backups aside.
  */
 static int
@@ -426,6 +465,7 @@ add_slotless(CrelayDownstream *downstreams, int n, Sender *senders, int nsenders
 		d->child = -1;
 		apply_sender(d, &senders[j]);
 		d->restart_lsn = d->flush_lsn;
+		d->backend_xmin = sender_xmin(d->pid);
 		strlcpy(d->name, d->application_name[0] ? d->application_name : "walreceiver",
 				sizeof(d->name));
 		n++;
@@ -495,6 +535,8 @@ attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 		hold->reported = true;
 		hold->reported_frontier = child->node.frontier_lsn;
 		hold->reported_target = child->hold_target_lsn;
+		strlcpy(hold->reported_xmin_pinned_by, child->node.xmin_pinned_by,
+				sizeof(hold->reported_xmin_pinned_by));
 		strlcpy(hold->reported_pinned_by, child->node.pinned_by,
 				sizeof(hold->reported_pinned_by));
 	}

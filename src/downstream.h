@@ -49,6 +49,7 @@ extern void crelay_read_position(CrelayPosition *position);
 extern void crelay_read_receiver(CrelayReceiver *receiver);
 extern const CrelayHistory *crelay_read_history(uint32 timeline);
 extern uint64 crelay_read_oldest_wal(void);
+extern uint32 crelay_read_own_xmin(void);
 
 extern CrelayDownstream *crelay_downstream_collect(const CrelaySnapshot *snapshot,
 												   bool fresh_names, int *n);

@@ -320,6 +320,8 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	report->protected = node->protected;
 	report->hot_standby_feedback = node->hot_standby_feedback;
 	report->warnings = node->warnings;
+	report->backend_xmin = node->backend_xmin;
+	strlcpy(report->xmin_pinned_by, node->xmin_pinned_by, sizeof(report->xmin_pinned_by));
 	report->flush_lsn = node->flush_lsn;
 	report->replay_lsn = node->replay_lsn;
 	report->frontier_lsn = survey->frontier.frontier_lsn;

@@ -69,7 +69,7 @@
  * more.
  */
 #define ROW_NUMBERS			(5 * 4 + 6 * 1 + 5 * 8 + 4)
-#define ROW_BOUND			(2 + ROW_NUMBERS + 3 * CRELAY_NAME_LEN + \
+#define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1)
 
 /* More than the rest of any message takes; the largest is a reply's. */
@@ -442,6 +442,7 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_u64(cur, report->hold_target_lsn);
 	put_u64(cur, report->oldest_wal_lsn);
 	put_string(cur, report->pinned_by, sizeof(report->pinned_by), 1);
+	put_string(cur, report->xmin_pinned_by, sizeof(report->xmin_pinned_by), 1);
 	end_section(cur);
 
 	if (report->has_tree)
@@ -518,6 +519,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_string(cur, row->pinned_by, sizeof(row->pinned_by), 1);
 	put_string(cur, row->location, sizeof(row->location), 1);
 	put_string(cur, row->conninfo, sizeof(row->conninfo), 2);
+	put_string(cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	end_item(cur, start);
 	cur->rows++;
 }
@@ -827,6 +829,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	get_string(&cur, row->pinned_by, sizeof(row->pinned_by), 1);
 	get_string(&cur, row->location, sizeof(row->location), 1);
 	get_string(&cur, row->conninfo, sizeof(row->conninfo), 2);
+	get_string(&cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
@@ -964,6 +967,7 @@ get_report_part(CrelayCursor cur, CrelayReport *report)
 	report->hold_target_lsn = get_u64(&cur);
 	report->oldest_wal_lsn = get_u64(&cur);
 	get_string(&cur, report->pinned_by, sizeof(report->pinned_by), 1);
+	get_string(&cur, report->xmin_pinned_by, sizeof(report->xmin_pinned_by), 1);
 	return cur.error;
 }
 

@@ -109,6 +109,7 @@ typedef struct CrelayReport
 	uint64_t	hold_target_lsn;
 	uint64_t	oldest_wal_lsn;
 	char		pinned_by[CRELAY_NAME_LEN];
+	char		xmin_pinned_by[CRELAY_NAME_LEN];	/* of backend_xmin */
 	bool		has_tree;		/* about, and nrows rows follow */
 	CrelayAbout about;
 	CrelayHistory history;		/* with the tree part */

@@ -112,7 +112,8 @@ typedef struct CrelayNode
 	uint64_t	frontier_lsn;
 	uint64_t	oldest_wal_lsn;
 	int64_t		replay_lag;		/* microseconds, -1 unknown */
-	uint32_t	backend_xmin;
+	uint32_t	backend_xmin;	/* oldest that it, or a node below, needs */
+	char		xmin_pinned_by[CRELAY_NAME_LEN];
 	char		pinned_by[CRELAY_NAME_LEN];
 	char		location[CRELAY_LOCATION_LEN];
 	char		conninfo[CRELAY_CONNINFO_LEN];	/* advertised; no password */
@@ -218,6 +219,7 @@ typedef struct CrelayDownstream
 	uint64_t	reported_frontier;
 	uint64_t	reported_target;
 	char		reported_pinned_by[CRELAY_NAME_LEN];
+	char		reported_xmin_pinned_by[CRELAY_NAME_LEN];
 	int64_t		last_report_time;
 	int			child;			/* index in the registry's copy, or -1 */
 

@@ -584,6 +584,8 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 	node->protected = report->protected;
 	node->hot_standby_feedback = report->hot_standby_feedback;
 	node->warnings = report->warnings;
+	node->backend_xmin = report->backend_xmin;
+	strlcpy(node->xmin_pinned_by, report->xmin_pinned_by, sizeof(node->xmin_pinned_by));
 	strlcpy(node->pinned_by, report->pinned_by, sizeof(node->pinned_by));
 	node->observed_at = now;
 	child->own_state = report->state;
@@ -923,7 +925,6 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 		child->node.state = views[i].state;
 		child->node.replica_class = views[i].replica_class;
 		child->node.replay_lag = views[i].replay_lag;
-		child->node.backend_xmin = views[i].backend_xmin;
 	}
 	LWLockRelease(registry->lock);
 }

@@ -136,7 +136,6 @@ typedef struct CrelayChildView
 	CrelayState state;
 	CrelayClass replica_class;
 	int64		replay_lag;
-	uint32		backend_xmin;
 } CrelayChildView;
 
 extern Size crelay_registry_size(void);

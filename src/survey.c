@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "replication/walreceiver.h"
@@ -190,6 +191,8 @@ update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *loc
 	node->replay_lsn = d->replay_lsn;
 	node->replay_lag = d->replay_lag;
 	node->backend_xmin = d->backend_xmin;
+	strlcpy(node->xmin_pinned_by, d->backend_xmin != 0 ? d->name : "",
+			sizeof(node->xmin_pinned_by));
 	node->observed_at = now;
 }
 
@@ -341,7 +344,6 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].state = child_state(child, senders[i], now, stale_after);
 		views[i].replica_class = child_class(child, senders[i]);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
-		views[i].backend_xmin = senders[i] != NULL ? senders[i]->backend_xmin : 0;
 	}
 	crelay_registry_publish_children(views, snapshot->nchildren);
 }
@@ -415,6 +417,38 @@ recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 		if (reached && !behind)
 			crelay_registry_unrelease(released->name);
 	}
+}
+
+/* ---- who holds back vacuum ---- */
+
+/*
+ * The oldest xmin that this node, or a node below it, keeps vacuum from
+ * passing, and whose it is.  A managed child has said whether it is its own or
+ * that of a node further down.
+ */
+static void
+survey_xmin(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
+			int n, CrelayNode *node)
+{
+	TransactionId oldest = crelay_read_own_xmin();
+	const char *name = node->name;
+
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+		const CrelayNode *child = d->child >= 0 ? &snapshot->children[d->child].node : NULL;
+
+		if (d->logical || !TransactionIdIsNormal(d->backend_xmin) ||
+			(TransactionIdIsNormal(oldest) &&
+			 !TransactionIdPrecedes(d->backend_xmin, oldest)))
+			continue;
+		oldest = d->backend_xmin;
+		name = child != NULL && child->xmin_pinned_by[0] != '\0' ?
+			child->xmin_pinned_by : d->name;
+	}
+	node->backend_xmin = oldest;
+	strlcpy(node->xmin_pinned_by, oldest != InvalidTransactionId ? name : "",
+			sizeof(node->xmin_pinned_by));
 }
 
 /* ---- this node ---- */
@@ -569,6 +603,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	recount_released(&snapshot, downstreams, n);
 
 	survey_self(settings, survey, now, local);
+	survey_xmin(&snapshot, downstreams, n, &local->node);
 	survey_children(&snapshot, downstreams, n, now,
 					(int64) settings->stale_timeout_ms * 1000);
 	survey_unmanaged(&snapshot, downstreams, n, local,

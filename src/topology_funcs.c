@@ -112,7 +112,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put_bigint(tuple, lag, lag >= 0);
 	crelay_put_interval(tuple, lag >= 0 ? node->replay_lag : -1);
 	crelay_put_xid(tuple, node->backend_xmin);
-	crelay_put_null(tuple);		/* xmin_pinned_by */
+	crelay_put_text(tuple, node->xmin_pinned_by);
 	crelay_put_truth(tuple, node->hot_standby_feedback);
 	crelay_put_text(tuple, node->location);
 	crelay_put_text(tuple, node->conninfo);

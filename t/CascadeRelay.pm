@@ -19,7 +19,8 @@ our @EXPORT = qw(
   checkpoint_all remove_wal wait_connected wait_protected wait_caught_up
   holds hold_lsn incarnation tree_state lsn_le point_at slot_from_hold
   wal_files kill_node start_after_kill add_rows same_rows segment_of
-  has_segment oldest_wal tree_of encode_hello encode_report report_sql decode_reply
+  has_segment oldest_wal tree_of encode_hello encode_report encode_row
+  report_sql decode_reply
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -287,7 +288,11 @@ sub wal_files
 sub kill_node
 {
 	my ($node) = @_;
+	my $pids = '';
+
+	$node->psql('postgres', 'SELECT pid FROM pg_stat_activity', stdout => \$pids);
 	$node->kill9;
+	kill 'KILL', split /\n/, $pids;
 	return;
 }
 
@@ -299,6 +304,8 @@ sub start_after_kill
 
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
+		# a failed start takes what lies in the old pid file for its own
+		$node->{_pid} = undef;
 		return if $node->start(fail_ok => 1);
 		usleep(100_000);
 	}
@@ -422,7 +429,8 @@ sub encode_report
 			$m{protected} // 0, $m{hot_standby_feedback} // 0, $m{warnings} // 0,
 			$m{backend_xmin} // 0,
 			map { _lsn($m{$_}) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn oldest_wal_lsn))
-		  . _string($m{pinned_by} // ''));
+		  . _string($m{pinned_by} // '')
+		  . _string($m{xmin_pinned_by} // ''));
 
 	if ($m{tree})
 	{
@@ -433,6 +441,22 @@ sub encode_report
 			pack('N', scalar @{ $m{tree} }) . join('', map { pack('n/a*', $_) } @{ $m{tree} }));
 	}
 	return _message(2, $sections, %m);
+}
+
+# A row of the tree part.
+sub encode_row
+{
+	my (%r) = @_;
+
+	return pack('N N C6 N N', $r{incarnation} // 0, $r{upstream_incarnation} // 0,
+		$r{role} // 2, $r{replica_class} // 0, $r{state} // 2, $r{managed} // 0,
+		$r{protected} // 0, $r{hot_standby_feedback} // 0, $r{timeline} // 1,
+		$r{warnings} // 0)
+	  . pack('Q>4 q> N N', (map { _lsn($r{$_}) } qw(flush_lsn replay_lsn frontier_lsn oldest_wal_lsn)),
+		$r{replay_lag} // -1, $r{backend_xmin} // 0, $r{age} // 0)
+	  . join('', map { _string($r{$_} // '') } qw(name upstream_name pinned_by location))
+	  . pack('n/a*', $r{conninfo} // '')
+	  . _string($r{xmin_pinned_by} // '');
 }
 
 sub report_sql
