@@ -36,6 +36,8 @@ OBJS = \
 	src/topology_funcs.o \
 	src/tree.o \
 	src/upstream.o \
+	src/upstream_error.o \
+	src/upstream_target.o \
 	src/worker.o
 
 INTERNAL_HEADERS = \
@@ -54,6 +56,7 @@ INTERNAL_HEADERS = \
 	src/tree.h \
 	src/tuple.h \
 	src/upstream.h \
+	src/upstream_internal.h \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.

@@ -15,7 +15,9 @@
  *	the worker		worker.c	 the loop
  *					survey.c	 one look at this node
  *					exchange.c	 reports to the upstream, and its replies
- *					upstream.c	 the connection; the only one to see libpq
+ *					upstream.c	 the connection
+ *					upstream_target.c	its parameters
+ *					upstream_error.c	its complaints; only upstream*.c sees libpq
  *	SQL				tree.c		 the tree as it is shown
  *					*_funcs.c	 arguments, permissions, tuples
  *	everywhere		node.h, guc.c, compat.h

@@ -3,19 +3,17 @@
  * upstream.c
  *	  The connection to the upstream node, as a state machine.
  *
- * Owns: one libpq connection per link - which host it goes to, what it waits
- * for and until when, and what is said about it when it fails.  Every word
- * that leaves this file is printable ASCII on one line, because it is shown in
- * databases of any encoding, and free of passwords.
+ * Owns: one libpq connection per link - what it waits for and until when, the
+ * message it carries, and when it has failed.
  *
- * Not here: what the bytes mean (message.c), when to connect, to send and to
- * try again (worker.c), the clock (now is an argument).  No other file sees
- * libpq.
+ * Not here: where it goes to (upstream_target.c), what is said about a failure
+ * (upstream_error.c), what the bytes mean (message.c), when to connect, to
+ * send and to try again (worker.c), the clock (now is an argument).
  *
  * Failing: nothing here throws for a network's or a server's fault; they end
  * in REFUSED or FAILED.  Whatever libpq allocates hangs on the link, so that
  * crelay_link_close() after an error thrown elsewhere leaves nothing behind;
- * the conninfo arrays live only where nothing can throw.
+ * parameters and peers live only where nothing can throw.
  *
  * Locking: none; a link belongs to one process.  Nothing blocks, except name
  * resolution in PQconnectStartParams() when no hostaddr is known.
@@ -24,44 +22,24 @@
  */
 #include "postgres.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "libpq-fe.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "node.h"
-#include "upstream.h"
+#include "upstream_internal.h"
 
 /* Larger answers are not believed; message.h has the same bound. */
 #define CRELAY_ANSWER_MAX		(16 * 1024 * 1024)
-
-/* libpq knows about fifty keywords. */
-#define CRELAY_PARAMS_MAX		128
 
 /* Transitions of a connecting socket per call, should it never run dry. */
 #define CRELAY_POLLS_MAX		64
 
 /* Reads per call that an encrypted connection may need; see read_input(). */
 #define CRELAY_ENCRYPTED_READS	8
-
-#define SQLSTATE_LEN			5
-
-#define DEFAULT_DATABASE		"postgres"
-
-/* A server's complaint, taken apart.  Without sqlstate it is libpq's own. */
-typedef struct CrelayComplaint
-{
-	char		sqlstate[SQLSTATE_LEN + 1];
-	char		message[1024];
-	char		detail[1024];
-	char		hint[512];
-} CrelayComplaint;
 
 struct CrelayLink
 {
@@ -78,28 +56,8 @@ struct CrelayLink
 	Size		answer_len;
 	char		query[2 * NAMEDATALEN + 128];	/* the call of cascade_report */
 	CrelayComplaint notice;		/* what the server said while idle */
-	char		error[CRELAY_ERROR_LEN];
-	char		hint[CRELAY_HINT_LEN];
+	CrelayVerdict verdict;		/* on the last failure */
 };
-
-/* Keywords and values for libpq; they point into what was parsed, or here. */
-typedef struct CrelayParams
-{
-	const char *keywords[CRELAY_PARAMS_MAX + 1];
-	const char *values[CRELAY_PARAMS_MAX + 1];
-	int			count;
-	char		host[MAXPGPATH];
-	char		hostaddr[MAXPGPATH];
-	char		port[32];
-	char		options[512];
-} CrelayParams;
-
-/* Both settings of a target, parsed; either may be NULL. */
-typedef struct CrelaySources
-{
-	PQconninfoOption *primary;
-	PQconninfoOption *upstream;
-} CrelaySources;
 
 typedef enum CrelayCollect
 {
@@ -115,891 +73,62 @@ static const char lookup_query[] =
 " WHERE e.extname OPERATOR(pg_catalog.=) 'cascade_relay'";
 
 /*-------------------------------------------------------------------------
- * Connection strings
+ * Failing
  *-------------------------------------------------------------------------
  */
 
-static bool
-is_blank(const char *str)
-{
-	return str == NULL || str[strspn(str, " \t\r\n\f\v")] == '\0';
-}
-
-/*
- * Parses a conninfo, or URI, into malloc'ed options (NULL for a blank one).
- * Returns false if it is malformed; libpq's message is thrown away, because it
- * can quote a piece of a password.
- */
-static bool
-parse_conninfo(const char *conninfo, PQconninfoOption **options)
-{
-	char	   *message = NULL;
-
-	*options = NULL;
-	if (is_blank(conninfo))
-		return true;
-	*options = PQconninfoParse(conninfo, &message);
-	if (message != NULL)
-		PQfreemem(message);
-	return *options != NULL;
-}
-
-/* The value of a keyword, NULL if it is not given; libpq ignores empty ones. */
-static const char *
-option_value(const PQconninfoOption *options, const char *keyword)
-{
-	if (options == NULL)
-		return NULL;
-	for (; options->keyword != NULL; options++)
-	{
-		if (strcmp(options->keyword, keyword) == 0)
-			return (options->val && options->val[0]) ? options->val : NULL;
-	}
-	return NULL;
-}
-
-/* Elements of a list that libpq separates by commas; 0 if it is not given. */
-static int
-list_elements(const char *list)
-{
-	int			count = 1;
-
-	if (list == NULL)
-		return 0;
-	for (; *list != '\0'; list++)
-		count += (*list == ',');
-	return count;
-}
-
-/*
- * Copies the n-th element (from 0) of such a list; empty if there is none, or
- * if it does not fit.
- */
-static void
-list_element(const char *list, int n, char *dst, Size size)
-{
-	Size		len;
-
-	dst[0] = '\0';
-	if (n >= list_elements(list))
-		return;
-	while (n-- > 0)
-		list = strchr(list, ',') + 1;
-	len = strcspn(list, ",");
-	if (len < size)
-	{
-		memcpy(dst, list, len);
-		dst[len] = '\0';
-	}
-}
-
-static int
-count_hosts(const PQconninfoOption *options)
-{
-	return Max(list_elements(option_value(options, "host")),
-			   list_elements(option_value(options, "hostaddr")));
-}
-
-/* Whether these options alone decide about the host. */
-static bool
-names_host(const PQconninfoOption *options)
-{
-	return count_hosts(options) > 0 || option_value(options, "service") != NULL;
-}
-
-/* Sets one parameter, replacing an earlier value. */
-static void
-params_set(CrelayParams *params, const char *keyword, const char *value)
-{
-	int			i;
-
-	for (i = 0; i < params->count; i++)
-	{
-		if (strcmp(params->keywords[i], keyword) == 0)
-			break;
-	}
-	if (i == CRELAY_PARAMS_MAX)
-		return;
-	params->keywords[i] = keyword;
-	params->values[i] = value;
-	if (i == params->count)
-		params->count++;
-	params->keywords[params->count] = NULL;
-	params->values[params->count] = NULL;
-}
-
-static bool
-params_have(const CrelayParams *params, const char *keyword)
-{
-	for (int i = 0; i < params->count; i++)
-	{
-		if (strcmp(params->keywords[i], keyword) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* What is ours to decide, and where to, which is decided apart. */
-static bool
-is_reserved_keyword(const char *keyword)
-{
-	static const char *const reserved[] = {
-		"application_name", "client_encoding", "dbname",
-		"fallback_application_name", "host", "hostaddr", "options", "port",
-		"replication", "target_session_attrs"
-	};
-
-	for (int i = 0; i < (int) lengthof(reserved); i++)
-	{
-		if (strcmp(keyword, reserved[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void
-params_copy(CrelayParams *params, const PQconninfoOption *options)
-{
-	if (options == NULL)
-		return;
-	for (; options->keyword != NULL; options++)
-	{
-		if (options->val != NULL && options->val[0] != '\0' &&
-			!is_reserved_keyword(options->keyword))
-			params_set(params, options->keyword, options->val);
-	}
-}
-
-static void
-params_copy_one(CrelayParams *params, const PQconninfoOption *options,
-				const char *keyword)
-{
-	const char *value = option_value(options, keyword);
-
-	if (value != NULL)
-		params_set(params, keyword, value);
-}
-
-/* Goes to host and port as the walreceiver names them. */
-static void
-params_set_live_host(CrelayParams *params, const CrelayTarget *target)
-{
-	strlcpy(params->host, target->host, sizeof(params->host));
-	params_set(params, "host", params->host);
-	if (target->port > 0)
-	{
-		snprintf(params->port, sizeof(params->port), "%d", target->port);
-		params_set(params, "port", params->port);
-	}
-}
-
-/*
- * Of several hosts, the one that the walreceiver is connected to, with its
- * hostaddr if exactly one entry of the list has that host and port.
- */
-static void
-params_choose_host(CrelayParams *params, const PQconninfoOption *primary,
-				   const CrelayTarget *target)
-{
-	const char *hosts = option_value(primary, "host");
-	const char *addrs = option_value(primary, "hostaddr");
-	const char *ports = option_value(primary, "port");
-	int			matches = 0;
-	int			match = 0;
-
-	if (list_elements(ports) == 1)
-		params_set(params, "port", ports);
-	params_set_live_host(params, target);
-	for (int i = 0; i < count_hosts(primary); i++)
-	{
-		char		host[MAXPGPATH];
-		char		port[32];
-
-		list_element(hosts, i, host, sizeof(host));
-		if (host[0] == '\0')
-			list_element(addrs, i, host, sizeof(host));
-		list_element(ports, list_elements(ports) == 1 ? 0 : i,
-					 port, sizeof(port));
-		if (strcmp(host, target->host) == 0 &&
-			(port[0] ? atoi(port) : DEF_PGPORT) == target->port)
-		{
-			matches++;
-			match = i;
-		}
-	}
-	if (matches == 1)
-	{
-		list_element(addrs, match, params->hostaddr, sizeof(params->hostaddr));
-		if (params->hostaddr[0] != '\0')
-			params_set(params, "hostaddr", params->hostaddr);
-	}
-}
-
-/*
- * Where to.  The keys of upstream_conninfo go over those of primary_conninfo;
- * a host of the former replaces host and hostaddr of the latter together.
- */
-static void
-params_set_host(CrelayParams *params, const CrelaySources *sources,
-				const CrelayTarget *target)
-{
-	const PQconninfoOption *from = sources->primary;
-
-	if (names_host(sources->upstream))
-	{
-		from = sources->upstream;
-		if (list_elements(option_value(sources->primary, "port")) == 1 &&
-			option_value(from, "service") == NULL)
-			params_copy_one(params, sources->primary, "port");
-	}
-	if (from == sources->primary && count_hosts(from) > 1)
-		params_choose_host(params, from, target);
-	else
-	{
-		params_copy_one(params, from, "host");
-		params_copy_one(params, from, "hostaddr");
-		params_copy_one(params, from, "port");
-	}
-	params_copy_one(params, sources->upstream, "port");
-}
-
-/*
- * The session's own settings.  The server gives up before this side does, so
- * that its reason arrives; why it ends a session at once is only a warning.  A
- * database or role may default to serializable, which a hot standby refuses.
- * The keepalives rid the upstream of sessions whose node has vanished.
- */
-static void
-params_set_session(CrelayParams *params, int deadline_ms)
-{
-	snprintf(params->options, sizeof(params->options),
-			 "-c statement_timeout=%d -c lock_timeout=%d"
-			 " -c idle_session_timeout=0"
-			 " -c idle_in_transaction_session_timeout=0"
-			 " -c search_path= -c client_min_messages=warning"
-			 " -c default_transaction_isolation=read\\ committed"
-			 " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10"
-			 " -c tcp_keepalives_count=3",
-			 Max(deadline_ms / 4 * 3, 1), Max(deadline_ms / 2, 1));
-	params_set(params, "options", params->options);
-	params_set(params, "application_name", "cascade_relay");
-	params_set(params, "target_session_attrs", "any");
-
-	/* No conversion can fail so, and names come back as they were sent. */
-	params_set(params, "client_encoding", "SQL_ASCII");
-}
-
-static void
-params_set_keepalives(CrelayParams *params)
-{
-	if (params_have(params, "service") ||
-		params_have(params, "keepalives") ||
-		params_have(params, "keepalives_idle") ||
-		params_have(params, "keepalives_interval") ||
-		params_have(params, "keepalives_count"))
-		return;
-	params_set(params, "keepalives_idle", "30");
-	params_set(params, "keepalives_interval", "10");
-	params_set(params, "keepalives_count", "3");
-}
-
-/*
- * All parameters of a connection.  Explicit keys beat those of a service, so a
- * service in upstream_conninfo takes the place of primary_conninfo as a whole:
- * else the keys of the latter would override it.
- */
-static void
-params_build(CrelayParams *params, const CrelaySources *sources,
-			 const CrelayTarget *target, int deadline_ms)
-{
-	const char *dbname = option_value(sources->upstream, "dbname");
-
-	params->count = 0;
-	if (option_value(sources->upstream, "service") == NULL)
-		params_copy(params, sources->primary);
-	params_copy(params, sources->upstream);
-	params_set_host(params, sources, target);
-	params_set(params, "dbname", dbname ? dbname : DEFAULT_DATABASE);
-	params_set_session(params, deadline_ms);
-	params_set_keepalives(params);
-	if (params_have(params, "service"))
-		params_set(params, "replication", "false");
-}
-
-/*-------------------------------------------------------------------------
- * What went wrong, in words
- *-------------------------------------------------------------------------
- */
-
-/*
- * Copies a string as one line of printable ASCII: control characters become one
- * space, anything else a question mark.
- */
-static void
-copy_clean(char *dst, const char *src, Size size)
-{
-	Size		len = 0;
-
-	for (; *src != '\0' && len < size - 1; src++)
-	{
-		unsigned char c = (unsigned char) *src;
-
-		if (c < 32 || c == 127)
-		{
-			if (len > 0 && dst[len - 1] != ' ')
-				dst[len++] = ' ';
-		}
-		else
-			dst[len++] = c > 127 ? '?' : (char) c;
-	}
-	while (len > 0 && dst[len - 1] == ' ')
-		len--;
-	dst[len] = '\0';
-}
-
-/* Whether libpq would not show this option either. */
-static bool
-is_secret_option(const PQconninfoOption *option)
-{
-	return (option->dispchar != NULL && option->dispchar[0] == '*') ||
-		strcmp(option->keyword, "scram_client_key") == 0 ||
-		strcmp(option->keyword, "scram_server_key") == 0;
-}
-
-/*
- * Whether a password, from wherever this connection has it, occurs in the
- * text.  In doubt it does.
- */
-static bool
-reveals_secret(PGconn *conn, const char *str)
-{
-	const char *password;
-	PQconninfoOption *options;
-	bool		found = false;
-
-	if (conn == NULL)
-		return false;
-	password = PQpass(conn);
-	if (password != NULL && password[0] != '\0' &&
-		strstr(str, password) != NULL)
-		return true;
-	options = PQconninfo(conn);
-	if (options == NULL)
-		return true;
-	for (PQconninfoOption *o = options; o->keyword != NULL && !found; o++)
-		found = is_secret_option(o) && o->val != NULL && o->val[0] != '\0' &&
-			strstr(str, o->val) != NULL;
-	PQconninfoFree(options);
-	return found;
-}
-
-/*
- * Keeps error and hint, closes, and returns the event.  Both may point into
- * the connection.
- */
+/* The end of each function below: closes, and says how it ended. */
 static CrelayLinkEvent
-fail_sqlstate(CrelayLink *link, CrelayLinkEvent event, const char *sqlstate,
-			  const char *error, const char *hint)
+close_failed(CrelayLink *link, CrelayPeer *peer)
 {
-	char		generic[128];
-
-	if (reveals_secret(link->conn, error))
-	{
-		snprintf(generic, sizeof(generic),
-				 "the upstream %s%s%s, in words that contain a password",
-				 event == CRELAY_LINK_REFUSED ? "refused" : "failed",
-				 sqlstate[0] ? " with SQLSTATE " : "", sqlstate);
-		error = generic;
-	}
-	copy_clean(link->error, error, sizeof(link->error));
-	if (reveals_secret(link->conn, hint))
-		link->hint[0] = '\0';
-	else
-		copy_clean(link->hint, hint, sizeof(link->hint));
+	crelay_peer_free(peer);
 	crelay_link_close(link);
-	return event;
+	return link->verdict.refused ? CRELAY_LINK_REFUSED : CRELAY_LINK_FAILED;
 }
 
 static CrelayLinkEvent
-fail(CrelayLink *link, CrelayLinkEvent event, const char *error,
-	 const char *hint)
+fail(CrelayLink *link, const char *error, const char *hint)
 {
-	return fail_sqlstate(link, event, "", error, hint);
-}
+	CrelayPeer	peer;
 
-/* A name in double quotes, as SQL and pg_hba.conf take it. */
-static void
-quote_name(char *dst, Size size, const char *name)
-{
-	Size		len = 0;
-
-	dst[len++] = '"';
-	for (; *name != '\0' && len + 3 < size; name++)
-	{
-		if (*name == '"')
-			dst[len++] = '"';
-		dst[len++] = *name;
-	}
-	dst[len++] = '"';
-	dst[len] = '\0';
-}
-
-/* A name as pg_hba.conf takes it, quoted if it must be. */
-static void
-quote_hba(char *dst, Size size, const char *name)
-{
-	static const char *const special[] = {
-		"all", "sameuser", "samerole", "samegroup", "replication"
-	};
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
-	bool		quote = name[0] == '\0' || name[strspn(name, plain)] != '\0';
-
-	for (int i = 0; i < (int) lengthof(special); i++)
-		quote |= strcmp(name, special[i]) == 0;
-	if (quote)
-		quote_name(dst, size, name);
-	else
-		strlcpy(dst, name, size);
-}
-
-/* A field of a password file, with its colons and backslashes escaped. */
-static void
-escape_passfile(char *dst, Size size, const char *value)
-{
-	Size		len = 0;
-
-	for (; *value != '\0' && len + 2 < size; value++)
-	{
-		if (*value == ':' || *value == '\\')
-			dst[len++] = '\\';
-		dst[len++] = *value;
-	}
-	dst[len] = '\0';
-}
-
-/*
- * The client's address as the server sees it, with its mask, from any
- * language's message; "local" for a Unix socket.  False if there is none.
- */
-static bool
-find_client_address(const char *message, char *dst, Size size)
-{
-	const char *p = message;
-
-	if (strstr(message, "[local]") != NULL)
-	{
-		strlcpy(dst, "local", size);
-		return true;
-	}
-	while (*p != '\0')
-	{
-		Size		len = strspn(p, "0123456789abcdefABCDEF.:");
-		char		word[64];
-		unsigned char binary[16];
-
-		if (len > 0 && len < sizeof(word))
-		{
-			memcpy(word, p, len);
-			word[len] = '\0';
-			if (inet_pton(AF_INET, word, binary) == 1)
-			{
-				snprintf(dst, size, "%s/32", word);
-				return true;
-			}
-			if (strchr(word, ':') && inet_pton(AF_INET6, word, binary) == 1)
-			{
-				snprintf(dst, size, "%s/128", word);
-				return true;
-			}
-		}
-		p += Max(len, 1);
-	}
-	return false;
-}
-
-static void
-hint_hba(PGconn *conn, const CrelayComplaint *complaint, char *dst, Size size)
-{
-	char		database[160];
-	char		user[160];
-	char		address[80];
-
-	quote_hba(database, sizeof(database), PQdb(conn));
-	quote_hba(user, sizeof(user), PQuser(conn));
-	if (!find_client_address(complaint->message, address, sizeof(address)))
-		strlcpy(address, "<address of this server>", sizeof(address));
-	snprintf(dst, size,
-			 "Lines for database \"replication\" do not match this connection."
-			 " Add this line to pg_hba.conf on the upstream%s, and reload there: ",
-			 strstr(complaint->message, "rejects") ?
-			 ", above the line that rejects the connection" : "");
-	size -= strlen(dst);
-	dst += strlen(dst);
-	if (strcmp(address, "local") == 0)
-		snprintf(dst, size, "local   %s    %s    scram-sha-256",
-				 database, user);
-	else
-		snprintf(dst, size, "host    %s    %s    %s    scram-sha-256",
-				 database, user, address);
-}
-
-static void
-hint_authorization(PGconn *conn, const CrelayComplaint *complaint, char *dst,
-				   Size size)
-{
-	if (strstr(complaint->message, "pg_hba.conf") != NULL)
-		hint_hba(conn, complaint, dst, size);
-	else
-		snprintf(dst, size,
-				 "On the upstream, role \"%s\" must exist with LOGIN and REPLICATION,"
-				 " and pg_hba.conf must authenticate it in a way that this server can answer.",
-				 PQuser(conn));
-}
-
-static void
-hint_password(PGconn *conn, const CrelayComplaint *complaint, char *dst,
-			  Size size)
-{
-	PQconninfoOption *options = PQconninfo(conn);
-	const char *passfile = option_value(options, "passfile");
-	const char *host = PQhost(conn);
-	const char *port = PQport(conn);
-	char		fields[4][256];
-
-	if (option_value(options, "password") != NULL)
-		snprintf(dst, size,
-				 "The password given in the connection string is not the one that role \"%s\" has on the upstream.",
-				 PQuser(conn));
-	else
-	{
-		if (host[0] == '\0' || strcmp(host, DEFAULT_PGSOCKET_DIR) == 0)
-			host = "localhost";
-		escape_passfile(fields[0], sizeof(fields[0]), host);
-		escape_passfile(fields[1], sizeof(fields[1]),
-						port[0] ? port : DEF_PGPORT_STR);
-		escape_passfile(fields[2], sizeof(fields[2]), PQdb(conn));
-		escape_passfile(fields[3], sizeof(fields[3]), PQuser(conn));
-		snprintf(dst, size,
-				 "An entry for database \"replication\" does not match this connection."
-				 " The password file %s (mode 0600) of this server needs the line: %s:%s:%s:%s:<password>",
-				 passfile ? passfile : "~/.pgpass",
-				 fields[0], fields[1], fields[2], fields[3]);
-	}
-	PQconninfoFree(options);
-}
-
-static void
-hint_database(PGconn *conn, const CrelayComplaint *complaint, char *dst,
-			  Size size)
-{
-	snprintf(dst, size,
-			 "Name the database that has the extension in cascade_relay.upstream_conninfo, as dbname.");
-}
-
-static void
-hint_connections(PGconn *conn, const CrelayComplaint *complaint, char *dst,
-				 Size size)
-{
-	snprintf(dst, size,
-			 "Raise max_connections on the upstream, or the connection limit of role \"%s\" or database \"%s\".",
-			 PQuser(conn), PQdb(conn));
-}
-
-static void
-hint_not_up(PGconn *conn, const CrelayComplaint *complaint, char *dst,
-			Size size)
-{
-	snprintf(dst, size,
-			 "The upstream is starting, stopping, or runs with hot_standby = off.");
-}
-
-static void
-hint_privilege(PGconn *conn, const CrelayComplaint *complaint, char *dst,
-			   Size size)
-{
-	char		user[160];
-	char		database[160];
-
-	quote_name(user, sizeof(user), PQuser(conn));
-	quote_name(database, sizeof(database), PQdb(conn));
-	if (strstr(complaint->message, "for schema") != NULL)
-		snprintf(dst, size,
-				 "Grant USAGE on that schema to role %s, in database %s on the primary.",
-				 user, database);
-	else if (strstr(complaint->message, "for database") != NULL)
-		snprintf(dst, size,
-				 "Run on the primary: GRANT CONNECT ON DATABASE %s TO %s;",
-				 database, user);
-	else
-		snprintf(dst, size,
-				 "Reports need the REPLICATION attribute. Run on the primary: ALTER ROLE %s REPLICATION;",
-				 user);
-}
-
-static void
-hint_timeout(PGconn *conn, const CrelayComplaint *complaint, char *dst,
-			 Size size)
-{
-	snprintf(dst, size,
-			 "The upstream did not finish in the time that this connection allows it.");
-}
-
-static void
-hint_library(PGconn *conn, const CrelayComplaint *complaint, char *dst,
-			 Size size)
-{
-	snprintf(dst, size,
-			 "Install the files of cascade_relay on the upstream, too.");
-}
-
-typedef struct CrelayHintRule
-{
-	const char *sqlstate;
-	void		(*write) (PGconn *conn, const CrelayComplaint *complaint,
-						  char *dst, Size size);
-} CrelayHintRule;
-
-static const CrelayHintRule hint_rules[] = {
-	{"28000", hint_authorization},
-	{"28P01", hint_password},
-	{"3D000", hint_database},
-	{"42501", hint_privilege},
-	{"53300", hint_connections},
-	{"55P03", hint_timeout},
-	{"57014", hint_timeout},
-	{"57P03", hint_not_up},
-	{"58P01", hint_library}
-};
-
-/* Ours, else the server's own. */
-static void
-write_hint(PGconn *conn, const CrelayComplaint *complaint, char *dst, Size size)
-{
-	for (int i = 0; i < (int) lengthof(hint_rules); i++)
-	{
-		if (strcmp(complaint->sqlstate, hint_rules[i].sqlstate) == 0)
-		{
-			hint_rules[i].write(conn, complaint, dst, size);
-			return;
-		}
-	}
-	strlcpy(dst, complaint->hint, size);
-}
-
-/*
- * Whether the server only cannot answer now: out of resources, cancelled by a
- * conflict or a timeout, going down, I/O.
- */
-static bool
-is_passing(const char *sqlstate)
-{
-	if (strcmp(sqlstate, "53300") == 0 || strcmp(sqlstate, "58P01") == 0)
-		return false;
-	return strncmp(sqlstate, "40", 2) == 0 ||
-		strncmp(sqlstate, "53", 2) == 0 ||
-		strcmp(sqlstate, "55P03") == 0 ||
-		strncmp(sqlstate, "57", 2) == 0 ||
-		strncmp(sqlstate, "58", 2) == 0;
+	crelay_peer_read(&peer, link->conn);
+	crelay_verdict_failed(&link->verdict, &peer, error, hint);
+	return close_failed(link, &peer);
 }
 
 static CrelayLinkEvent
 fail_missing(CrelayLink *link)
 {
-	char		error[256];
+	CrelayPeer	peer;
 
-	snprintf(error, sizeof(error),
-			 "extension \"cascade_relay\" does not exist in database \"%s\" of the upstream",
-			 PQdb(link->conn));
-	return fail(link, CRELAY_LINK_REFUSED, error,
-				"Run CREATE EXTENSION cascade_relay in that database on the primary, or name another database in cascade_relay.upstream_conninfo.");
-}
-
-/* The server's complaint, or libpq's, decides about event, error and hint. */
-static CrelayLinkEvent
-fail_complaint(CrelayLink *link, const CrelayComplaint *complaint)
-{
-	char		error[sizeof(complaint->message) + sizeof(complaint->detail) + 8];
-	char		hint[1024] = "";
-	CrelayLinkEvent event = CRELAY_LINK_FAILED;
-
-	/* The extension can be dropped, or moved, after its schema was asked for. */
-	if (link->state == CRELAY_LINK_BUSY &&
-		(strcmp(complaint->sqlstate, "42883") == 0 ||
-		 strcmp(complaint->sqlstate, "3F000") == 0))
-		return fail_missing(link);
-
-	if (complaint->message[0] == '\0')
-		strlcpy(error, PQstatus(link->conn) == CONNECTION_BAD ?
-				"the connection to the upstream was lost" :
-				"the upstream's answer is of an unexpected kind",
-				sizeof(error));
-	else if (complaint->detail[0] != '\0')
-		snprintf(error, sizeof(error), "%s (%s)", complaint->message,
-				 complaint->detail);
-	else
-		strlcpy(error, complaint->message, sizeof(error));
-
-	if (complaint->sqlstate[0] != '\0')
-	{
-		if (!is_passing(complaint->sqlstate))
-			event = CRELAY_LINK_REFUSED;
-		write_hint(link->conn, complaint, hint, sizeof(hint));
-	}
-	else if (PQconnectionNeedsPassword(link->conn))
-	{
-		event = CRELAY_LINK_REFUSED;
-		hint_password(link->conn, complaint, hint, sizeof(hint));
-	}
-	return fail_sqlstate(link, event, complaint->sqlstate, error, hint);
+	crelay_peer_read(&peer, link->conn);
+	crelay_verdict_missing(&link->verdict, &peer);
+	return close_failed(link, &peer);
 }
 
 static CrelayLinkEvent
 fail_timeout(CrelayLink *link)
 {
-	char		error[128];
-	const char *step = "waiting for a reply";
+	CrelayPeer	peer;
 
-	if (link->state == CRELAY_LINK_CONNECTING)
-		step = "connecting";
-	else if (link->state == CRELAY_LINK_LOOKUP)
-		step = "looking up the extension";
-	snprintf(error, sizeof(error),
-			 "no answer from the upstream within %g s while %s",
-			 link->step_ms / 1000.0, step);
-	return fail(link, CRELAY_LINK_FAILED, error, "");
+	crelay_peer_read(&peer, link->conn);
+	crelay_verdict_timeout(&link->verdict, &peer, link->state, link->step_ms);
+	return close_failed(link, &peer);
 }
 
-/*
- * Where the message begins in a line like "...: FATAL:  28000: message", in
- * any language, or NULL.  The SQLSTATE stands before what is returned.
- */
-static const char *
-find_message(const char *line)
+static CrelayLinkEvent
+fail_complaint(CrelayLink *link, const CrelayComplaint *complaint)
 {
-	while ((line = strstr(line, ":  ")) != NULL)
-	{
-		line += 3;
-		if (strspn(line, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == SQLSTATE_LEN &&
-			strncmp(line + SQLSTATE_LEN, ": ", 2) == 0)
-			return line + SQLSTATE_LEN + 2;
-	}
-	return NULL;
-}
+	CrelayPeer	peer;
 
-/* Whether a line ends like "auth.c:534", which only says where in the server. */
-static bool
-is_location(const char *line)
-{
-	const char *colon = strrchr(line, ':');
-
-	return colon != NULL && colon - line > 2 &&
-		strncmp(colon - 2, ".c:", 3) == 0 &&
-		colon[1 + strspn(colon + 1, "0123456789")] == '\0';
-}
-
-static void
-append_text(char *dst, Size size, const char *separator, const char *str)
-{
-	if (dst[0] != '\0')
-		strlcat(dst, separator, size);
-	strlcat(dst, str, size);
-}
-
-/* A line after a server's message: "LABEL:  text", or a remark of libpq's. */
-static void
-read_extra_line(CrelayComplaint *complaint, const char *line)
-{
-	const char *str = strstr(line, ":  ");
-
-	if (is_location(line))
-		return;
-	if (strncmp(line, "HINT:  ", 7) == 0)
-		strlcpy(complaint->hint, line + 7, sizeof(complaint->hint));
-	else
-		append_text(complaint->detail, sizeof(complaint->detail), "; ",
-					str ? str + 3 : line);
-}
-
-/*
- * One line of the account of a failed connect.  *current says whether the
- * server's message that the complaint was taken from is still being read.
- *
- * libpq may have tried several ways in (SSL or not, addresses), and tells of
- * all.  A server that answered is worth more than one that did not, and any
- * other answer more than that pg_hba.conf did not want one of those ways.
- */
-static void
-read_connect_line(CrelayComplaint *complaint, const char *line, bool *current)
-{
-	const char *message = find_message(line);
-
-	if (message != NULL)
-	{
-		*current = complaint->sqlstate[0] == '\0' ||
-			(strcmp(complaint->sqlstate, "28000") == 0 &&
-			 strncmp(message - 2 - SQLSTATE_LEN, "28000", SQLSTATE_LEN) != 0);
-		if (!*current)
-			return;
-		memset(complaint, 0, sizeof(*complaint));
-		memcpy(complaint->sqlstate, message - 2 - SQLSTATE_LEN, SQLSTATE_LEN);
-		strlcpy(complaint->message, message, sizeof(complaint->message));
-	}
-	else if (*current)
-		read_extra_line(complaint, line);
-	else if (complaint->sqlstate[0] == '\0' && line[0] != '\t')
-		append_text(complaint->message, sizeof(complaint->message), "; ", line);
-}
-
-/*
- * Takes libpq's account of a failed connect apart.  This is the only way to
- * the SQLSTATE before there are results; verbose errors carry it.  Lines that
- * begin with a tab are libpq's advice to a human at a terminal.
- */
-static void
-read_connect_text(CrelayComplaint *complaint, const char *str)
-{
-	bool		current = false;
-	char		line[1024];
-
-	memset(complaint, 0, sizeof(*complaint));
-	while (*str != '\0')
-	{
-		Size		len = strcspn(str, "\n");
-
-		strlcpy(line, str, Min(len + 1, sizeof(line)));
-		if (line[0] != '\0')
-			read_connect_line(complaint, line, &current);
-		str += len;
-		str += (*str == '\n');
-	}
-}
-
-static void
-copy_field(char *dst, Size size, const PGresult *result, int field)
-{
-	const char *value = PQresultErrorField(result, field);
-
-	strlcpy(dst, value ? value : "", size);
-}
-
-static void
-read_result(CrelayComplaint *complaint, const PGresult *result)
-{
-	copy_field(complaint->sqlstate, sizeof(complaint->sqlstate), result,
-			   PG_DIAG_SQLSTATE);
-	copy_field(complaint->message, sizeof(complaint->message), result,
-			   PG_DIAG_MESSAGE_PRIMARY);
-	copy_field(complaint->detail, sizeof(complaint->detail), result,
-			   PG_DIAG_MESSAGE_DETAIL);
-	copy_field(complaint->hint, sizeof(complaint->hint), result,
-			   PG_DIAG_MESSAGE_HINT);
+	crelay_peer_read(&peer, link->conn);
+	crelay_verdict_complaint(&link->verdict, &peer, link->state, complaint);
+	return close_failed(link, &peer);
 }
 
 /*
  * The connection is of no use any more: by the server's last words, if it said
- * any, else by libpq's.  Once connected, what follows libpq's first line are
- * the consequences.
+ * any, else by libpq's.
  */
 static CrelayLinkEvent
 fail_conn(CrelayLink *link)
@@ -1009,15 +138,23 @@ fail_conn(CrelayLink *link)
 
 	if (link->notice.sqlstate[0] != '\0')
 		return fail_complaint(link, &link->notice);
-	memset(&complaint, 0, sizeof(complaint));
 	if (PQstatus(link->conn) == CONNECTION_OK ||
 		link->state == CRELAY_LINK_CLOSED ||
 		link->state == CRELAY_LINK_CONNECTING)
-		read_connect_text(&complaint, str);
+		crelay_complaint_read_connect(&complaint, str);
 	else
-		strlcpy(complaint.message, str,
-				Min(strcspn(str, "\n") + 1, sizeof(complaint.message)));
+		crelay_complaint_read_lost(&complaint, str);
 	return fail_complaint(link, &complaint);
+}
+
+static void
+read_result(CrelayComplaint *complaint, const PGresult *result)
+{
+	crelay_complaint_set(complaint,
+						 PQresultErrorField(result, PG_DIAG_SQLSTATE),
+						 PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY),
+						 PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL),
+						 PQresultErrorField(result, PG_DIAG_MESSAGE_HINT));
 }
 
 /* A query that did not end in rows: by its result, else by the connection. */
@@ -1108,117 +245,37 @@ begin_step(CrelayLink *link, CrelayLinkState state, int ms, TimestampTz now)
 }
 
 /*
- * Parses and checks both settings.  Returns false, with error and hint set, if
- * they do not name one place to go to.
- */
-static bool
-read_sources(CrelayLink *link, const CrelayTarget *target,
-			 CrelaySources *sources)
-{
-	const char *error = NULL;
-	const char *hint = "";
-
-	if (is_blank(target->primary_conninfo) &&
-		is_blank(target->upstream_conninfo))
-	{
-		error = "neither primary_conninfo nor cascade_relay.upstream_conninfo is set";
-		hint = "Set cascade_relay.upstream_conninfo to the node that this one should report to.";
-	}
-	else if (!parse_conninfo(target->primary_conninfo, &sources->primary))
-	{
-		error = "primary_conninfo cannot be parsed";
-		hint = "Check its quoting: a value with spaces, quotes or backslashes needs single quotes and escapes.";
-	}
-	else if (!parse_conninfo(target->upstream_conninfo, &sources->upstream))
-	{
-		error = "cascade_relay.upstream_conninfo cannot be parsed";
-		hint = "Check its quoting: a value with spaces, quotes or backslashes needs single quotes and escapes.";
-	}
-	else if (count_hosts(sources->upstream) > 1)
-	{
-		error = "upstream_conninfo must name one host";
-		hint = "Set cascade_relay.upstream_conninfo to the one node that this one should report to.";
-	}
-	else if (count_hosts(sources->primary) > 1 &&
-			 !names_host(sources->upstream) && target->host == NULL)
-	{
-		error = "several hosts in primary_conninfo, and the WAL receiver has not connected to any of them yet";
-		hint = "If this server does not stream, name its upstream in cascade_relay.upstream_conninfo.";
-	}
-	if (error != NULL)
-		fail(link, CRELAY_LINK_FAILED, error, hint);
-	return error == NULL;
-}
-
-/*
- * Whether libpq would choose among hosts that neither string showed, because
- * they come from a service or the environment.
- */
-static bool
-chooses_host(PGconn *conn)
-{
-	PQconninfoOption *options = PQconninfo(conn);
-	bool		several = count_hosts(options) > 1;
-
-	PQconninfoFree(options);
-	return several;
-}
-
-/* connect_timeout as libpq knows it, in ms, or more than any deadline. */
-static int
-connect_timeout_ms(PGconn *conn)
-{
-	PQconninfoOption *options = PQconninfo(conn);
-	const char *value = option_value(options, "connect_timeout");
-	long		seconds = value ? strtol(value, NULL, 10) : 0;
-
-	PQconninfoFree(options);
-	return (seconds > 0 && seconds < PG_INT32_MAX / 1000) ?
-		(int) seconds * 1000 : PG_INT32_MAX;
-}
-
-/*
  * Lets libpq begin.  An external FD is reserved.  Returns NULL, with error and
  * hint set and nothing reserved, if it may not, or does not know where to.
  */
 static PGconn *
-start_conn(CrelayLink *link, const CrelayTarget *target,
-		   const CrelaySources *sources)
+start_conn(CrelayParams *params, const char **error, const char **hint)
 {
-	CrelayParams params;
 	PGconn	   *conn;
-	const char *error = "out of memory";
-	const char *hint = "";
 
 	if (!AcquireExternalFD())
 	{
-		fail(link, CRELAY_LINK_FAILED,
-			 "too many open files on this server",
-			 "Raise max_files_per_process or \"ulimit -n\".");
+		*error = "too many open files on this server";
+		*hint = "Raise max_files_per_process or \"ulimit -n\".";
 		return NULL;
 	}
-	params_build(&params, sources, target, link->deadline_ms);
-	conn = PQconnectStartParams(params.keywords, params.values, 0);
-	if (conn != NULL && chooses_host(conn))
+	*error = "out of memory";
+	*hint = "";
+	conn = PQconnectStartParams(params->keywords, params->values, 0);
+	if (conn != NULL && crelay_conn_chooses_host(conn))
 	{
 		PQfinish(conn);
 		conn = NULL;
-		if (target->host != NULL && !names_host(sources->upstream))
-		{
-			params_set_live_host(&params, target);
-			conn = PQconnectStartParams(params.keywords, params.values, 0);
-		}
+		if (crelay_params_follow_walreceiver(params))
+			conn = PQconnectStartParams(params->keywords, params->values, 0);
 		else
 		{
-			error = "the service or environment of the connection names several hosts";
-			hint = "Name the upstream in cascade_relay.upstream_conninfo, as host and port.";
+			*error = "the service or environment of the connection names several hosts";
+			*hint = "Name the upstream in cascade_relay.upstream_conninfo, as host and port.";
 		}
 	}
 	if (conn == NULL)
-	{
 		ReleaseExternalFD();
-		fail(link, CRELAY_LINK_FAILED, error, hint);
-	}
 	return conn;
 }
 
@@ -1226,19 +283,22 @@ bool
 crelay_link_open(CrelayLink *link, const CrelayTarget *target,
 				 int deadline_ms, TimestampTz now)
 {
-	CrelaySources sources = {NULL, NULL};
+	CrelayParams params;
+	const char *error;
+	const char *hint;
 
 	crelay_link_close(link);
 	link->deadline_ms = Max(deadline_ms, 1);
 
-	/* Nothing between here and PQconninfoFree() throws. */
-	if (read_sources(link, target, &sources))
-		link->conn = start_conn(link, target, &sources);
-	PQconninfoFree(sources.primary);
-	PQconninfoFree(sources.upstream);
+	/* Nothing between here and crelay_params_free() throws. */
+	if (crelay_params_build(&params, target, link->deadline_ms, &error, &hint))
+		link->conn = start_conn(&params, &error, &hint);
+	crelay_params_free(&params);
 	if (link->conn == NULL)
+	{
+		fail(link, error, hint);
 		return false;
-
+	}
 	if (PQstatus(link->conn) == CONNECTION_BAD)
 	{
 		fail_conn(link);
@@ -1251,7 +311,7 @@ crelay_link_open(CrelayLink *link, const CrelayTarget *target,
 	link->events = WL_SOCKET_WRITEABLE;
 	link->generation++;
 	begin_step(link, CRELAY_LINK_CONNECTING,
-			   Min(link->deadline_ms, connect_timeout_ms(link->conn)), now);
+			   Min(link->deadline_ms, crelay_conn_timeout_ms(link->conn)), now);
 	return true;
 }
 
@@ -1408,8 +468,7 @@ step_lookup(CrelayLink *link)
 				   "SELECT %s.cascade_report($1::pg_catalog.bytea)",
 				   PQgetvalue(link->result, 0, 0));
 	if (len < 0 || len >= (int) sizeof(link->query))
-		return fail(link, CRELAY_LINK_FAILED,
-					"the upstream names an impossible schema", "");
+		return fail(link, "the upstream names an impossible schema", "");
 	become_ready(link);
 	return CRELAY_LINK_OPENED;
 }
@@ -1448,8 +507,7 @@ step_busy(CrelayLink *link)
 		PQresultStatus(link->result) != PGRES_TUPLES_OK)
 		return fail_result(link);
 	if (!take_answer(link))
-		return fail(link, CRELAY_LINK_FAILED,
-					"the upstream's answer is not one bytea of at most 16 MB",
+		return fail(link, "the upstream's answer is not one bytea of at most 16 MB",
 					"");
 	become_ready(link);
 	return CRELAY_LINK_ANSWERED;
@@ -1580,94 +638,11 @@ crelay_link_generation(const CrelayLink *link)
 const char *
 crelay_link_error(const CrelayLink *link)
 {
-	return link->error;
+	return link->verdict.error;
 }
 
 const char *
 crelay_link_hint(const CrelayLink *link)
 {
-	return link->hint;
-}
-
-/*-------------------------------------------------------------------------
- * What a target says
- *-------------------------------------------------------------------------
- */
-
-/* Whether host and port of the walreceiver decide where this target lies. */
-static bool
-follows_walreceiver(const CrelayTarget *target)
-{
-	CrelaySources sources = {NULL, NULL};
-	bool		follows = false;
-
-	if (parse_conninfo(target->primary_conninfo, &sources.primary) &&
-		parse_conninfo(target->upstream_conninfo, &sources.upstream) &&
-		!names_host(sources.upstream))
-	{
-		int			hosts = count_hosts(sources.primary);
-
-		/* What a service names is not known here. */
-		follows = hosts > 1 ||
-			(hosts == 0 && option_value(sources.primary, "service") != NULL);
-	}
-	PQconninfoFree(sources.primary);
-	PQconninfoFree(sources.upstream);
-	return follows;
-}
-
-static uint64
-hash_text(const char *str, uint64 seed)
-{
-	if (str == NULL)
-		str = "";
-	return hash_bytes_extended((const unsigned char *) str,
-							   (int) strlen(str), seed);
-}
-
-uint64
-crelay_target_fingerprint(const CrelayTarget *target)
-{
-	uint64		hash = hash_text(target->primary_conninfo, 0);
-
-	hash = hash_text(target->upstream_conninfo, hash);
-	if (follows_walreceiver(target))
-	{
-		char		port[32];
-
-		snprintf(port, sizeof(port), "%d", target->port);
-		hash = hash_text(target->host, hash);
-		hash = hash_text(port, hash);
-	}
-	return hash;
-}
-
-/*
- * As libpq and the server treat it: an empty name in the string is a name, and
- * only printable ASCII arrives.  A service is not looked into.
- */
-void
-crelay_target_application_name(const char *primary_conninfo, char *name,
-							   Size size)
-{
-	PQconninfoOption *options;
-	const char *value = NULL;
-
-	(void) parse_conninfo(primary_conninfo, &options);
-	for (PQconninfoOption *o = options; o != NULL && o->keyword != NULL; o++)
-	{
-		if (strcmp(o->keyword, "application_name") == 0)
-			value = o->val;
-	}
-	if (value == NULL)
-		value = getenv("PGAPPNAME");
-	if (value == NULL)
-		value = (cluster_name && cluster_name[0]) ? cluster_name : "walreceiver";
-	strlcpy(name, value, size);
-	for (char *p = name; *p != '\0'; p++)
-	{
-		if (*p < 32 || *p > 126)
-			*p = '?';
-	}
-	PQconninfoFree(options);
+	return link->verdict.hint;
 }

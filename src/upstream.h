@@ -8,7 +8,8 @@
  * one message at a time: bytes out, bytes back.
  *
  * Not here: what the bytes mean (message.c), when to send and how long to wait
- * after a failure (worker.c).  libpq is seen by upstream.c alone.
+ * after a failure (worker.c).  libpq is seen by this room alone, which is
+ * upstream.c, upstream_target.c and upstream_error.c.
  *
  * Locking: none.  Nothing here blocks, except name resolution in libpq when no
  * hostaddr is known.
