@@ -40,6 +40,7 @@
 #include "storage/shmem.h"
 
 #include "guc.h"
+#include "hold.h"
 #include "registry.h"
 #include "worker.h"
 
@@ -56,7 +57,7 @@ request_shmem(void)
 	if (previous_shmem_request_hook)
 		previous_shmem_request_hook();
 	RequestAddinShmemSpace(crelay_registry_size());
-	RequestNamedLWLockTranche("cascade_relay", 1);
+	RequestNamedLWLockTranche("cascade_relay", CRELAY_LOCKS);
 }
 
 static void

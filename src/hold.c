@@ -102,15 +102,33 @@ wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
 }
 
 /*
+ * Creates the slot of a new hold, ephemeral and acquired, if that many slots
+ * are free.  One at a time: two that look at the last two free slots together
+ * would take both.
+ */
+static bool
+create_acquired(const char *slot_name, int free_slots)
+{
+	LWLock	   *lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_HOLD_LOCK].lock;
+	SlotFacts	facts;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	look_at_slot(slot_name, &facts);
+	if (facts.free_slots >= free_slots)
+		crelay_slot_create(slot_name, RS_EPHEMERAL);
+	LWLockRelease(lock);
+	return facts.free_slots >= free_slots;
+}
+
+/*
  * Places a new hold where the server reserves WAL: at its redo pointer.  That
  * is serialised against checkpoints; anything lower is not (a checkpoint that
  * runs would remove the WAL, and more).  Ephemeral until it stands, so that an
  * error on the way leaves nothing behind.
  */
 static void
-place_acquired(const char *slot_name)
+place_acquired(void)
 {
-	crelay_slot_create(slot_name, RS_EPHEMERAL);
 	ReplicationSlotReserveWal();
 	ReplicationSlotPersist();
 }
@@ -188,8 +206,14 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 	}
 	if (MyReplicationSlot == NULL)
 	{
+		/* one that took the place of another may have that one's slot */
+		if (!create_acquired(request->slot_name, facts->exists ? 1 : 2))
+		{
+			result->reason = CRELAY_HELD_NO_FREE_SLOT;
+			return;
+		}
 		result->created = true;
-		place_acquired(request->slot_name);
+		place_acquired();
 	}
 	held = advance_acquired(Min(request->target, position->flush_lsn));
 
@@ -244,12 +268,6 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 		result->reason = CRELAY_HELD_NO_WAL;
 		return;
 	}
-	if (!facts.exists && facts.free_slots < 2)
-	{
-		result->reason = CRELAY_HELD_NO_FREE_SLOT;
-		return;
-	}
-
 	PG_TRY();
 	{
 		apply_guarded(request, position, &facts, result);

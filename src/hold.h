@@ -11,8 +11,9 @@
  * streams through it.
  *
  * Locking: that of slot.c.  A slot is acquired for the length of one call and
- * released on every way out, errors included.  The registry's lock is never
- * held around a call.
+ * released on every way out, errors included.  One lock of its own makes the
+ * creation of holds wait for one another, over slot.c's locks and I/O.  The
+ * registry's lock is never held around a call.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +24,10 @@
 
 #include "downstream.h"
 #include "message.h"
+
+/* Its lock, by number in the tranche "cascade_relay"; 0 is the registry's. */
+#define CRELAY_HOLD_LOCK	1
+#define CRELAY_LOCKS		2
 
 /*
  * Asked once the slot is acquired, before anything is changed: does the caller
