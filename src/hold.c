@@ -173,6 +173,61 @@ unplace_acquired(void)
 }
 
 /*
+ * Sets the acquired hold's restart_lsn, wherever it stood, and lets the server
+ * know.
+ */
+static void
+set_acquired(XLogRecPtr lsn)
+{
+	ReplicationSlot *slot = MyReplicationSlot;
+
+	SpinLockAcquire(&slot->mutex);
+	slot->data.restart_lsn = lsn;
+	SpinLockRelease(&slot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredLSN();
+}
+
+static bool
+covers(const char *slot_name, XLogRecPtr lsn)
+{
+	SlotFacts	facts;
+
+	look_at_slot(slot_name, &facts);
+	return facts.exists && !facts.invalidated &&
+		facts.restart_lsn != InvalidXLogRecPtr && facts.restart_lsn <= lsn;
+}
+
+/*
+ * Moves the acquired hold back, under cover: while another slot stands at or
+ * below the target, and stood there before the last checkpoint began, which
+ * the caller has made sure of, every checkpoint that runs has read a minimum
+ * that keeps the target's WAL.  Every later one sees the hold itself, as soon
+ * as the minimum was computed with it; so if the cover is still there then,
+ * nothing was lost in between.  If it is not, the hold goes forward again, for
+ * a checkpoint may have begun that would invalidate it where it is now.
+ *
+ * A hold that has gone back must be saved: a crash would bring back the higher
+ * value.  On 15 and 17 a move without cover can cost what the hold protected
+ * before.
+ */
+static void
+retreat_acquired(const CrelayHoldRequest *request, const CrelayPosition *position)
+{
+	XLogRecPtr	before = MyReplicationSlot->data.restart_lsn;
+
+	if (request->cover == NULL ||
+		request->target / wal_segment_size >= before / wal_segment_size ||
+		!covers(request->cover, request->target))
+		return;
+	set_acquired(request->target);
+	if (!covers(request->cover, request->target) ||
+		!wal_is_here(request->target, position))
+		set_acquired(before);
+	ReplicationSlotSave();
+}
+
+/*
  * The part of apply that may fail with a slot acquired.
  */
 static void
@@ -215,6 +270,7 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 		result->created = true;
 		place_acquired();
 	}
+	retreat_acquired(request, position);
 	held = advance_acquired(Min(request->target, position->flush_lsn));
 
 	/* still acquired, so nobody can drop it between the look and the answer */
@@ -229,7 +285,7 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
  * Brings a hold to where it is wanted, as far as that is safe, and says what
  * is really held afterwards.  It is created if need be, at the server's redo
  * pointer, unless that would take the last free slot, which a replacement
- * standby must be able to have; it is moved forward, never back.
+ * standby must be able to have; it is moved forward, and back only under cover.
  *
  * A hold that does not move is acquired all the same: the server may drop
  * slots that nobody has touched for long.

@@ -7,8 +7,8 @@
  * to slots with its own prefix.
  *
  * Not here: where a hold should stand (frontier.c) and when (report_funcs.c,
- * worker.c).  A hold is never moved back, never has an xmin, and nothing ever
- * streams through it.
+ * worker.c).  A hold is moved back only under cover of another slot, never has
+ * an xmin, and nothing ever streams through it.
  *
  * Locking: that of slot.c.  A slot is acquired for the length of one call and
  * released on every way out, errors included.  One lock of its own makes the
@@ -41,6 +41,7 @@ typedef struct CrelayHoldRequest
 	const char *slot_name;
 	uint64		target;			/* wanted restart_lsn */
 	bool		create;			/* place it if it is not there */
+	const char *cover;			/* a slot under which it may go back, or NULL */
 	CrelayHoldFence fence;		/* NULL: none */
 	void	   *fence_arg;
 } CrelayHoldRequest;

@@ -11,6 +11,7 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -63,6 +64,8 @@ typedef struct Registry
 	int			first_unmanaged;
 	int			first_upstream;
 	Row		   *rows;			/* [max_nodes] */
+	int			ncovers;
+	CrelayCover *covers;		/* [max_replication_slots] */
 	CrelayChild children[FLEXIBLE_ARRAY_MEMBER];	/* [max_nodes] */
 } Registry;
 
@@ -75,7 +78,9 @@ crelay_registry_size(void)
 	Size		size = offsetof(Registry, children);
 
 	size = add_size(size, mul_size(n, sizeof(CrelayChild)));
-	return add_size(MAXALIGN(size), mul_size(n, sizeof(Row)));
+	size = add_size(MAXALIGN(size), mul_size(n, sizeof(Row)));
+	return add_size(MAXALIGN(size),
+					mul_size(max_replication_slots, sizeof(CrelayCover)));
 }
 
 /*
@@ -97,6 +102,8 @@ crelay_registry_init(void)
 	children_end = offsetof(Registry, children) +
 		sizeof(CrelayChild) * registry->max_nodes;
 	registry->rows = (Row *) ((char *) registry + MAXALIGN(children_end));
+	registry->covers = (CrelayCover *)
+		((char *) registry->rows + MAXALIGN(sizeof(Row) * registry->max_nodes));
 	for (int i = 0; i < registry->max_nodes; i++)
 		registry->rows[i].next = i + 1 < registry->max_nodes ? i + 1 : -1;
 	registry->first_free = 0;
@@ -737,6 +744,31 @@ crelay_registry_leave(pid_t pid)
 }
 
 /*
+ * Finds a slot, other than the given one, that has stood at or below target
+ * since before the checkpoint that the given redo pointer belongs to began.
+ */
+bool
+crelay_registry_find_cover(uint64 target, uint64 redo, const char *not_slot,
+						   char *slot_name)
+{
+	bool		found = false;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	for (int i = 0; i < registry->ncovers && !found; i++)
+	{
+		const CrelayCover *cover = &registry->covers[i];
+
+		if (cover->restart_lsn > target || cover->seen_at_redo >= redo ||
+			strcmp(cover->slot_name, not_slot) == 0)
+			continue;
+		strlcpy(slot_name, cover->slot_name, CRELAY_SLOT_LEN);
+		found = true;
+	}
+	LWLockRelease(registry->lock);
+	return found;
+}
+
+/*
  * Wakes the worker, if there is one.  A latch of a process that is gone may be
  * set without harm.
  */
@@ -904,6 +936,46 @@ crelay_registry_publish_local(const CrelayLocal *local)
 		registry->local.rows_dropped = dropped;
 		registry->local.ready = true;
 	}
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * Remembers which slots stand where, and since which redo pointer: given is
+ * where they stand, and the redo pointer of now.  A slot that is new, or has
+ * gone back, is fresh again.
+ */
+void
+crelay_registry_publish_covers(const CrelayCover *slots, int n)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+	{
+		for (int j = i; j < registry->ncovers; j++)
+		{
+			CrelayCover known = registry->covers[j];
+
+			if (strcmp(known.slot_name, slots[i].slot_name) != 0)
+				continue;
+			/* those found so far are kept in the front */
+			registry->covers[j] = registry->covers[i];
+			registry->covers[i] = known;
+			break;
+		}
+		if (i >= registry->ncovers ||
+			strcmp(registry->covers[i].slot_name, slots[i].slot_name) != 0)
+		{
+			/* what stood here is looked for further on, or gone */
+			if (i < registry->ncovers && registry->ncovers < max_replication_slots)
+				registry->covers[registry->ncovers++] = registry->covers[i];
+			registry->covers[i] = slots[i];
+			registry->ncovers = Max(registry->ncovers, i + 1);
+		}
+		else if (slots[i].restart_lsn < registry->covers[i].restart_lsn)
+			registry->covers[i] = slots[i];
+		else
+			registry->covers[i].restart_lsn = slots[i].restart_lsn;
+	}
+	registry->ncovers = n;
 	LWLockRelease(registry->lock);
 }
 

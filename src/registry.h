@@ -129,6 +129,17 @@ typedef struct CrelaySnapshot
 	uint64		membership_seq; /* moves when the set of nodes changes */
 } CrelaySnapshot;
 
+/*
+ * A slot as a possible cover for moving a hold back.  It is one for LSNs from
+ * its own on once the redo pointer has moved since it was first seen there.
+ */
+typedef struct CrelayCover
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+	uint64		restart_lsn;	/* when last looked at */
+	uint64		seen_at_redo;	/* when first seen there, or lower */
+} CrelayCover;
+
 /* What the worker found out about a child by looking at its walsender. */
 typedef struct CrelayChildView
 {
@@ -166,6 +177,8 @@ extern uint64 crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_ls
 									   CrelayRefusal reason);
 extern void crelay_registry_hold_name(int child_slot, char *name);
 extern void crelay_registry_leave(pid_t pid);
+extern bool crelay_registry_find_cover(uint64 target, uint64 redo,
+									   const char *not_slot, char *slot_name);
 extern void crelay_registry_wake_worker(void);
 extern void crelay_registry_fill_reply(int child_slot, CrelayReply *reply);
 
@@ -176,6 +189,7 @@ extern void crelay_registry_set_stopping(bool stopping);
 extern int	crelay_registry_sessions(pid_t *pids, int max);
 extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq);
 extern void crelay_registry_publish_local(const CrelayLocal *local);
+extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
 extern void crelay_registry_publish_children(const CrelayChildView *views, int n);
 extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n);
 extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,

@@ -152,6 +152,7 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 	CrelayHoldRequest request = {0};
 	CrelayHoldResult result;
 	CrelaySettings settings;
+	char		cover[CRELAY_SLOT_LEN];
 	uint64		held_before;
 	int64		limit;
 
@@ -165,6 +166,8 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 	request.target = crelay_hold_clamp(report->hold_target_lsn,
 									   position->flush_lsn, limit);
 	request.fence = still_owner;
+	if (crelay_registry_find_cover(request.target, crelay_hold_redo(), slot_name, cover))
+		request.cover = cover;
 	if (request.target != report->hold_target_lsn)
 		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
 

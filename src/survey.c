@@ -385,6 +385,31 @@ clamp_holds(const CrelaySettings *settings, const CrelayPosition *position,
 }
 
 /*
+ * Lets the report sessions know which slots may cover a hold that goes back:
+ * all that the server itself counts in its minimum, and that survive a crash.
+ */
+static void
+survey_covers(const CrelayDownstream *downstreams, int n)
+{
+	CrelayCover *covers = palloc0_array(CrelayCover, n + 1);
+	uint64		redo = crelay_hold_redo();
+	int			n_covers = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (d->slot_name[0] == '\0' || d->restart_lsn == 0 || d->temporary ||
+			d->invalidated)
+			continue;
+		strlcpy(covers[n_covers].slot_name, d->slot_name, CRELAY_SLOT_LEN);
+		covers[n_covers].restart_lsn = d->restart_lsn;
+		covers[n_covers++].seen_at_redo = redo;
+	}
+	crelay_registry_publish_covers(covers, n_covers);
+}
+
+/*
  * A released downstream counts again once it has confirmed the LSN that it was
  * released at.  A hold whose node has not called proves nothing: it was moved
  * there by the release itself.
@@ -601,6 +626,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	if (settings->enabled)
 		clamp_holds(settings, &survey->position, downstreams, n);
 	recount_released(&snapshot, downstreams, n);
+	survey_covers(downstreams, n);
 
 	survey_self(settings, survey, now, local);
 	survey_xmin(&snapshot, downstreams, n, &local->node);
