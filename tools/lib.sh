@@ -17,6 +17,8 @@
 # crelay_copy_tree FROM TO		the sources without build products
 # crelay_private_prefix DIR		a PostgreSQL in DIR; PG_CONFIG is then its own
 # crelay_as_user COMMAND ...		as an unprivileged user, root or not
+# crelay_make DIR TARGET ...		make in a copy of the sources, for PG_CONFIG
+# crelay_sweep				stop what runs in $crelay_scratch, remove it
 
 crelay_me=$(basename "$0")
 crelay_keep=${CRELAY_KEEP:-}
@@ -87,7 +89,7 @@ crelay_pick_postgres()
 	then
 		PG_MAJOR=$(crelay_debian_major)
 		[ -n "$PG_MAJOR" ] || PG_CONFIG=$(command -v pg_config) ||
-			crelay_die "found no PostgreSQL: set PG_CONFIG"
+			crelay_die "found no PostgreSQL: install the packages postgresql and postgresql-server-dev-all as root, or set PG_CONFIG"
 	fi
 	if [ -z "${PG_CONFIG:-}" ]
 	then
@@ -130,12 +132,21 @@ crelay_scratch()
 	! crelay_is_root || chown "$(crelay_user)" "$crelay_scratch"
 }
 
-# Servers that an interrupted test left behind are stopped by their own folder,
-# so that no other server on the machine can be hit.
 crelay_cleanup()
 {
-	local status=$? pidfile
+	local status=$?
 	trap - EXIT
+	trap '' HUP INT TERM
+	crelay_sweep
+	exit "$status"
+}
+
+# Servers that an interrupted run left behind are stopped by their own folder,
+# so that no other server on the machine can be hit.
+crelay_sweep()
+{
+	local pidfile
+	[ -n "$crelay_scratch" ] || return 0
 	cd /
 	while IFS= read -r -d '' pidfile
 	do
@@ -148,7 +159,6 @@ crelay_cleanup()
 	else
 		rm -rf --one-file-system "$crelay_scratch"
 	fi
-	exit "$status"
 }
 
 crelay_copy_tree()
@@ -235,4 +245,24 @@ crelay_link_missing()
 	do
 		[ -e "$2/${entry##*/}" ] || ln -s "$entry" "$2/"
 	done
+}
+
+# --- building ---
+
+# Without clang the bitcode for PostgreSQL's JIT cannot be made, and is not
+# needed either.
+crelay_build_options()
+{
+	local clang
+	clang=$(sed -n 's/^CLANG = //p' "$(dirname "$("$PG_CONFIG" --pgxs)")/../Makefile.global")
+	command -v "${clang:-clang}" >/dev/null || echo with_llvm=no
+}
+
+crelay_make()
+{
+	local dir=$1 options
+	shift
+	options=$(crelay_build_options)
+	crelay_as_user make -s --no-print-directory -C "$dir" PG_CONFIG="$PG_CONFIG" \
+		${options:+"$options"} "$@"
 }
