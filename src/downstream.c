@@ -593,9 +593,20 @@ match_slotless(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 	}
 }
 
-static bool
-is_released(const CrelaySnapshot *snapshot, const char *name)
+/*
+ * What a downstream is told apart by from the others of this node.
+ */
+const char *
+crelay_downstream_key(const CrelayDownstream *d)
 {
+	return d->slot_name[0] != '\0' ? d->slot_name : d->name;
+}
+
+static bool
+is_released(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
+{
+	const char *name = crelay_downstream_key(d);
+
 	for (int i = 0; i < snapshot->nreleased; i++)
 	{
 		if (strcmp(snapshot->released[i].name, name) == 0)
@@ -637,7 +648,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 	{
 		CrelayDownstream *d = &downstreams[i];
 
-		d->released = is_released(snapshot, d->name);
+		d->released = is_released(snapshot, d);
 		d->elsewhere = is_elsewhere(snapshot, d);
 		d->own = d->kind == CRELAY_KIND_HOLD &&
 			d->incarnation == local->node.incarnation &&

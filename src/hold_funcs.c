@@ -30,6 +30,20 @@ is_named(const CrelayDownstream *d, const char *name)
 }
 
 /*
+ * A slot that a managed node streams through stands for that node.
+ */
+static const char *
+node_of_slot(const CrelayDownstream *downstreams, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (downstreams[i].managed && strcmp(downstreams[i].slot_name, name) == 0)
+			return downstreams[i].name;
+	}
+	return name;
+}
+
+/*
  * Moves a hold forward to where it was released.
  */
 static void
@@ -58,7 +72,7 @@ release_hold(const CrelayDownstream *d, uint64 redo, const CrelayPosition *posit
 Datum
 cascade_release(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CrelaySnapshot snapshot;
 	CrelayDownstream *downstreams;
 	CrelayPosition position;
@@ -72,13 +86,16 @@ cascade_release(PG_FUNCTION_ARGS)
 	crelay_read_position(&position);
 	redo = crelay_hold_redo();
 
+	name = node_of_slot(downstreams, n, name);
 	for (int i = 0; i < n; i++)
 	{
 		if (!is_named(&downstreams[i], name) || downstreams[i].own ||
 			downstreams[i].logical)
 			continue;
 		found = true;
-		if (!crelay_registry_release(downstreams[i].name, redo))
+		if (downstreams[i].managed)
+			continue;			/* its hold counts in its place */
+		if (!crelay_registry_release(crelay_downstream_key(&downstreams[i]), redo))
 			ereport(ERROR,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					 errmsg("too many released nodes"),

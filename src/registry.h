@@ -72,10 +72,13 @@ typedef struct CrelayChild
 	int			first_row;		/* rows below it, -1 none */
 } CrelayChild;
 
-/* A downstream whose need does not count until it has reached that LSN. */
+/*
+ * A downstream whose need does not count until it has reached that LSN.  A
+ * slot goes by its own name: two lives of a node have a hold each.
+ */
 typedef struct CrelayReleased
 {
-	char		name[CRELAY_NAME_LEN];
+	char		name[CRELAY_NAME_LEN];	/* crelay_downstream_key() */
 	uint64		lsn;
 } CrelayReleased;
 

@@ -428,7 +428,7 @@ recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 			const CrelayDownstream *d = &downstreams[i];
 			uint64		confirmed;
 
-			if (strcmp(d->name, released->name) != 0 || d->managed)
+			if (strcmp(crelay_downstream_key(d), released->name) != 0)
 				continue;
 			if (d->kind == CRELAY_KIND_HOLD)
 				confirmed = d->reported ? d->reported_frontier : 0;
