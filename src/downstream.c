@@ -315,12 +315,13 @@ sender_state(WalSndState state)
 	switch (state)
 	{
 		case WALSNDSTATE_STARTUP:
-		case WALSNDSTATE_BACKUP:
 		case WALSNDSTATE_CATCHUP:
 			return CRELAY_STATE_CATCHUP;
 		case WALSNDSTATE_STREAMING:
 		case WALSNDSTATE_STOPPING:
 			return CRELAY_STATE_STREAMING;
+		case WALSNDSTATE_BACKUP:
+			break;				/* nothing streams */
 	}
 	return CRELAY_STATE_UNKNOWN;
 }
@@ -449,7 +450,7 @@ sender_xmin(pid_t pid)
 }
 
 /*
- * Adds the walsenders that serve no slot, base backups aside.
+ * Adds the walsenders that serve no slot.
  */
 static int
 add_slotless(CrelayDownstream *downstreams, int n, Sender *senders, int nsenders)
@@ -458,7 +459,7 @@ add_slotless(CrelayDownstream *downstreams, int n, Sender *senders, int nsenders
 	{
 		CrelayDownstream *d = &downstreams[n];
 
-		if (senders[j].claimed || senders[j].state == WALSNDSTATE_BACKUP)
+		if (senders[j].claimed)
 			continue;
 		memset(d, 0, sizeof(CrelayDownstream));
 		d->kind = CRELAY_KIND_WALSENDER;
@@ -525,6 +526,7 @@ attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 		memset(hold, 0, sizeof(CrelayDownstream));
 		hold->kind = CRELAY_KIND_HOLD;
 		strlcpy(hold->name, child->node.name, sizeof(hold->name));
+		strlcpy(hold->key, child->hold_name, sizeof(hold->key));
 		hold->incarnation = child->node.incarnation;
 		hold->replay_lag = -1;
 	}
@@ -555,7 +557,7 @@ take_for_child(CrelayDownstream *d, const CrelayChild *child, int index)
 static bool
 is_candidate(const CrelayDownstream *d, const CrelayChild *child)
 {
-	return d->kind == CRELAY_KIND_WALSENDER && !d->managed &&
+	return d->kind == CRELAY_KIND_WALSENDER && !d->managed && !d->backup &&
 		strcmp(d->application_name, child->application_name) == 0 &&
 		strcmp(d->client_addr, child->client_addr) == 0;
 }
@@ -593,23 +595,12 @@ match_slotless(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 	}
 }
 
-/*
- * What a downstream is told apart by from the others of this node.
- */
-const char *
-crelay_downstream_key(const CrelayDownstream *d)
-{
-	return d->slot_name[0] != '\0' ? d->slot_name : d->name;
-}
-
 static bool
 is_released(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 {
-	const char *name = crelay_downstream_key(d);
-
 	for (int i = 0; i < snapshot->nreleased; i++)
 	{
-		if (strcmp(snapshot->released[i].name, name) == 0)
+		if (strcmp(snapshot->released[i].key, d->key) == 0)
 			return true;
 	}
 	return false;
@@ -648,6 +639,10 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 	{
 		CrelayDownstream *d = &downstreams[i];
 
+		/* a hold that somebody has dropped goes by its slot's name still */
+		if (d->key[0] == '\0')
+			strlcpy(d->key, d->slot_name[0] != '\0' ? d->slot_name : d->name,
+					sizeof(d->key));
 		d->released = is_released(snapshot, d);
 		d->elsewhere = is_elsewhere(snapshot, d);
 		d->own = d->kind == CRELAY_KIND_HOLD &&

@@ -53,7 +53,6 @@ extern uint32 crelay_read_own_xmin(void);
 
 extern CrelayDownstream *crelay_downstream_collect(const CrelaySnapshot *snapshot,
 												   bool fresh_names, int *n);
-extern const char *crelay_downstream_key(const CrelayDownstream *d);
 extern bool crelay_hold_name_parse(const char *slot_name, char *node_name,
 								   uint32 *incarnation);
 extern void crelay_session_address(char *addr, Size size);

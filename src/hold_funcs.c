@@ -95,7 +95,7 @@ cascade_release(PG_FUNCTION_ARGS)
 		found = true;
 		if (downstreams[i].managed)
 			continue;			/* its hold counts in its place */
-		if (!crelay_registry_release(crelay_downstream_key(&downstreams[i]), redo))
+		if (!crelay_registry_release(downstreams[i].key, redo))
 			ereport(ERROR,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					 errmsg("too many released nodes"),

@@ -188,6 +188,7 @@ typedef struct CrelayDownstream
 	char		name[CRELAY_NAME_LEN];
 	CrelayDownstreamKind kind;
 	char		slot_name[CRELAY_SLOT_LEN]; /* empty: slotless */
+	char		key[CRELAY_NAME_LEN];	/* tells it apart from the others */
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
 	uint32_t	incarnation;	/* of a hold: from its name; else 0 */

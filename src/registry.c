@@ -1057,7 +1057,7 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
  * of released names is full.
  */
 bool
-crelay_registry_release(const char *name, uint64 lsn)
+crelay_registry_release(const char *key, uint64 lsn)
 {
 	int			i;
 	bool		done;
@@ -1065,13 +1065,13 @@ crelay_registry_release(const char *name, uint64 lsn)
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	for (i = 0; i < registry->nreleased; i++)
 	{
-		if (strcmp(registry->released[i].name, name) == 0)
+		if (strcmp(registry->released[i].key, key) == 0)
 			break;
 	}
 	done = i < CRELAY_MAX_RELEASED;
 	if (done)
 	{
-		strlcpy(registry->released[i].name, name, CRELAY_NAME_LEN);
+		strlcpy(registry->released[i].key, key, CRELAY_NAME_LEN);
 		registry->released[i].lsn = lsn;
 		if (i == registry->nreleased)
 			registry->nreleased++;
@@ -1086,12 +1086,12 @@ crelay_registry_release(const char *name, uint64 lsn)
  * A released downstream has caught up, and counts again.
  */
 void
-crelay_registry_unrelease(const char *name)
+crelay_registry_unrelease(const char *key)
 {
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < registry->nreleased; i++)
 	{
-		if (strcmp(registry->released[i].name, name) == 0)
+		if (strcmp(registry->released[i].key, key) == 0)
 		{
 			registry->released[i] = registry->released[--registry->nreleased];
 			registry->floor_seq++;

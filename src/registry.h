@@ -78,7 +78,7 @@ typedef struct CrelayChild
  */
 typedef struct CrelayReleased
 {
-	char		name[CRELAY_NAME_LEN];	/* crelay_downstream_key() */
+	char		key[CRELAY_NAME_LEN];	/* of the downstream */
 	uint64		lsn;
 } CrelayReleased;
 
@@ -200,7 +200,7 @@ extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz no
 											  uint32 own_incarnation);
 
 /* for cascade_release */
-extern bool crelay_registry_release(const char *name, uint64 lsn);
-extern void crelay_registry_unrelease(const char *name);
+extern bool crelay_registry_release(const char *key, uint64 lsn);
+extern void crelay_registry_unrelease(const char *key);
 
 #endif							/* CRELAY_REGISTRY_H */

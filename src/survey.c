@@ -428,7 +428,7 @@ recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 			const CrelayDownstream *d = &downstreams[i];
 			uint64		confirmed;
 
-			if (strcmp(crelay_downstream_key(d), released->name) != 0)
+			if (strcmp(d->key, released->key) != 0)
 				continue;
 			if (d->kind == CRELAY_KIND_HOLD)
 				confirmed = d->reported ? d->reported_frontier : 0;
@@ -440,7 +440,7 @@ recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 				behind = true;
 		}
 		if (reached && !behind)
-			crelay_registry_unrelease(released->name);
+			crelay_registry_unrelease(released->key);
 	}
 }
 
