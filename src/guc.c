@@ -134,6 +134,9 @@ check_advertised_conninfo(char **newval, void **extra, GucSource source)
 	if (pg_strcasecmp(*newval, "") != 0 &&
 		(strstr(*newval, "password") != NULL || strstr(*newval, "://") != NULL))
 	{
+		/* instead of the message that would repeat the value */
+		GUC_check_errmsg("invalid value for parameter \"%s\"",
+						 "cascade_relay.advertised_conninfo");
 		GUC_check_errdetail("It is shown to every node, so it must be in keyword and value form and without a password.");
 		return false;
 	}

@@ -431,7 +431,9 @@ collect_result(CrelayLink *link)
 			return CRELAY_COLLECT_DONE;
 		PQclear(link->result);
 		link->result = result;
-		if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		/* to leave before the server is done would be an error in its log */
+		if (PQresultStatus(result) != PGRES_TUPLES_OK &&
+			PQresultStatus(result) != PGRES_FATAL_ERROR)
 			return CRELAY_COLLECT_DONE;
 	}
 

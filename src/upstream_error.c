@@ -384,6 +384,11 @@ write_hint(const CrelayPeer *peer, const CrelayComplaint *complaint, char *dst,
 		hint_privilege(peer, complaint, dst, size);
 	else if (is_sqlstate(complaint, "53300"))
 		hint_connections(peer, dst, size);
+	else if (is_sqlstate(complaint, "55000") &&
+			 strstr(complaint->message, "shared_preload_libraries") != NULL)
+		strlcpy(dst,
+				"Add cascade_relay to shared_preload_libraries on the upstream, and restart it.",
+				size);
 	else
 	{
 		const char *hint = complaint->hint;
