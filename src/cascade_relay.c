@@ -40,7 +40,6 @@
 #include "storage/shmem.h"
 
 #include "guc.h"
-#include "hold.h"
 #include "registry.h"
 #include "worker.h"
 

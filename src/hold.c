@@ -109,7 +109,7 @@ wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
 static bool
 create_acquired(const char *slot_name, int free_slots)
 {
-	LWLock	   *lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_HOLD_LOCK].lock;
+	LWLock	   *lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_LOCK_HOLD].lock;
 	SlotFacts	facts;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);

@@ -25,10 +25,6 @@
 #include "downstream.h"
 #include "message.h"
 
-/* Its lock, by number in the tranche "cascade_relay"; 0 is the registry's. */
-#define CRELAY_HOLD_LOCK	1
-#define CRELAY_LOCKS		2
-
 /*
  * Asked once the slot is acquired, before anything is changed: does the caller
  * still speak for it?  Without it a session that was ousted while it waited

@@ -25,6 +25,11 @@
 
 #define CRELAY_VERSION			"1.0"
 
+/* The locks, by number in the tranche "cascade_relay". */
+#define CRELAY_LOCK_REGISTRY	0
+#define CRELAY_LOCK_HOLD		1
+#define CRELAY_LOCKS			2
+
 /* Every slot that this extension owns begins so; nothing else is touched. */
 #define CRELAY_HOLD_PREFIX		"cascade_relay_"
 

@@ -97,7 +97,7 @@ crelay_registry_init(void)
 		return;
 
 	memset(registry, 0, crelay_registry_size());
-	registry->lock = &GetNamedLWLockTranche("cascade_relay")->lock;
+	registry->lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_LOCK_REGISTRY].lock;
 	registry->max_nodes = crelay_guc_max_nodes();
 	children_end = offsetof(Registry, children) +
 		sizeof(CrelayChild) * registry->max_nodes;
