@@ -82,17 +82,16 @@ is_drawable(const CrelayDownstream *d)
 
 /*
  * A slot that was never seen streaming is not drawn as a node, and neither is
- * a base backup's stream: it replays nothing, whatever it has written, and has
- * a temporary slot or confirms nothing at all.
+ * a base backup's stream: it replays nothing, whatever it has written.  It has
+ * a temporary slot, or none: for a moment even when it had, because the slot
+ * goes before the walsender does.
  */
 static bool
 is_node_at_first_sight(const CrelayDownstream *d)
 {
 	if (d->state == CRELAY_STATE_UNKNOWN)
 		return false;
-	if (d->temporary)
-		return d->replay_lsn != 0;
-	return d->flush_lsn != 0 || d->kind == CRELAY_KIND_SLOT;
+	return d->replay_lsn != 0 || (d->kind == CRELAY_KIND_SLOT && !d->temporary);
 }
 
 /*
