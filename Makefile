@@ -19,7 +19,9 @@ DATA = sql/cascade_relay--1.0.sql
 # Lists, not wildcards: a wildcard looks into the build folder, so that an
 # out-of-tree build would quietly install nothing.
 OBJS = \
+	src/bookmark.o \
 	src/cascade_relay.o \
+	src/causal_funcs.o \
 	src/downstream.o \
 	src/exchange.o \
 	src/frontier.o \
@@ -41,6 +43,7 @@ OBJS = \
 	src/worker.o
 
 INTERNAL_HEADERS = \
+	src/bookmark.h \
 	src/compat.h \
 	src/downstream.h \
 	src/exchange.h \
@@ -60,10 +63,10 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/frontier.c src/history.c src/message.c src/topology.c
-PURE_HEADERS = src/frontier.h src/history.h src/message.h src/node.h src/topology.h
+PURE_SOURCES = src/bookmark.c src/frontier.c src/history.c src/message.c src/topology.c
+PURE_HEADERS = src/bookmark.h src/frontier.h src/history.h src/message.h src/node.h src/topology.h
 
-REGRESS = unloaded
+REGRESS = unloaded bookmark
 
 # Debian's packaging runs installcheck before the package is installed and
 # switches the TAP tests off with "TAP_TESTS=".

@@ -127,6 +127,44 @@ COMMENT ON VIEW cascade_holds IS
 'the replication slots that hold WAL on this node for its managed downstreams';
 
 --
+-- Causal reads.  An application takes and awaits bookmarks as itself: PUBLIC
+-- may call cascade_bookmark and cascade_wait_for, which tell no more than
+-- pg_current_wal_lsn() and wait no longer than pg_sleep().
+--
+CREATE FUNCTION cascade_bookmark() RETURNS text
+AS 'MODULE_PATHNAME', 'cascade_bookmark'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_bookmark() IS
+'a bookmark that covers what this session has committed; on a standby, what it has replayed';
+
+CREATE PROCEDURE cascade_wait_for(
+	bookmark text,
+	timeout interval DEFAULT '10s',
+	INOUT reached bool DEFAULT NULL)
+AS 'MODULE_PATHNAME', 'cascade_wait_for'
+LANGUAGE C;
+COMMENT ON PROCEDURE cascade_wait_for(text, interval, bool) IS
+'waits, without a snapshot, until this node has replayed what the bookmark covers';
+
+CREATE FUNCTION cascade_can_serve(node_name text, bookmark text) RETURNS bool
+AS 'MODULE_PATHNAME', 'cascade_can_serve'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_can_serve(text, text) IS
+'whether a node, where it was last seen, has replayed what the bookmark covers; null if that is not known';
+
+CREATE FUNCTION cascade_nodes_serving(
+	bookmark text,
+	OUT node_name text,
+	OUT conninfo text,
+	OUT replay_lsn pg_lsn,
+	OUT observed_at timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cascade_nodes_serving'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_nodes_serving(text) IS
+'the live nodes that, where they were last seen, have replayed what the bookmark covers';
+
+--
 -- Acting
 --
 CREATE FUNCTION cascade_release(node_name text) RETURNS pg_lsn
@@ -142,10 +180,14 @@ REVOKE ALL ON FUNCTION cascade_topology() FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_tree() FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_status() FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_downstreams() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_can_serve(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_nodes_serving(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_release(text) FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION cascade_topology() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_tree() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_status() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_downstreams() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_can_serve(text, text) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_nodes_serving(text) TO pg_monitor;
 GRANT SELECT ON cascade_topology, cascade_status, cascade_downstreams, cascade_holds TO pg_monitor;

@@ -8,6 +8,7 @@
  *	pure decisions	frontier.c	 what counts, the minimum, who pins it
  *					topology.c	 the tree, its order, cycles
  *					history.c	 whether two nodes may compare LSNs
+ *					bookmark.c	 whether a node has what a bookmark stands for
  *					message.c	 reports and replies on the wire
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots

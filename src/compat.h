@@ -142,4 +142,21 @@ crelay_wait_event(void)
 #endif
 }
 
+/*
+ * The same for a session that waits for replay.
+ */
+static inline uint32
+crelay_wait_event_replay(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("CascadeRelayWaitFor");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
 #endif							/* CRELAY_COMPAT_H */

@@ -20,6 +20,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 
+#include "bookmark.h"
 #include "downstream.h"
 #include "frontier.h"
 #include "guc.h"
@@ -61,10 +62,10 @@ put_incarnation(CrelayTuple *tuple, uint32 incarnation)
 static void
 put_bookmark(CrelayTuple *tuple, uint32 timeline, uint64 lsn)
 {
-	char text[	64];
+	char		bookmark[CRELAY_BOOKMARK_LEN];
 
-	snprintf(text, sizeof(text), "%u:%X/%X", timeline, LSN_FORMAT_ARGS(lsn));
-	crelay_put_text(tuple, lsn != 0 && timeline != 0 ? text : NULL);
+	crelay_bookmark_format(bookmark, sizeof(bookmark), timeline, lsn);
+	crelay_put_text(tuple, bookmark);
 }
 
 /*
