@@ -37,6 +37,8 @@
 typedef struct SenderName
 {
 	pid_t		pid;
+	TimestampTz started;		/* with the pid: which process it is */
+	bool		had_slot;		/* at this look, or an earlier one */
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
 } SenderName;
@@ -53,7 +55,7 @@ typedef struct Sender
 	uint64		apply;
 	int64		apply_lag;
 	int64		reply_time;
-	const SenderName *name;
+	SenderName *name;
 } Sender;
 
 /* The tags of all walsenders, looked up again when the set of pids changes. */
@@ -222,7 +224,7 @@ crelay_session_address(char *addr, Size size)
 	format_address(&MyBEEntry->st_clientaddr, addr, size);
 }
 
-static const SenderName *
+static SenderName *
 find_sender_name(pid_t pid)
 {
 	for (int i = 0; i < n_sender_names; i++)
@@ -234,16 +236,34 @@ find_sender_name(pid_t pid)
 }
 
 /*
+ * Whether this very process was seen with a slot before.
+ */
+static bool
+had_slot_before(const SenderName *name, const SenderName *known, int n_known)
+{
+	for (int i = 0; i < n_known; i++)
+	{
+		if (known[i].pid == name->pid && known[i].started == name->started)
+			return known[i].had_slot;
+	}
+	return false;
+}
+
+/*
  * Looks up the tags of these walsenders in the backend status array.
  */
 static void
 refresh_sender_names(const Sender *senders, int n)
 {
 	PgBackendStatus *status;
+	SenderName *known;
+	int			n_known = n_sender_names;
 
 	if (sender_names == NULL)
 		sender_names = MemoryContextAllocZero(TopMemoryContext,
 											  sizeof(SenderName) * Max(max_wal_senders, 1));
+	known = palloc_array(SenderName, n_known + 1);
+	memcpy(known, sender_names, sizeof(SenderName) * n_known);
 	n_sender_names = 0;
 	for (int i = 1; (status = crelay_backend_status(i)) != NULL; i++)
 	{
@@ -256,12 +276,15 @@ refresh_sender_names(const Sender *senders, int n)
 				continue;
 			name = &sender_names[n_sender_names++];
 			name->pid = senders[j].pid;
+			name->started = status->st_proc_start_timestamp;
+			name->had_slot = had_slot_before(name, known, n_known);
 			strlcpy(name->application_name, status->st_appname,
 					sizeof(name->application_name));
 			format_address(&status->st_clientaddr, name->client_addr,
 						   sizeof(name->client_addr));
 		}
 	}
+	pfree(known);
 }
 
 /*
@@ -432,8 +455,11 @@ identify_slots(CrelayDownstream *downstreams, int n, Sender *senders, int nsende
 
 		for (int j = 0; d->pid != 0 && j < nsenders; j++)
 		{
-			if (senders[j].pid == d->pid)
-				apply_sender(d, &senders[j]);
+			if (senders[j].pid != d->pid)
+				continue;
+			apply_sender(d, &senders[j]);
+			if (senders[j].name != NULL)
+				senders[j].name->had_slot = true;
 		}
 	}
 }
@@ -450,7 +476,9 @@ sender_xmin(pid_t pid)
 }
 
 /*
- * Adds the walsenders that serve no slot.
+ * Adds the walsenders that serve no slot.  One that has lost its slot, as a
+ * process does that is about to end, is not one of them: it would look like a
+ * standby without a slot.
  */
 static int
 add_slotless(CrelayDownstream *downstreams, int n, Sender *senders, int nsenders)
@@ -458,8 +486,9 @@ add_slotless(CrelayDownstream *downstreams, int n, Sender *senders, int nsenders
 	for (int j = 0; j < nsenders; j++)
 	{
 		CrelayDownstream *d = &downstreams[n];
+		const SenderName *name = senders[j].name;
 
-		if (senders[j].claimed)
+		if (senders[j].claimed || (name != NULL && name->had_slot))
 			continue;
 		memset(d, 0, sizeof(CrelayDownstream));
 		d->kind = CRELAY_KIND_WALSENDER;

@@ -336,6 +336,28 @@ wait_protected($i, $l);
 wait_for($p, "SELECT restart_lsn > '$hold' FROM pg_replication_slots WHERE slot_name = '$i_hold'",
 	'switched on, its hold moves again');
 
+# ---- one that comes and goes ----
+
+# When a connection ends, its slot goes a moment before the walsender does: what
+# is left must not be taken for a node without a slot.
+my $u = new_standby('u', $p, unmanaged => 1, conninfo => 'application_name=ghost');
+my $nodes = '{i,l,p,t,u}';
+wait_for($p, "SELECT array_agg(node_name ORDER BY node_name) = '$nodes' FROM cascade_topology", 'a standby without the extension is shown under the name of its slot');
+$p->append_conf('postgresql.conf', 'cascade_relay.report_interval = 10ms');
+$p->reload;
+my $ghosts = 0;
+for (1 .. 12)
+{
+	$p->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'ghost'});
+	$p->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'ghost' AND replay_lsn IS NOT NULL});
+	$ghosts++ if value($p, 'SELECT array_agg(node_name ORDER BY node_name) FROM cascade_topology') ne $nodes;
+}
+is($ghosts, 0, 'and under no other, however often it comes back');
+$p->append_conf('postgresql.conf', 'cascade_relay.report_interval = 200ms');
+$p->reload;
+$u->stop;
+$p->safe_psql('postgres', q{SELECT pg_drop_replication_slot('u')});
+
 # ---- several hosts, and the proof ----
 
 # t names i and p, in that order; only its WAL receiver knows which it is.
