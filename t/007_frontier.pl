@@ -114,10 +114,10 @@ write_segments($p, 3);
 my $c_frontier = value($b, "SELECT frontier_lsn FROM cascade_topology WHERE node_name = 'c'");
 ok(lsn_le($p, $c_frontier, $c_applied), 'b does not know more than c has applied');
 pinned('c', $c_frontier, $p, $a, $b);
-is( value($p,
-		"SELECT string_agg(node_name || ' ' || pinned_by || ' ' || frontier_lsn, ', ' ORDER BY depth) "
-		  . "FROM cascade_topology WHERE node_name IN ('a', 'b', 'c')"),
-	"a c $c_frontier, b c $c_frontier, c c $c_frontier",
+wait_for($p,
+	"SELECT string_agg(node_name || ' ' || pinned_by || ' ' || frontier_lsn, ', ' ORDER BY depth) "
+	  . "= 'a c $c_frontier, b c $c_frontier, c c $c_frontier' "
+	  . "FROM cascade_topology WHERE node_name IN ('a', 'b', 'c')",
 	'the root names c at every level');
 is( value($p, "SELECT pinned_by, counted, reason FROM cascade_holds WHERE name = 'a'"),
 	'c|t|managed, by its last report', 'and behind the hold that keeps the WAL');
