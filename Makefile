@@ -30,6 +30,8 @@ OBJS = \
 	src/hold.o \
 	src/hold_funcs.o \
 	src/message.o \
+	src/policy.o \
+	src/policy_funcs.o \
 	src/registry.o \
 	src/report_funcs.o \
 	src/status_funcs.o \
@@ -53,6 +55,7 @@ INTERNAL_HEADERS = \
 	src/hold.h \
 	src/message.h \
 	src/node.h \
+	src/policy.h \
 	src/registry.h \
 	src/survey.h \
 	src/topology.h \
@@ -63,10 +66,11 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/bookmark.c src/frontier.c src/history.c src/message.c src/topology.c
-PURE_HEADERS = src/bookmark.h src/frontier.h src/history.h src/message.h src/node.h src/topology.h
+PURE_SOURCES = src/bookmark.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
+PURE_HEADERS = src/bookmark.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
+	src/topology.h
 
-REGRESS = unloaded bookmark
+REGRESS = unloaded bookmark policy
 
 # Debian's packaging runs installcheck before the package is installed and
 # switches the TAP tests off with "TAP_TESTS=".

@@ -126,6 +126,64 @@ CREATE VIEW cascade_holds AS
 COMMENT ON VIEW cascade_holds IS
 'the replication slots that hold WAL on this node for its managed downstreams';
 
+CREATE FUNCTION cascade_oldest_wal_file() RETURNS text
+AS 'MODULE_PATHNAME', 'cascade_oldest_wal_file'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_oldest_wal_file() IS
+'the oldest WAL file that any node of the cascade still needs, for pg_archivecleanup on a shared archive; NULL if that is not known';
+
+--
+-- Where a node should stream from
+--
+CREATE FUNCTION cascade_plan_upstream(
+	node_name text,
+	replica_class text DEFAULT 'voting',
+	requested text DEFAULT NULL,
+	requested_conninfo text DEFAULT NULL,
+	OUT upstream_name text,
+	OUT is_cascade bool,
+	OUT refusal text,
+	OUT conninfo text)
+AS 'MODULE_PATHNAME', 'cascade_plan_upstream'
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_plan_upstream(text, text, text, text) IS
+'where a node should stream from: from what was requested, or else from the primary, with the reason';
+
+CREATE FUNCTION cascade_upstream_candidates(
+	node_name text DEFAULT NULL,
+	without text DEFAULT NULL,
+	location text DEFAULT NULL,
+	OUT node_name text,
+	OUT rank int,
+	OUT upstream_name text,
+	OUT verdict text,
+	OUT reason text,
+	OUT hops int,
+	OUT same_location bool,
+	OUT oldest_wal_lsn pg_lsn,
+	OUT missing_wal_bytes bigint,
+	OUT command text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cascade_upstream_candidates'
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_upstream_candidates(text, text, text) IS
+'what a node, or each one, could stream from, as if another node were gone: rank 1 is the best safe choice';
+
+CREATE FUNCTION cascade_policy(
+	tree text DEFAULT NULL,
+	OUT node_name text,
+	OUT replica_class text,
+	OUT requested text,
+	OUT has_conninfo bool,
+	OUT upstream_name text,
+	OUT is_cascade bool,
+	OUT refusal text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cascade_policy'
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_policy(text) IS
+'the answers of cascade_plan_upstream to every question about a tree: this one, or one described as in ''p; i < p; l < i class=voting''';
+
 --
 -- Causal reads.  An application takes and awaits bookmarks as itself: PUBLIC
 -- may call cascade_bookmark and cascade_wait_for, which tell no more than
@@ -182,6 +240,10 @@ REVOKE ALL ON FUNCTION cascade_status() FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_downstreams() FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_can_serve(text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_nodes_serving(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_oldest_wal_file() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_plan_upstream(text, text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_upstream_candidates(text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_policy(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_release(text) FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION cascade_topology() TO pg_monitor;
@@ -190,4 +252,8 @@ GRANT EXECUTE ON FUNCTION cascade_status() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_downstreams() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_can_serve(text, text) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_nodes_serving(text) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_oldest_wal_file() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_plan_upstream(text, text, text, text) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_upstream_candidates(text, text, text) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_policy(text) TO pg_monitor;
 GRANT SELECT ON cascade_topology, cascade_status, cascade_downstreams, cascade_holds TO pg_monitor;

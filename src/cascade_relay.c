@@ -7,6 +7,7 @@
  *
  *	pure decisions	frontier.c	 what counts, the minimum, who pins it
  *					topology.c	 the tree, its order, cycles
+ *					policy.c	 where a node should stream from
  *					history.c	 whether two nodes may compare LSNs
  *					bookmark.c	 whether a node has what a bookmark stands for
  *					message.c	 reports and replies on the wire

@@ -116,7 +116,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put_truth(tuple, node->hot_standby_feedback);
 	crelay_put_text(tuple, node->location);
 	crelay_put_text(tuple, node->conninfo);
-	crelay_put_null(tuple);		/* refusal */
+	crelay_put_text(tuple, crelay_plan_reason_text(crelay_tree_breach(tree, r)));
 	crelay_put(tuple, warnings_of(row_warnings(tree, row)), true);
 	crelay_put_time(tuple, node->observed_at);
 }

@@ -55,6 +55,20 @@ crelay_tree_state(const CrelayTree *tree, const CrelayTreeRow *row)
 }
 
 /*
+ * Which rule a node breaks by streaming from where it does.
+ */
+CrelayPlanReason
+crelay_tree_breach(const CrelayTree *tree, int row)
+{
+	CrelayPolicyTree policy = {0};
+
+	policy.nodes = tree->nodes;
+	policy.rows = tree->rows;
+	policy.nrows = tree->nrows;
+	return crelay_policy_row_breach(&policy, row);
+}
+
+/*
  * The bytes that a node has to replay before it is where the root was when it
  * was last heard of.  Unknown for a node that nobody has news of.
  */

@@ -17,6 +17,7 @@
 
 #include "postgres.h"
 
+#include "policy.h"
 #include "registry.h"
 #include "topology.h"
 
@@ -32,6 +33,7 @@ typedef struct CrelayTree
 extern CrelayTree *crelay_tree_read(void);
 extern CrelayState crelay_tree_state(const CrelayTree *tree,
 									 const CrelayTreeRow *row);
+extern CrelayPlanReason crelay_tree_breach(const CrelayTree *tree, int row);
 extern int64 crelay_tree_lag(const CrelayTree *tree, const CrelayTreeRow *row);
 
 #endif							/* CRELAY_TREE_H */

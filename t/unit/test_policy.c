@@ -1,0 +1,466 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_policy.c
+ *	  Tests of where nodes should stream from, as a plain program that prints
+ *	  TAP.
+ *
+ * Owns: the ranking of candidates, who may be the first of them, breaches, and
+ * the oldest LSN that anybody needs.  The plan for a request is printed whole
+ * by sql/policy.sql.
+ *
+ * A tree is written as text, one "name<upstream" with marks for each node:
+ *	  v voting, d down, s stale, x diverged, ? its position is not known,
+ *	  u unmanaged, @here the location, :N timeline, =N replayed up to segment N,
+ *	  ^N oldest segment
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "policy.h"
+#include "tap.h"
+
+#include <stdlib.h>
+
+#define MAX_NODES		40
+#define SEGMENT			UINT64_C(0x1000000)
+
+typedef struct Tree
+{
+	int			n;
+	CrelayNode	nodes[MAX_NODES];
+	CrelayTreeLink links[MAX_NODES];
+	CrelayTreeRow rows[MAX_NODES];
+	CrelayHistory history;
+	CrelayPolicyTree policy;
+} Tree;
+
+static void
+assemble(Tree *tree)
+{
+	CrelayPolicyTree *policy = &tree->policy;
+
+	for (int i = 0; i < tree->n; i++)
+	{
+		CrelayNode *node = &tree->nodes[i];
+
+		node->upstream_incarnation = 0;
+		for (int u = 0; u < tree->n; u++)
+		{
+			if (strcmp(tree->nodes[u].name, node->upstream_name) == 0)
+				node->upstream_incarnation = tree->nodes[u].incarnation;
+		}
+	}
+	policy->nodes = tree->nodes;
+	policy->rows = tree->rows;
+	policy->history = tree->history.timeline != 0 ? &tree->history : NULL;
+	policy->segment_size = SEGMENT;
+	policy->nrows = crelay_topology_assemble(tree->nodes, tree->n, tree->links, tree->rows);
+}
+
+static void
+take_mark(CrelayNode *node, const char *mark)
+{
+	int			number = atoi(mark + 1);
+
+	switch (mark[0])
+	{
+		case 'v':
+			node->replica_class = CRELAY_CLASS_VOTING;
+			break;
+		case 'd':
+			node->state = CRELAY_STATE_DOWN;
+			break;
+		case 's':
+			node->state = CRELAY_STATE_STALE;
+			break;
+		case 'x':
+			node->state = CRELAY_STATE_DIVERGED;
+			break;
+		case '?':
+			node->replay_lsn = 0;
+			node->frontier_lsn = 0;
+			break;
+		case 'u':
+			node->managed = false;
+			node->incarnation = 0;
+			node->oldest_wal_lsn = 0;
+			node->frontier_lsn = 0;
+			break;
+		case '@':
+			snprintf(node->location, sizeof(node->location), "%s", mark + 1);
+			break;
+		case ':':
+			node->timeline = (uint32_t) number;
+			break;
+		case '=':
+			node->replay_lsn = number * SEGMENT + 1000;
+			node->frontier_lsn = node->replay_lsn;
+			break;
+		case '^':
+			node->oldest_wal_lsn = number * SEGMENT;
+			break;
+		default:
+			abort();
+	}
+}
+
+static Tree *
+tree_of(const char *text)
+{
+	static Tree tree;
+	char		copy[1000];
+	char	   *rest;
+
+	memset(&tree, 0, sizeof(tree));
+	snprintf(copy, sizeof(copy), "%s", text);
+	for (char *word = strtok_r(copy, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest))
+	{
+		char	   *next;
+		char	   *name = strtok_r(word, ",", &next);
+		char	   *upstream = strchr(name, '<');
+		CrelayNode *node = &tree.nodes[tree.n++];
+
+		if (upstream != NULL)
+			*upstream++ = '\0';
+		snprintf(node->name, sizeof(node->name), "%s", name);
+		snprintf(node->upstream_name, sizeof(node->upstream_name), "%s", upstream ? upstream : "");
+		node->incarnation = (uint32_t) tree.n;
+		node->managed = true;
+		node->role = upstream ? CRELAY_ROLE_STANDBY : CRELAY_ROLE_PRIMARY;
+		node->state = upstream ? CRELAY_STATE_STREAMING : CRELAY_STATE_RUNNING;
+		node->replica_class = upstream ? CRELAY_CLASS_READ_REPLICA : CRELAY_CLASS_UNKNOWN;
+		node->timeline = 1;
+		snprintf(node->location, sizeof(node->location), "here");
+		take_mark(node, "=9");
+		take_mark(node, "^5");
+		for (char *mark = strtok_r(NULL, ",", &next); mark != NULL; mark = strtok_r(NULL, ",", &next))
+			take_mark(node, mark);
+	}
+	assemble(&tree);
+	return &tree;
+}
+
+/* "1:p 2:i -:l(reason)": the candidates as a line, "~" for what is unproven */
+static const char *
+candidates_at(Tree *tree, const char *name, const char *without, const char *location)
+{
+	static char line[1000];
+	CrelayCandidateQuestion question = {name, without, location};
+	CrelayCandidate candidates[MAX_NODES];
+	int			n = crelay_policy_candidates(&tree->policy, &question, candidates);
+
+	line[0] = '\0';
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayCandidate *c = &candidates[i];
+		const char *to = tree->nodes[tree->rows[c->upstream].node].name;
+		char		word[200];
+
+		if (c->verdict == CRELAY_VERDICT_SAFE)
+			snprintf(word, sizeof(word), "%d:%s", c->rank, to);
+		else if (c->verdict == CRELAY_VERDICT_UNPROVEN)
+			snprintf(word, sizeof(word), "~:%s", to);
+		else
+			snprintf(word, sizeof(word), "-:%s(%s)", to, crelay_plan_reason_text(c->reason));
+		if ((c->rank > 0) != (c->verdict == CRELAY_VERDICT_SAFE))
+			snprintf(word, sizeof(word), "!:%s", to);
+		strcat(line, i > 0 ? " " : "");
+		strcat(line, word);
+	}
+	return line;
+}
+
+static void
+test_ranks(void)
+{
+	Tree	   *t = tree_of("p s<p,v i<p l1<i l2<i");
+
+	is_text(candidates_at(t, "l1", NULL, NULL), "1:i 2:p 3:s 4:l2",
+			"a node stays where it is, then comes who is near the root");
+	is_text(candidates_at(t, "s", NULL, NULL),
+			"1:p -:i(voting-member-direct-only) -:l1(voting-member-direct-only) -:l2(voting-member-direct-only)",
+			"a voting node streams from the primary");
+	is_text(candidates_at(t, "i", NULL, NULL),
+			"1:p 2:s -:l1(would-create-cycle) -:l2(would-create-cycle)",
+			"nobody streams from below");
+	is_text(candidates_at(t, "l1", "i", NULL),
+			"1:p 2:s -:l2(upstream-not-available)",
+			"without the upstream: not to a sibling that lost it too");
+	is_text(candidates_at(t, "s", "i", NULL),
+			"1:p -:l1(voting-member-direct-only) -:l2(voting-member-direct-only)",
+			"who does not need the one that is gone stays");
+	is_text(candidates_at(t, "new", NULL, NULL), "1:p 2:i 3:s 4:l1 5:l2", "a new node");
+
+	t = tree_of("p i<p a<i b<a");
+	is_text(candidates_at(t, "b", "i", NULL), "1:a 2:p", "who hangs below a node that moves moves with it");
+	is_text(candidates_at(t, "a", "i", NULL), "1:p -:b(would-create-cycle)", "... which moves itself");
+
+	t = tree_of("p i<p l<i,d");
+	is_text(candidates_at(t, "l", "i", NULL), "1:p", "a node that is down will need somebody too");
+	t = tree_of("p i<p,d l<i,s");
+	is_text(candidates_at(t, "l", NULL, NULL), "1:p -:i(upstream-not-available)",
+			"nobody has to be said to be gone who is");
+	is_text(candidates_at(t, "l", "i", NULL), "1:p", "... but may");
+	t = tree_of("p i<p l<i");
+	is_text(candidates_at(t, "l", "p", NULL), "1:i", "without a primary: stay");
+	is_text(candidates_at(t, "i", "p", NULL), "-:l(would-create-cycle)",
+			"... and nobody to go to for the one that fed from it");
+}
+
+static void
+test_locations(void)
+{
+	Tree	   *t = tree_of("p,@east i<p,@west l1<i,@west l2<p,@west");
+
+	is_text(candidates_at(t, "l1", NULL, NULL), "1:i 2:l2 3:p", "who is in the same place comes first");
+	is_text(candidates_at(t, "l2", NULL, NULL), "1:p 2:i 3:l1", "... but is no reason to move");
+	is_text(candidates_at(t, "l2", NULL, "west"), "1:i 2:l1 3:p", "... unless that is what is asked");
+	is_text(candidates_at(t, "l1", NULL, "east"), "1:p 2:i 3:l2", "as if it were elsewhere");
+	is_text(candidates_at(t, "new", NULL, "west"), "1:i 2:l2 3:l1 4:p", "a new node in a place");
+	is_text(candidates_at(t, "new", NULL, "mars"), "1:p 2:i 3:l2 4:l1", "a new node where nobody is");
+	is_text(candidates_at(t, "l1", "i", NULL), "1:l2 2:p", "without the upstream: the neighbour");
+}
+
+static void
+test_wal(void)
+{
+	is_text(candidates_at(tree_of("p,^5 i<p l<i,=5"), "l", "i", NULL), "1:p", "the first segment is there");
+	is_text(candidates_at(tree_of("p,^6 i<p l<i,=5"), "l", "i", NULL), "-:p(wal-unavailable)", "the first segment is gone");
+	is_text(candidates_at(tree_of("p,^6 i<p,^6 l<i,=5"), "l", NULL, NULL), "1:i -:p(wal-unavailable)",
+			"who streams has what it needs");
+	is_text(candidates_at(tree_of("p i<p l<i,?"), "l", "i", NULL), "~:p", "who knows what it needs");
+	is_text(candidates_at(tree_of("p,^0 i<p l<i"), "l", "i", NULL), "~:p", "who knows what is there");
+	is_text(candidates_at(tree_of("p u<p,u l<p"), "l", NULL, NULL), "1:p ~:u", "an unmanaged node may have it");
+}
+
+static void
+test_timelines(void)
+{
+	Tree	   *t = tree_of("s,:2 p,s l<p,=9 m<p,=7");
+
+	is_text(candidates_at(t, "l", "p", NULL), "~:s -:m(upstream-not-available)",
+			"a new timeline of which nothing is known");
+	t->history.timeline = 2;
+	t->history.n = 1;
+	t->history.left[0].timeline = 1;
+	t->history.left[0].lsn = 8 * SEGMENT;
+	assemble(t);
+	is_text(candidates_at(t, "l", "p", NULL), "-:s(timeline-diverged) -:m(upstream-not-available)",
+			"it replayed more of the old one than the new one has");
+	is_text(candidates_at(t, "m", "p", NULL), "1:s -:l(upstream-not-available)", "it did not");
+	is_text(candidates_at(t, "m", NULL, NULL), "1:s -:p(upstream-not-available) -:l(upstream-not-available)",
+			"nobody goes to the old primary any more");
+
+	is_text(candidates_at(tree_of("p i<p,x l<i m<p,x"), "l", NULL, NULL),
+			"1:p -:i(timeline-diverged) -:m(timeline-diverged)", "not from a diverged node");
+	is_text(candidates_at(tree_of("p i<p,x l<i m<p,x"), "m", NULL, NULL),
+			"-:p(timeline-diverged) -:i(timeline-diverged) -:l(upstream-not-available)",
+			"a diverged node has nowhere to go");
+}
+
+/*
+ * Whatever a tree looks like: answers are total, in order, and everybody may
+ * follow its first candidate at the same time without meeting in a circle.
+ */
+static void
+random_tree(Tree *tree)
+{
+	static const char *const marks[] = {"v", "d", "s", "x", "?", "@there", ":2", "=3", "^7", "u"};
+
+	memset(tree, 0, sizeof(Tree));
+	tree->n = 1 + random_below(12);
+	for (int i = 0; i < tree->n; i++)
+	{
+		CrelayNode *node = &tree->nodes[i];
+		uint32_t	up = random_below(tree->n + 1);
+
+		snprintf(node->name, sizeof(node->name), "n%d", i);
+		if (i > 0 || random_below(4) == 0)
+			snprintf(node->upstream_name, sizeof(node->upstream_name), "n%u",
+					 random_below(3) == 0 ? up : random_below(i + 1));
+		node->incarnation = (uint32_t) i + 1;
+		node->managed = true;
+		node->role = node->upstream_name[0] ? CRELAY_ROLE_STANDBY : CRELAY_ROLE_PRIMARY;
+		node->state = node->upstream_name[0] ? CRELAY_STATE_STREAMING : CRELAY_STATE_RUNNING;
+		node->replica_class = CRELAY_CLASS_READ_REPLICA;
+		node->timeline = 1;
+		snprintf(node->location, sizeof(node->location), "here");
+		take_mark(node, "=9");
+		take_mark(node, "^5");
+		for (uint32_t m = random_below(6); m > 3; m--)
+			take_mark(node, marks[random_below(sizeof(marks) / sizeof(marks[0]))]);
+	}
+	assemble(tree);
+}
+
+static int
+row_of(const Tree *tree, const char *name)
+{
+	return crelay_policy_find(&tree->policy, name);
+}
+
+static bool
+follow_all(Tree *tree, const char *without, int *moved)
+{
+	int			to[MAX_NODES];
+
+	for (int row = 0; row < tree->policy.nrows; row++)
+	{
+		const CrelayNode *node = &tree->nodes[tree->rows[row].node];
+		CrelayCandidateQuestion question = {node->name, without, NULL};
+		CrelayCandidate candidates[MAX_NODES];
+		int			n;
+
+		to[row] = -1;
+		if (node->role == CRELAY_ROLE_PRIMARY ||
+			(without != NULL && strcmp(node->name, without) == 0))
+			continue;
+		n = crelay_policy_candidates(&tree->policy, &question, candidates);
+		for (int i = 0; i < n; i++)
+		{
+			bool		safe = candidates[i].verdict == CRELAY_VERDICT_SAFE;
+
+			if (candidates[i].rank != (safe ? i + 1 : 0) ||
+				(candidates[i].verdict == CRELAY_VERDICT_REFUSED) != (candidates[i].reason != CRELAY_PLAN_OK) ||
+				(safe && without != NULL &&
+				 candidates[i].upstream == row_of(tree, without)))
+				return false;
+		}
+		if (n > 0 && candidates[0].rank == 1)
+		{
+			to[row] = candidates[0].upstream;
+			*moved += to[row] != tree->rows[row].parent;
+		}
+	}
+	for (int row = 0; row < tree->policy.nrows; row++)
+	{
+		int			at = row;
+
+		for (int steps = 0; at >= 0; steps++, at = to[at])
+		{
+			if (steps > tree->policy.nrows)
+				return false;
+		}
+	}
+	return true;
+}
+
+static bool
+plans_are_safe(Tree *tree)
+{
+	char		name[20];
+
+	for (int i = -1; i < tree->n; i++)
+	{
+		for (int r = -1; r <= tree->n; r++)
+		{
+			CrelayPlanQuestion question = {0};
+			CrelayPlan	plan;
+
+			snprintf(name, sizeof(name), "n%d", r);
+			question.node_name = i < 0 ? NULL : tree->nodes[i].name;
+			question.replica_class = (CrelayClass) random_below(3);
+			question.requested = r < 0 ? NULL : name;
+			question.has_conninfo = random_below(2) == 0;
+			crelay_policy_plan(&tree->policy, &question, &plan);
+			if (plan.is_cascade && question.replica_class != CRELAY_CLASS_READ_REPLICA)
+				return false;
+			if (plan.refusal != CRELAY_PLAN_OK && (plan.as_requested || plan.is_cascade))
+				return false;
+			if (plan.refusal == CRELAY_PLAN_OK && r >= 0 && !plan.as_requested)
+				return false;
+			/* never itself, never somebody below */
+			for (int up = plan.upstream; i >= 0 && up >= 0; up = tree->rows[up].parent)
+			{
+				if (strcmp(tree->nodes[tree->rows[up].node].name, question.node_name) == 0)
+					return false;
+			}
+		}
+	}
+	return true;
+}
+
+static void
+test_random(void)
+{
+	static Tree tree;
+	int			circles = 0;
+	int			unsafe = 0;
+	int			moved = 0;
+
+	for (int i = 0; i < 20000; i++)
+	{
+		char		without[20];
+
+		random_tree(&tree);
+		snprintf(without, sizeof(without), "n%u", random_below(tree.n));
+		circles += !follow_all(&tree, NULL, &moved);
+		circles += !follow_all(&tree, without, &moved);
+		unsafe += !plans_are_safe(&tree);
+	}
+	is_number(circles, 0, "20,000 trees: all may follow their first candidate at once");
+	is_number(unsafe, 0, "... and every plan is safe");
+	ok(moved > 1000, "... and many had to move (%d)", moved);
+}
+
+static const char *
+breach_of(const char *text, const char *name)
+{
+	Tree	   *t = tree_of(text);
+	const char *reason = crelay_plan_reason_text(crelay_policy_row_breach(&t->policy, row_of(t, name)));
+
+	return reason != NULL ? reason : "none";
+}
+
+static void
+test_breaches(void)
+{
+	is_text(breach_of("p s<p,v i<p l<i", "p"), "none", "a primary");
+	is_text(breach_of("p s<p,v i<p l<i", "s"), "none", "a voting node below the primary");
+	is_text(breach_of("p s<p,v i<p l<i", "l"), "none", "a read replica below an intermediate");
+	is_text(breach_of("p i<p l<i,v", "l"), "voting-member-direct-only", "a voting node below an intermediate");
+	is_text(breach_of("p i<p l<i,v,d", "l"), "none", "... that is down is nowhere");
+	is_text(breach_of("p l<gone,v", "l"), "none", "below somebody unknown");
+	is_text(breach_of("i<gone l<i,v", "l"), "voting-member-direct-only", "an intermediate without a root is one still");
+	is_text(breach_of("p a<b b<a", "a"), "would-create-cycle", "on a cycle");
+	is_text(breach_of("p a<b b<a", "b"), "would-create-cycle", "... every one of them");
+	is_text(breach_of("p a<a", "a"), "self-reference", "below itself");
+	is_text(breach_of("p a<p,x", "a"), "timeline-diverged", "diverged");
+}
+
+static uint64_t
+need_of(const char *text, const char *own, uint64_t target)
+{
+	Tree	   *t = tree_of(text);
+
+	return crelay_policy_oldest_need(&t->policy, row_of(t, own), target * SEGMENT) / SEGMENT;
+}
+
+static void
+test_need(void)
+{
+	is_number(need_of("p i<p l<i", "p", 8), 8, "on the root: its hold target");
+	is_number(need_of("p i<p l<i", "p", 9), 9, "... and nothing else if nobody is behind");
+	is_number(need_of("p i<p l<i,=3", "p", 8), 3, "who does not count for a hold counts here");
+	is_number(need_of("p i<p l<i,=3,d", "p", 8), 3, "... and one that is down");
+	is_number(need_of("p i<p l<i,=3,u", "p", 8), 3, "... and one that is not managed");
+	is_number(need_of("p i<p l<i,?,d", "p", 8), 0, "one that has not called");
+	is_number(need_of("p l<p,?,u", "p", 8), 8, "an unmanaged one counts where it is fed");
+	is_number(need_of("p i<p l<i", "l", 8), 5, "elsewhere: nobody's redo lies before its WAL");
+	is_number(need_of("p i<p l<i,^2", "l", 8), 5, "... the own is known");
+	is_number(need_of("p i<p s<p,^2 l<i", "l", 8), 2, "... a sibling's is not");
+	is_number(need_of("i<gone l<i", "l", 8), 0, "without a root: who knows who else there is");
+	is_number(need_of("p a<b b<a", "a", 8), 0, "on a cycle");
+}
+
+int
+main(void)
+{
+	test_ranks();
+	test_locations();
+	test_wal();
+	test_timelines();
+	test_random();
+	test_breaches();
+	test_need();
+	return done_testing();
+}
