@@ -19,6 +19,7 @@
 #include "common/ip.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
+#include "replication/syncrep.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
@@ -89,6 +90,27 @@ crelay_read_position(CrelayPosition *position)
 	position->timeline = tli;
 	GetOldestRestartPoint(&redo, &redo_tli);
 	position->restart_redo = redo;
+}
+
+/*
+ * The standbys that synchronous_standby_names lists by name; "*" is nobody's.
+ */
+void
+crelay_read_sync_names(CrelaySyncNames *sync_names)
+{
+	const char *name;
+
+	memset(sync_names, 0, sizeof(CrelaySyncNames));
+	sync_names->known = true;
+	if (SyncRepConfig == NULL)
+		return;
+	name = SyncRepConfig->member_names;
+	for (int i = 0; i < SyncRepConfig->nmembers; i++)
+	{
+		if (strcmp(name, "*") != 0 && sync_names->n < CRELAY_MAX_SYNC_NAMES)
+			strlcpy(sync_names->names[sync_names->n++], name, CRELAY_SLOT_LEN);
+		name += strlen(name) + 1;
+	}
 }
 
 void

@@ -50,6 +50,7 @@ extern void crelay_read_receiver(CrelayReceiver *receiver);
 extern const CrelayHistory *crelay_read_history(uint32 timeline);
 extern uint64 crelay_read_oldest_wal(void);
 extern uint32 crelay_read_own_xmin(void);
+extern void crelay_read_sync_names(CrelaySyncNames *sync_names);
 
 extern CrelayDownstream *crelay_downstream_collect(const CrelaySnapshot *snapshot,
 												   bool fresh_names, int *n);

@@ -19,6 +19,7 @@
 
 #include "exchange.h"
 #include "message.h"
+#include "policy.h"
 #include "topology.h"
 
 /* How long any one step may take on the way to the upstream and back. */
@@ -55,6 +56,7 @@ typedef struct Exchange
 	TimestampTz next;			/* when something is due */
 
 	CrelayRefusal logged_held;	/* why the upstream holds nothing */
+	CrelayPlanReason logged_breach; /* of the plan, by the way to the root */
 	CrelayUpstreamState logged_state;
 	char		logged_error[CRELAY_LAST_ERROR_LEN];
 } Exchange;
@@ -176,6 +178,35 @@ note_failure(CrelayLocal *local, CrelayUpstreamState state, const char *error,
 		strlcpy(local->last_error, error, sizeof(local->last_error));
 	local->last_error_time = now;
 	log_change(local, error, hint);
+}
+
+/*
+ * One line when this node begins to stream from where it should not.  Nothing
+ * changes while the way to the root is not known.
+ */
+static void
+log_breach(const CrelayLocal *local)
+{
+	const CrelayNode *node = &local->node;
+	CrelayTruth cascades = CRELAY_UNKNOWN;
+	CrelayPlanReason reason;
+
+	if (local->nhops > 1)
+		cascades = CRELAY_TRUE;
+	else if (local->root_known)
+		cascades = CRELAY_FALSE;
+	reason = crelay_policy_breach(node, local->in_cycle, cascades);
+	if (reason == ex.logged_breach ||
+		(reason == CRELAY_PLAN_OK && cascades == CRELAY_UNKNOWN))
+		return;
+	ex.logged_breach = reason;
+	if (reason != CRELAY_PLAN_OK)
+		ereport(WARNING,
+				(errmsg("cascade_relay: node \"%s\" should not stream from upstream \"%s\": %s",
+						node->name,
+						node->upstream_name[0] ? node->upstream_name : CRELAY_UNKNOWN_NODE,
+						crelay_plan_reason_text(reason)),
+				 errhint("%s", crelay_plan_reason_hint(reason))));
 }
 
 /* ---- connecting ---- */
@@ -465,6 +496,8 @@ take_path(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 	local->in_cycle = from > 0;
 	local->root_known = reply->root_known && !local->in_cycle;
 	local->root_lsn = reply->root_lsn;
+	if (reply->sync_names.known)
+		local->sync_names = reply->sync_names;
 	local->heard_at = now;
 	local->nhops = reply->nhops - from;
 	memcpy(local->hops, &reply->hops[from], sizeof(CrelayHop) * local->nhops);
@@ -661,6 +694,7 @@ crelay_exchange_run(const CrelaySettings *settings, const CrelaySurvey *survey,
 		step_link(settings, local, now);
 	if (crelay_link_state(ex.link) == CRELAY_LINK_READY && ex.established)
 		send_report_if_due(settings, survey, local, now);
+	log_breach(local);
 
 	if (ex.next == 0)
 	{

@@ -58,6 +58,7 @@
 #define TAG_ABOUT			4
 #define TAG_HOPS			5
 #define TAG_HISTORY			6
+#define TAG_SYNC_NAMES		7
 #define TAG_ROWS			0x7000
 
 /* An age that stands for "never seen"; the oldest real one is one less. */
@@ -73,7 +74,8 @@
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1)
 
 /* More than the rest of any message takes; the largest is a reply's. */
-#define FIXED_BOUND			(1024 + CRELAY_MAX_DEPTH * (CRELAY_NODE_NAME_MAX + 16))
+#define FIXED_BOUND			(1024 + CRELAY_MAX_DEPTH * (CRELAY_NODE_NAME_MAX + 16) + \
+							 CRELAY_MAX_SYNC_NAMES * CRELAY_SLOT_LEN)
 
 static const char *const err_buffer = "buffer is too small";
 static const char *const err_truncated = "message is truncated";
@@ -403,6 +405,24 @@ put_hops(CrelayCursor *cur, const CrelayReply *reply)
 	end_section(cur);
 }
 
+static void
+put_sync_names(CrelayCursor *cur, const CrelaySyncNames *sync_names)
+{
+	uint32_t	i;
+
+	if (sync_names->n > CRELAY_MAX_SYNC_NAMES)
+	{
+		fail(cur, err_range);
+		return;
+	}
+
+	begin_section(cur, TAG_SYNC_NAMES);
+	put_u8(cur, (uint8_t) sync_names->n);
+	for (i = 0; i < sync_names->n; i++)
+		put_string(cur, sync_names->names[i], sizeof(sync_names->names[i]), 1);
+	end_section(cur);
+}
+
 size_t
 crelay_message_put_hello(uint8_t *buf, size_t size, const CrelayHello *hello)
 {
@@ -476,6 +496,8 @@ crelay_message_begin_reply(CrelayCursor *cur, uint8_t *buf, size_t size,
 	end_section(cur);
 
 	put_hops(cur, reply);
+	if (reply->sync_names.known)
+		put_sync_names(cur, &reply->sync_names);
 	if (reply->has_tree)
 		begin_rows(cur);
 }
@@ -924,6 +946,22 @@ get_hops(CrelayCursor cur, CrelayReply *reply)
 	return cur.error;
 }
 
+/* Somebody may list more names than there is room for: the rest is left. */
+static const char *
+get_sync_names(CrelayCursor cur, CrelaySyncNames *sync_names)
+{
+	uint32_t	n = get_u8(&cur);
+	uint32_t	i;
+
+	if (n > CRELAY_MAX_SYNC_NAMES)
+		n = CRELAY_MAX_SYNC_NAMES;
+	for (i = 0; i < n && cur.error == NULL; i++)
+		get_string(&cur, sync_names->names[i], sizeof(sync_names->names[i]), 1);
+	sync_names->n = n;
+	sync_names->known = cur.error == NULL;
+	return cur.error;
+}
+
 bool
 crelay_message_get_hello(const uint8_t *buf, size_t size, CrelayHello *hello,
 						 const char **error)
@@ -1033,6 +1071,7 @@ crelay_message_get_reply(const uint8_t *buf, size_t size, CrelayReply *reply,
 						 CrelayCursor *rows, const char **error)
 {
 	CrelayCursor message;
+	CrelayCursor names;
 	CrelayCursor tree;
 
 	memset(reply, 0, sizeof(*reply));
@@ -1043,6 +1082,8 @@ crelay_message_get_reply(const uint8_t *buf, size_t size, CrelayReply *reply,
 	*error = get_reply_part(need_section(message, TAG_REPLY), reply);
 	if (*error == NULL)
 		*error = get_hops(need_section(message, TAG_HOPS), reply);
+	if (*error == NULL && find_section(message, TAG_SYNC_NAMES, &names))
+		*error = get_sync_names(names, &reply->sync_names);
 	if (*error != NULL)
 		return false;
 

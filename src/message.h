@@ -132,6 +132,7 @@ typedef struct CrelayReply
 	uint64_t	root_lsn;		/* the root's own LSN, as last heard */
 	uint32_t	nhops;			/* root first, the answering node last */
 	CrelayHop	hops[CRELAY_MAX_DEPTH];
+	CrelaySyncNames sync_names; /* of the root, as last heard */
 	bool		has_tree;
 	uint32_t	nrows;
 } CrelayReply;

@@ -144,6 +144,16 @@ typedef struct CrelayHistory
 	CrelaySwitch left[CRELAY_MAX_HISTORY];
 } CrelayHistory;
 
+/* Whom the root's synchronous_standby_names lists by name. */
+#define CRELAY_MAX_SYNC_NAMES	16
+
+typedef struct CrelaySyncNames
+{
+	bool		known;
+	uint32_t	n;				/* those beyond the room are left out */
+	char		names[CRELAY_MAX_SYNC_NAMES][CRELAY_SLOT_LEN];
+} CrelaySyncNames;
+
 /* One node between here and the root, and what it holds for this branch. */
 typedef struct CrelayHop
 {

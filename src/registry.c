@@ -831,6 +831,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 	}
 	reply->root_known = local->root_known;
 	reply->root_lsn = local->root_lsn;
+	reply->sync_names = local->sync_names;
 	reply->nhops = 0;
 	for (int i = 0; i < local->nhops && i < CRELAY_MAX_DEPTH - 1; i++)
 	{

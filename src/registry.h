@@ -103,6 +103,7 @@ typedef struct CrelayLocal
 	TimestampTz heard_at;		/* when the hops below were said */
 	int			nhops;
 	CrelayHop	hops[CRELAY_MAX_DEPTH];
+	CrelaySyncNames sync_names; /* of the root; on a primary its own */
 	TimestampTz last_report_time;
 	uint64		reports_sent;
 	uint64		reports_failed;

@@ -163,6 +163,31 @@ unmanaged_protected(const CrelayDownstream *d, const CrelayLocal *local, bool in
 	return above;
 }
 
+/*
+ * What a node is by how it streams from here: voting while its walsender has a
+ * sync priority.  A standby's walsenders have none, so that what it feeds is
+ * voting if the root asks for it by name.  Until that is known the class stays
+ * what it was last.
+ */
+static CrelayClass
+streaming_class(const CrelayDownstream *d, const CrelayLocal *local, CrelayClass last)
+{
+	const CrelaySyncNames *sync_names = &local->sync_names;
+
+	if (d->sync_standby)
+		return CRELAY_CLASS_VOTING;
+	if (local->node.role == CRELAY_ROLE_PRIMARY)
+		return CRELAY_CLASS_READ_REPLICA;
+	if (!sync_names->known && last != CRELAY_CLASS_UNKNOWN)
+		return last;
+	for (uint32 i = 0; i < sync_names->n; i++)
+	{
+		if (pg_strcasecmp(sync_names->names[i], d->application_name) == 0)
+			return CRELAY_CLASS_VOTING;
+	}
+	return CRELAY_CLASS_READ_REPLICA;
+}
+
 static void
 update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *local,
 				 bool in_recovery, TimestampTz now)
@@ -185,7 +210,7 @@ update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *loc
 	}
 	strlcpy(u->application_name, d->application_name, sizeof(u->application_name));
 	node->state = d->state;
-	node->replica_class = d->sync_standby ? CRELAY_CLASS_VOTING : CRELAY_CLASS_READ_REPLICA;
+	node->replica_class = streaming_class(d, local, node->replica_class);
 	node->flush_lsn = d->flush_lsn;
 	node->replay_lsn = d->replay_lsn;
 	node->replay_lag = d->replay_lag;
@@ -309,22 +334,24 @@ child_state(const CrelayChild *child, const CrelayDownstream *sender,
 }
 
 /*
- * A child's class: what it is set to; else voting while its walsender has a
- * sync priority; else what it was last.
+ * A child's class: what it is set to; else what its walsender says; else what
+ * it was last.
  */
 static CrelayClass
-child_class(const CrelayChild *child, const CrelayDownstream *sender)
+child_class(const CrelayChild *child, const CrelayDownstream *sender,
+			const CrelayLocal *local)
 {
 	if (child->own_class != CRELAY_CLASS_UNKNOWN)
 		return child->own_class;
 	if (sender != NULL && sender->state != CRELAY_STATE_UNKNOWN)
-		return sender->sync_standby ? CRELAY_CLASS_VOTING : CRELAY_CLASS_READ_REPLICA;
+		return streaming_class(sender, local, child->node.replica_class);
 	return child->node.replica_class;
 }
 
 static void
 survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
-				int n, TimestampTz now, int64 stale_after)
+				int n, const CrelayLocal *local, TimestampTz now,
+				int64 stale_after)
 {
 	CrelayChildView *views = palloc_array(CrelayChildView, snapshot->nchildren + 1);
 	const CrelayDownstream **senders = palloc0_array(const CrelayDownstream *,
@@ -341,7 +368,7 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 
 		views[i].child_slot = snapshot->child_slots[i];
 		views[i].state = child_state(child, senders[i], now, stale_after);
-		views[i].replica_class = child_class(child, senders[i]);
+		views[i].replica_class = child_class(child, senders[i], local);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
 	}
 	crelay_registry_publish_children(views, snapshot->nchildren);
@@ -551,6 +578,7 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 		node->upstream_incarnation = 0;
 		local->root_known = true;
 		local->root_lsn = survey->position.flush_lsn;
+		crelay_read_sync_names(&local->sync_names);
 		local->heard_at = now;
 		local->nhops = 0;
 		local->in_cycle = false;
@@ -629,7 +657,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 
 	survey_self(settings, survey, now, local);
 	survey_xmin(&snapshot, downstreams, n, &local->node);
-	survey_children(&snapshot, downstreams, n, now,
+	survey_children(&snapshot, downstreams, n, local, now,
 					(int64) settings->stale_timeout_ms * 1000);
 	survey_unmanaged(&snapshot, downstreams, n, local,
 					 survey->position.in_recovery, now);

@@ -29,6 +29,7 @@
 #define TAG_REPLY		3
 #define TAG_ABOUT		4
 #define TAG_HOPS		5
+#define TAG_SYNC_NAMES	7
 #define TAG_ROWS		0x7000
 
 typedef struct Message
@@ -301,6 +302,10 @@ sample_reply(uint32_t nhops, bool has_tree)
 		reply.hops[i].incarnation = i;
 		reply.hops[i].held_lsn = UINT64_C(0x100000000) * i;
 	}
+	reply.sync_names.known = true;
+	reply.sync_names.n = 2;
+	strcpy(reply.sync_names.names[0], "walreceiver");
+	strcpy(reply.sync_names.names[1], "It's \"me\"");
 	reply.has_tree = has_tree;
 	return reply;
 }
@@ -556,10 +561,30 @@ test_reply(void)
 	fill(reply.node_name, sizeof(reply.node_name), 'n');
 	for (i = 0; i < CRELAY_MAX_DEPTH; i++)
 		fill(reply.hops[i].name, sizeof(reply.hops[i].name), 'h');
+	reply.sync_names.n = CRELAY_MAX_SYNC_NAMES;
+	for (i = 0; i < CRELAY_MAX_SYNC_NAMES; i++)
+		fill(reply.sync_names.names[i], sizeof(reply.sync_names.names[i]), 'y');
 	m = encode_reply(&reply, 0);
 	ok(m.size > 0 && m.size <= crelay_message_size_bound(0), "the longest reply without rows is within the bound");
 	ok(crelay_message_get_reply(m.data, m.size, &got, &rows, &error), "it is read");
 	ok(memcmp(&reply, &got, sizeof(got)) == 0, "it comes back as it was");
+	free(m.data);
+
+	/* a root that lists nobody is another thing than one not heard of */
+	reply = sample_reply(0, false);
+	memset(&reply.sync_names, 0, sizeof(reply.sync_names));
+	m = encode_reply(&reply, 0);
+	ok(crelay_message_get_reply(m.data, m.size, &got, &rows, &error) && !got.sync_names.known,
+	   "synchronous standbys not known");
+	free(m.data);
+	reply.sync_names.known = true;
+	m = encode_reply(&reply, 0);
+	ok(crelay_message_get_reply(m.data, m.size, &got, &rows, &error) &&
+	   got.sync_names.known && got.sync_names.n == 0, "no synchronous standbys");
+	free(m.data);
+	reply.sync_names.n = CRELAY_MAX_SYNC_NAMES + 1;
+	m = encode_reply(&reply, 0);
+	is_number(m.size, 0, "more of them than there is room for are the sender's mistake");
 	free(m.data);
 
 	reply = sample_reply(0, false);
@@ -710,7 +735,7 @@ test_lags(void)
  * with the length of the prefix written into it.
  */
 static void
-test_truncation(Message m, bool has_tree)
+test_truncation(Message m, int optional)
 {
 	size_t		len;
 	size_t		accepted = 0;
@@ -736,8 +761,8 @@ test_truncation(Message m, bool has_tree)
 	}
 	is_number(accepted, 0, "no prefix is accepted");
 	is_number(wrong_text, 0, "each is called truncated");
-	/* the one exception: what is left without the tree part is a message */
-	is_number(accepted_fixed, has_tree ? 1 : 0, "nor one that claims to be whole");
+	/* the exceptions: what is left without a section that may be missing */
+	is_number(accepted_fixed, optional, "nor one that claims to be whole");
 	rejects(message_of(m.data, 0), "message is truncated", "nothing is no message");
 	free(m.data);
 }
@@ -841,6 +866,7 @@ test_sections(void)
 	Message		reply = reply_message(3, 3);
 	Message		part;
 	Message		whole;
+	char		many[64];
 	CrelayReport got;
 	CrelayNode	row;
 	CrelayNode	expected = sample_row(2);
@@ -877,13 +903,26 @@ test_sections(void)
 	rejects(without_section(report, TAG_ABOUT), "half of the tree part is missing", "a report with rows only");
 	rejects(without_section(report, TAG_ROWS), "half of the tree part is missing", "a report with about only");
 	accepts(without_section(reply, TAG_ROWS), "a reply without rows");
+	accepts(without_section(reply, TAG_SYNC_NAMES), "a reply without synchronous standbys");
 
 	accepts(with_longer_section(hello, TAG_HELLO, "new", 3), "a longer hello section is accepted");
 	accepts(with_longer_section(report, TAG_REPORT, "new", 3), "a longer report section is accepted");
 	accepts(with_longer_section(report, TAG_ABOUT, "\0\1\2", 3), "a longer about section is accepted");
 	accepts(with_longer_section(reply, TAG_REPLY, "new", 3), "a longer reply section is accepted");
 	accepts(with_longer_section(reply, TAG_HOPS, "new", 3), "a longer hops section is accepted");
+	accepts(with_longer_section(reply, TAG_SYNC_NAMES, "new", 3), "a longer list of synchronous standbys is accepted");
 	accepts(with_longer_section(reply, TAG_ROWS, "new", 3), "a longer rows section is accepted");
+
+	/* as many names as somebody with more room might send */
+	at = section_at(reply, TAG_SYNC_NAMES) + 6;
+	part = with_byte(reply, at, 3);
+	rejects(part, "a section is too short", "fewer synchronous standbys than are announced");
+	for (len = 0; len < sizeof(many); len += 2)
+		memcpy(many + len, "\1n", 2);
+	part = with_bytes(reply, at + 1, many, sizeof(many));
+	store(part.data + at, 2 + sizeof(many) / 2, 1);
+	store(part.data + at - 4, load(part.data + at - 4, 4) + sizeof(many), 4);
+	accepts(part, "more synchronous standbys than there is room for");
 
 	/* the second of the three rows gets a field that is not known here */
 	at = section_at(report, TAG_ROWS) + 10;
@@ -1374,9 +1413,9 @@ main(void)
 	test_rows();
 	test_ages();
 	test_lags();
-	test_truncation(hello_message(), false);
-	test_truncation(report_message(3), true);
-	test_truncation(reply_message(3, 3), true);
+	test_truncation(hello_message(), 0);
+	test_truncation(report_message(3), 1);
+	test_truncation(reply_message(3, 3), 2);
 	test_short_section(hello_message(), TAG_HELLO, "a hello");
 	test_short_section(report_message(3), TAG_REPORT, "a report");
 	test_short_section(report_message(3), TAG_ABOUT, "an about");
