@@ -6,7 +6,8 @@
 # All standbys send hot_standby_feedback, and reports go all the time.  An idle
 # primary writes no WAL; no hold ever has an xmin; another database is dropped
 # at once.  The leaf, the intermediate and the primary are stopped in every mode
-# while their children report, and none of them waits for a child's session.  A
+# while their children report, and none of them waits for a child's session, not
+# even for one that says nothing for an hour.  A
 # node whose upstream does not answer, because the process there that takes its
 # reports hangs, stops as fast.  i is promoted while it reports and is reported
 # to: its worker goes on, l and k follow, and i is the root of its own tree.
@@ -145,6 +146,28 @@ for my $mode ('smart', 'fast', 'immediate')
 		reports_again($i, $l, $k, $m);
 	}
 }
+
+# The session of a child that has nothing to say for a long time would be in the
+# way of a smart stop.
+my $system_identifier = value($p, 'SELECT system_identifier FROM pg_control_system()');
+for my $node ($i, $p)
+{
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+
+	$session->query_safe(
+		'SELECT '
+		  . report_sql(
+			encode_hello(
+				system_identifier => $system_identifier,
+				incarnation => 0xfa4e,
+				node_name => 'silent',
+				report_interval_ms => 3600 * 1000)));
+	stops($node, 'smart', 'a child is connected and silent');
+	eval { $session->quit };
+	$node->start;
+}
+wait_caught_up($p, $i, $l, $k, $m);
+reports_again($i, $l, $k, $m);
 wait_protected($i, $l, $k, $m);
 no_xmin('after all were stopped', $p, $i, $l);
 same_rows($p, $i, $l, $k, $m);
