@@ -277,7 +277,7 @@ write_segments($p, 2);
 wait_caught_up($p, $i, $l, $t);
 is(hold_lsn($p, 'i'), $hold, 'the hold of i stays where it was');
 my $failed = status($i, 'reports_failed');
-wait_status($i, "reports_failed >= $failed + 3", 'i tries again and again');
+wait_status($i, "reports_failed >= $failed + 2", 'i tries again and again');
 for my $node ($i, $l, $t)
 {
 	my @lines = slurp_file($node->logfile, $log{ $node->name }) =~ /(refused to take reports|cannot report to the upstream|reporting to upstream)/g;
@@ -346,7 +346,7 @@ wait_for($p, "SELECT array_agg(node_name ORDER BY node_name) = '$nodes' FROM cas
 $p->append_conf('postgresql.conf', 'cascade_relay.report_interval = 10ms');
 $p->reload;
 my $ghosts = 0;
-for (1 .. 12)
+for (1 .. 6)
 {
 	$p->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'ghost'});
 	$p->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'ghost' AND replay_lsn IS NOT NULL});
