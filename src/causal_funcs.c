@@ -103,6 +103,27 @@ inserted_end(void)
 }
 
 /*
+ * The end of a record that covers what cascade_bookmark() promises, on disk,
+ * and the timeline of this primary.
+ *
+ * The end of what is on disk may lie within a record, where a page or a
+ * segment ends: no standby replays up to there before the rest of the record
+ * is on disk too, and nobody need be in a hurry with that.
+ */
+static XLogRecPtr
+flush_bookmark(TimeLineID *timeline)
+{
+	XLogRecPtr	lsn = GetFlushRecPtr(timeline);
+
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF || lsn % XLOG_BLCKSZ == 0)
+		lsn = inserted_end();
+	else
+		lsn = Max(lsn, XactLastCommitEnd);
+	XLogFlush(lsn);
+	return lsn;
+}
+
+/*
  * cascade_bookmark() returns text
  *
  * On a primary: a position that covers whatever this session has committed,
@@ -118,10 +139,12 @@ Datum
 cascade_bookmark(PG_FUNCTION_ARGS)
 {
 	char		bookmark[CRELAY_BOOKMARK_LEN];
-	uint32		timeline;
-	uint64		lsn;
+	TimeLineID	timeline = 0;
+	XLogRecPtr	lsn;
 
-	if (!RecoveryInProgress())
+	if (RecoveryInProgress())
+		lsn = GetXLogReplayRecPtr(&timeline);
+	else
 	{
 		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 			ereport(ERROR,
@@ -129,10 +152,8 @@ cascade_bookmark(PG_FUNCTION_ARGS)
 					 errmsg("a bookmark cannot cover changes that are not committed yet"),
 					 errhint("Call %s after the commit, in the same session.",
 							 "cascade_bookmark()")));
-		XLogFlush(synchronous_commit == SYNCHRONOUS_COMMIT_OFF ?
-				  inserted_end() : XactLastCommitEnd);
+		lsn = flush_bookmark(&timeline);
 	}
-	lsn = read_applied(&timeline);
 	crelay_bookmark_format(bookmark, sizeof(bookmark), timeline, lsn);
 	if (bookmark[0] == '\0')
 		PG_RETURN_NULL();
