@@ -220,8 +220,6 @@ typedef struct CrelayDownstream
 	bool		released;
 	bool		own;
 	bool		managed;		/* a managed child streams through it */
-	bool		has_xmin;
-	bool		two_holders;	/* a hold somebody else has acquired */
 	uint64_t	restart_lsn;	/* a slot's, or a walsender's flush */
 	uint64_t	sent_lsn;
 	uint64_t	flush_lsn;
