@@ -1054,6 +1054,21 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 /* ---- for cascade_release ---- */
 
 /*
+ * How many reports the child with that hold has sent, 0 if there is none.
+ */
+static uint64
+reports_of(const char *hold_name)
+{
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		if (registry->children[i].in_use &&
+			strcmp(registry->children[i].hold_name, hold_name) == 0)
+			return registry->children[i].reports;
+	}
+	return 0;
+}
+
+/*
  * Lets a downstream count no more until it has reached lsn.  False if the list
  * of released names is full.
  */
@@ -1074,6 +1089,7 @@ crelay_registry_release(const char *key, uint64 lsn)
 	{
 		strlcpy(registry->released[i].key, key, CRELAY_NAME_LEN);
 		registry->released[i].lsn = lsn;
+		registry->released[i].reports = reports_of(key);
 		if (i == registry->nreleased)
 			registry->nreleased++;
 	}

@@ -80,6 +80,7 @@ typedef struct CrelayReleased
 {
 	char		key[CRELAY_NAME_LEN];	/* of the downstream */
 	uint64		lsn;
+	uint64		reports;		/* of a managed child until then */
 } CrelayReleased;
 
 /* What this node says of itself.  Written by the worker. */

@@ -435,10 +435,19 @@ survey_covers(const CrelayDownstream *downstreams, int n)
 	crelay_registry_publish_covers(covers, n_covers);
 }
 
+static bool
+has_called_since(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
+				 const CrelayReleased *released)
+{
+	return d->reported && d->child >= 0 &&
+		snapshot->children[d->child].reports != released->reports;
+}
+
 /*
  * A released downstream counts again once it has confirmed the LSN that it was
- * released at.  A hold whose node has not called proves nothing: it was moved
- * there by the release itself.
+ * released at.  A hold whose node has not called since proves nothing: it was
+ * moved there by the release itself, and a node that is gone for good, with
+ * nothing to catch up, is not to count for ever.
  */
 static void
 recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams, int n)
@@ -457,7 +466,8 @@ recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 			if (strcmp(d->key, released->key) != 0)
 				continue;
 			if (d->kind == CRELAY_KIND_HOLD)
-				confirmed = d->reported ? d->reported_frontier : 0;
+				confirmed = has_called_since(snapshot, d, released) ?
+					d->reported_frontier : 0;
 			else
 				confirmed = d->restart_lsn;
 			if (confirmed >= released->lsn)

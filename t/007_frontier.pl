@@ -14,8 +14,9 @@
 # what it needs, until max_hold_size or max_slot_wal_keep_size bounds what it
 # may cost; then the hold moves on, the server has no reason to invalidate it,
 # and d says that it is not protected, until it has caught up.  The time that a
-# leaf's confirmation takes to the root is measured.  At last c stops once more,
-# b and a are killed, and c has every row, from p.
+# leaf's confirmation takes to the root is measured.  d leaves for good: it has
+# what it was released at, and does not count all the same.  At last c stops
+# once more, b and a are killed, and c has every row, from p.
 use strict;
 use warnings FATAL => 'all';
 
@@ -377,6 +378,21 @@ note sprintf('from the resumed replay of the leaf to the frontier of the root, t
 cmp_ok($_, '<', 5000, 'a confirmation that frees a segment reaches the root') for @took;
 at_rest('c replays again');
 
+# ---- d leaves for good, with nothing to catch up ----
+
+$d->stop;
+write_segments($p, 1);
+pinned('d', value($p, "SELECT frontier_lsn FROM cascade_topology WHERE node_name = 'd'"), $p);
+value($p, "SELECT cascade_release('d')");
+at_rest('d was released', $p, $a, $b, $c);
+write_segments($p, 1);
+at_rest('and stays so', $p, $a, $b, $c);
+value($p,
+	"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'd' OR slot_name ~ '^cascade_relay_d_'");
+write_segments($p, 1);
+at_rest('without its slots, too', $p, $a, $b, $c);
+is(verdict($p, "name = 'd'"), 'f|released', 'd does not count');
+
 # ---- and nothing is lost ----
 
 wait_protected($c);
@@ -393,5 +409,5 @@ point_at($c, $p);
 $c->start;
 same_rows($p, $c);
 
-$_->stop for $c, $u, $d, $p;
+$_->stop for $c, $u, $p;
 done_testing();
