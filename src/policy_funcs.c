@@ -460,15 +460,16 @@ clone_command(const char *node_name, const CrelayNode *upstream)
 
 /*
  * What to run in psql, first on the new upstream, then on the node.  The slot
- * is a copy of a hold that stands at or below what the node needs, if there is
- * one.  The rest of the node's primary_conninfo - user, service, password -
- * stays what it is and is not looked at here.
+ * is a copy of a hold that keeps the segment that the node needs first, if
+ * there is one.  The rest of the node's primary_conninfo - user, service,
+ * password - stays what it is and is not looked at here.
  */
 static char *
 move_command(const CrelayNode *node, const CrelayNode *upstream)
 {
 	const char *address = address_of(upstream);
 	const char *slot = quote_literal_cstr(slot_for(node->name));
+	uint64		behind = node->replay_lsn - node->replay_lsn % wal_segment_size + wal_segment_size;
 	StringInfoData text;
 
 	initStringInfo(&text);
@@ -482,11 +483,11 @@ move_command(const CrelayNode *node, const CrelayNode *upstream)
 	appendStringInfo(&text, "SELECT coalesce(("
 					 "SELECT pg_copy_physical_replication_slot(h.slot_name, %s, false)::text"
 					 " FROM (SELECT slot_name FROM pg_replication_slots"
-					 " WHERE starts_with(slot_name, '%s') AND restart_lsn <= '%X/%X'"
+					 " WHERE starts_with(slot_name, '%s') AND restart_lsn < '%X/%X'"
 					 " ORDER BY restart_lsn DESC LIMIT 1) h),"
 					 " pg_create_physical_replication_slot(%s, true)::text)"
 					 " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s);\n",
-					 slot, CRELAY_HOLD_PREFIX, LSN_FORMAT_ARGS(node->replay_lsn), slot, slot);
+					 slot, CRELAY_HOLD_PREFIX, LSN_FORMAT_ARGS(behind), slot, slot);
 	appendStringInfo(&text, "-- on %s:\n", plain_name(node->name));
 	appendStringInfo(&text, "SELECT format('ALTER SYSTEM SET primary_conninfo = %%L',"
 					 " CASE WHEN c LIKE 'postgres%%://%%' THEN '' ELSE c END || %s)"
