@@ -221,7 +221,8 @@ set_and_reload($j, "recovery_min_apply_delay = 0\n");
 watch_until($j, 'SELECT protected FROM cascade_status', 'having caught up, j is protected');
 watch_until($p, q{SELECT protected FROM cascade_topology WHERE node_name = 'j'}, 'and p knows');
 watch_until($p, "SELECT frontier_lsn = '$n_needs' AND pinned_by = 'n' FROM cascade_status", 'n pins the root again');
-cmp_ok(scalar @positions, '>=', 10, 'the hold was looked at many times');
+# each wait has looked at least once; how often is a matter of the machine
+cmp_ok(scalar @positions, '>=', 7, 'the hold was looked at at each step');
 is_deeply([ grep { $_ ne "$hold|t" } @positions ], [], 'and was always in the same place');
 
 kill_node($i);
