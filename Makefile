@@ -22,6 +22,8 @@ OBJS = \
 	src/bookmark.o \
 	src/cascade_relay.o \
 	src/causal_funcs.o \
+	src/check.o \
+	src/check_funcs.o \
 	src/downstream.o \
 	src/exchange.o \
 	src/frontier.o \
@@ -46,6 +48,7 @@ OBJS = \
 
 INTERNAL_HEADERS = \
 	src/bookmark.h \
+	src/check.h \
 	src/compat.h \
 	src/downstream.h \
 	src/exchange.h \
@@ -66,8 +69,8 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/bookmark.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
-PURE_HEADERS = src/bookmark.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
+PURE_SOURCES = src/bookmark.c src/check.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
+PURE_HEADERS = src/bookmark.h src/check.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
 	src/topology.h
 
 REGRESS = unloaded bookmark policy

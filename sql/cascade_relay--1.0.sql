@@ -223,6 +223,26 @@ COMMENT ON FUNCTION cascade_nodes_serving(text) IS
 'the live nodes that, where they were last seen, have replayed what the bookmark covers';
 
 --
+-- Health
+--
+CREATE FUNCTION cascade_check(
+	OUT severity text,
+	OUT level int,
+	OUT code text,
+	OUT node_name text,
+	OUT message text,
+	OUT hint text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cascade_check'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_check() IS
+'what is wrong in the cascade and what to do about it, the worst first; one row that says ok if nothing is';
+
+CREATE VIEW cascade_check AS SELECT * FROM cascade_check();
+COMMENT ON VIEW cascade_check IS
+'what is wrong in the cascade and what to do about it, the worst first';
+
+--
 -- Acting
 --
 CREATE FUNCTION cascade_release(node_name text) RETURNS pg_lsn
@@ -244,6 +264,7 @@ REVOKE ALL ON FUNCTION cascade_oldest_wal_file() FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_plan_upstream(text, text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_upstream_candidates(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_policy(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_check() FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_release(text) FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION cascade_topology() TO pg_monitor;
@@ -256,4 +277,5 @@ GRANT EXECUTE ON FUNCTION cascade_oldest_wal_file() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_plan_upstream(text, text, text, text) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_upstream_candidates(text, text, text) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_policy(text) TO pg_monitor;
-GRANT SELECT ON cascade_topology, cascade_status, cascade_downstreams, cascade_holds TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_check() TO pg_monitor;
+GRANT SELECT ON cascade_topology, cascade_status, cascade_downstreams, cascade_holds, cascade_check TO pg_monitor;

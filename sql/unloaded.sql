@@ -35,6 +35,8 @@ SELECT * FROM cascade_tree();
 SELECT * FROM cascade_downstreams;
 SELECT * FROM cascade_downstreams();
 SELECT * FROM cascade_holds;
+SELECT * FROM cascade_check;
+SELECT * FROM cascade_check();
 SELECT cascade_release('leaf');
 \set VERBOSITY default
 -- a missing argument needs no shared memory

@@ -171,6 +171,11 @@ note_failure(CrelayLocal *local, CrelayUpstreamState state, const char *error,
 	ex.retry_at = now + backoff_us();
 
 	local->upstream_state = state;
+	local->upstream_lacks_extension = false;
+	if (state == CRELAY_UPSTREAM_REFUSED)
+		local->node.warnings |= CRELAY_WARN_UPSTREAM_REFUSED;
+	else
+		local->node.warnings &= ~CRELAY_WARN_UPSTREAM_REFUSED;
 	local->reports_failed++;
 	if (hint[0] != '\0')
 		snprintf(local->last_error, sizeof(local->last_error), "%s HINT: %s", error, hint);
@@ -226,6 +231,7 @@ stay_alone(CrelayLocal *local, const CrelaySurvey *survey)
 	local->upstream_incarnation = 0;
 	local->upstream_held_lsn = 0;
 	local->upstream_held_reason = CRELAY_REFUSE_NONE;
+	local->node.warnings &= ~(CRELAY_WARN_UPSTREAM_REFUSED | CRELAY_WARN_UPSTREAM_SILENT);
 	if (survey->position.in_recovery)
 	{
 		local->root_known = false;
@@ -645,6 +651,7 @@ step_link(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
 		case CRELAY_LINK_REFUSED:
 			note_failure(local, CRELAY_UPSTREAM_REFUSED,
 						 crelay_link_error(ex.link), crelay_link_hint(ex.link), now);
+			local->upstream_lacks_extension = crelay_link_lacks_extension(ex.link);
 			break;
 		case CRELAY_LINK_FAILED:
 			note_failure(local, CRELAY_UPSTREAM_WAITING,
@@ -664,6 +671,22 @@ forget_stale_path(const CrelaySettings *settings, CrelayLocal *local, TimestampT
 		now - local->heard_at <= (int64) settings->stale_timeout_ms * 1000)
 		return;
 	local->root_known = false;
+}
+
+/*
+ * Lets the nodes below know of an upstream that does not answer.  A reply
+ * brings warnings of its own.
+ */
+static void
+mark_silence(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
+{
+	TimestampTz since = Max(local->heard_at, PgStartTime);
+
+	if (local->upstream_state == CRELAY_UPSTREAM_WAITING &&
+		now - since > (int64) settings->stale_timeout_ms * 1000)
+		local->node.warnings |= CRELAY_WARN_UPSTREAM_SILENT;
+	else
+		local->node.warnings &= ~CRELAY_WARN_UPSTREAM_SILENT;
 }
 
 /*
@@ -688,6 +711,7 @@ crelay_exchange_run(const CrelaySettings *settings, const CrelaySurvey *survey,
 
 	follow_target(&target, local, now);
 	forget_stale_path(settings, local, now);
+	mark_silence(settings, local, now);
 	if (crelay_link_state(ex.link) == CRELAY_LINK_CLOSED)
 		open_link(&target, local, now);
 	if (crelay_link_state(ex.link) != CRELAY_LINK_CLOSED)

@@ -40,6 +40,12 @@
 #define CRELAY_CONNINFO_LEN		256
 #define CRELAY_MAX_DEPTH		64	/* hops of a path; longer is a cycle */
 
+/*
+ * How many stale_timeouts it takes until something has lasted long, and for how
+ * many an event that is over at once is shown.
+ */
+#define CRELAY_LONG_TIMEOUTS	10
+
 /* The root of a path whose upstream nobody has heard of. */
 #define CRELAY_UNKNOWN_NODE		"unknown"
 

@@ -719,6 +719,22 @@ crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 }
 
 /*
+ * Remembers that somebody else dropped the child's hold, so that it is told for
+ * a while.
+ */
+void
+crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now)
+{
+	CrelayChild *child;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	child = &registry->children[child_slot];
+	if (child->in_use && child->session_pid == pid)
+		child->hold_dropped_at = now;
+	LWLockRelease(registry->lock);
+}
+
+/*
  * A session ends: what it owned is not connected any more.
  */
 void
@@ -808,7 +824,11 @@ void
 crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 {
 	const CrelayLocal *local = &registry->local;
+	CrelaySettings settings;
+	int64		dropped_shown_us;
 
+	crelay_guc_copy(&settings);
+	dropped_shown_us = (int64) settings.stale_timeout_ms * 1000 * CRELAY_LONG_TIMEOUTS;
 	LWLockAcquire(registry->lock, LW_SHARED);
 	if (!local->ready)
 	{
@@ -828,6 +848,9 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 		if (child->duplicate_seen != 0 &&
 			GetCurrentTimestamp() - child->duplicate_seen < DUPLICATE_SHOWN_US)
 			reply->warnings |= CRELAY_WARN_DUPLICATE_NAME;
+		if (child->hold_dropped_at != 0 &&
+			GetCurrentTimestamp() - child->hold_dropped_at < dropped_shown_us)
+			reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
 	}
 	reply->root_known = local->root_known;
 	reply->root_lsn = local->root_lsn;

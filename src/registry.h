@@ -57,6 +57,7 @@ typedef struct CrelayChild
 	TimestampTz connected_at;
 	TimestampTz last_report;
 	TimestampTz duplicate_seen; /* another live node asked for its name */
+	TimestampTz hold_dropped_at;	/* somebody else dropped its hold */
 	uint64		reports;
 	uint64		hold_target_lsn;
 	uint64		held_lsn;		/* what the last reply said */
@@ -91,11 +92,15 @@ typedef struct CrelayLocal
 	uint64		system_identifier;
 	uint64		start_id;
 	CrelayNode	node;
+	TimestampTz pinned_since;	/* the frontier's segment has stood still,
+								 * pinned by another node; 0: not so */
+	TimestampTz xmin_since;		/* node.backend_xmin has; 0: there is none */
 	uint64		hold_target_lsn;
 	uint64		sent_target_lsn;	/* of the last report sent; 0 none */
 	CrelayUpstreamState upstream_state;
 	char		upstream_name[CRELAY_NAME_LEN];
 	uint32		upstream_incarnation;
+	bool		upstream_lacks_extension;	/* that is why it refused */
 	uint64		upstream_held_lsn;
 	CrelayRefusal upstream_held_reason;
 	bool		root_known;
@@ -180,6 +185,7 @@ extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid
 								   TimestampTz now, bool *diverged);
 extern uint64 crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 									   CrelayRefusal reason);
+extern void crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now);
 extern void crelay_registry_hold_name(int child_slot, char *name);
 extern void crelay_registry_leave(pid_t pid);
 extern bool crelay_registry_find_cover(uint64 target, uint64 redo,

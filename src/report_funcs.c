@@ -184,7 +184,7 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 										   result.held_lsn, result.reason);
 	log_hold(slot_name, &result, held_before);
 	if (result.replaced || (result.created && held_before != 0))
-		reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
+		crelay_registry_note_dropped(my_child_slot, MyProcPid, GetCurrentTimestamp());
 }
 
 /*

@@ -489,8 +489,9 @@ recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
  */
 static void
 survey_xmin(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
-			int n, CrelayNode *node)
+			int n, TimestampTz now, CrelayLocal *local)
 {
+	CrelayNode *node = &local->node;
 	TransactionId oldest = crelay_read_own_xmin();
 	const char *name = node->name;
 
@@ -507,6 +508,10 @@ survey_xmin(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
 		name = child != NULL && child->xmin_pinned_by[0] != '\0' ?
 			child->xmin_pinned_by : d->name;
 	}
+	if (oldest == InvalidTransactionId)
+		local->xmin_since = 0;
+	else if (oldest != node->backend_xmin || local->xmin_since == 0)
+		local->xmin_since = now;
 	node->backend_xmin = oldest;
 	strlcpy(node->xmin_pinned_by, oldest != InvalidTransactionId ? name : "",
 			sizeof(node->xmin_pinned_by));
@@ -554,6 +559,24 @@ own_state(const CrelaySurvey *survey, const CrelayLocal *local)
 		return CRELAY_STATE_ARCHIVE;
 	return local->node.state == CRELAY_STATE_CATCHUP ? CRELAY_STATE_CATCHUP :
 		CRELAY_STATE_STREAMING;
+}
+
+/*
+ * Since when another node has kept the same segment from being removed here.
+ * The frontier in local is still that of the last pass.
+ */
+static void
+survey_pin(const CrelaySurvey *survey, const char *own_name, TimestampTz now,
+		   CrelayLocal *local)
+{
+	uint64		segment = survey->frontier.frontier_lsn / wal_segment_size;
+
+	if (strcmp(survey->frontier.pinned_by, own_name) == 0 ||
+		segment >= survey->position.applied_lsn / wal_segment_size)
+		local->pinned_since = 0;
+	else if (local->pinned_since == 0 ||
+			 segment != local->node.frontier_lsn / wal_segment_size)
+		local->pinned_since = now;
 }
 
 static void
@@ -665,8 +688,9 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	recount_released(&snapshot, downstreams, n);
 	survey_covers(downstreams, n);
 
+	survey_pin(survey, settings->node_name, now, local);
 	survey_self(settings, survey, now, local);
-	survey_xmin(&snapshot, downstreams, n, &local->node);
+	survey_xmin(&snapshot, downstreams, n, now, local);
 	survey_children(&snapshot, downstreams, n, local, now,
 					(int64) settings->stale_timeout_ms * 1000);
 	survey_unmanaged(&snapshot, downstreams, n, local,

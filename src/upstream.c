@@ -648,3 +648,9 @@ crelay_link_hint(const CrelayLink *link)
 {
 	return link->verdict.hint;
 }
+
+bool
+crelay_link_lacks_extension(const CrelayLink *link)
+{
+	return link->verdict.lacks_extension;
+}

@@ -99,6 +99,9 @@ extern uint64 crelay_link_generation(const CrelayLink *link);
 extern const char *crelay_link_error(const CrelayLink *link);
 extern const char *crelay_link_hint(const CrelayLink *link);
 
+/* Whether the last REFUSED was for want of the extension over there. */
+extern bool crelay_link_lacks_extension(const CrelayLink *link);
+
 /*
  * A digest of everything a target says, to notice a changed setting without
  * keeping a password around.

@@ -371,6 +371,13 @@ is_sqlstate(const CrelayComplaint *complaint, const char *sqlstate)
 	return strcmp(complaint->sqlstate, sqlstate) == 0;
 }
 
+static bool
+is_not_preloaded(const CrelayComplaint *complaint)
+{
+	return is_sqlstate(complaint, "55000") &&
+		strstr(complaint->message, "shared_preload_libraries") != NULL;
+}
+
 /* Ours, else the server's own. */
 static void
 write_hint(const CrelayPeer *peer, const CrelayComplaint *complaint, char *dst,
@@ -384,8 +391,7 @@ write_hint(const CrelayPeer *peer, const CrelayComplaint *complaint, char *dst,
 		hint_privilege(peer, complaint, dst, size);
 	else if (is_sqlstate(complaint, "53300"))
 		hint_connections(peer, dst, size);
-	else if (is_sqlstate(complaint, "55000") &&
-			 strstr(complaint->message, "shared_preload_libraries") != NULL)
+	else if (is_not_preloaded(complaint))
 		strlcpy(dst,
 				"Add cascade_relay to shared_preload_libraries on the upstream, and restart it.",
 				size);
@@ -479,6 +485,7 @@ write_verdict(CrelayVerdict *verdict, const CrelayPeer *peer, bool refused,
 	if (reveals_secret(peer, hint))
 		hint = "";
 	verdict->refused = refused;
+	verdict->lacks_extension = false;
 	copy_clean(verdict->error, error, sizeof(verdict->error));
 	copy_clean(verdict->hint, hint, sizeof(verdict->hint));
 }
@@ -500,6 +507,7 @@ crelay_verdict_missing(CrelayVerdict *verdict, const CrelayPeer *peer)
 			 peer->database);
 	write_verdict(verdict, peer, true, "", error,
 				  "Run CREATE EXTENSION cascade_relay in that database on the primary, or name another database in cascade_relay.upstream_conninfo.");
+	verdict->lacks_extension = true;
 }
 
 void
@@ -558,4 +566,6 @@ crelay_verdict_complaint(CrelayVerdict *verdict, const CrelayPeer *peer,
 		hint_password(peer, hint, sizeof(hint));
 	}
 	write_verdict(verdict, peer, refused, complaint->sqlstate, error, hint);
+	verdict->lacks_extension = is_sqlstate(complaint, "58P01") ||
+		is_not_preloaded(complaint);
 }

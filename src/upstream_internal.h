@@ -132,6 +132,7 @@ typedef struct CrelayComplaint
 typedef struct CrelayVerdict
 {
 	bool		refused;		/* else failed */
+	bool		lacks_extension;	/* that is why it was refused */
 	char		error[CRELAY_ERROR_LEN];
 	char		hint[CRELAY_HINT_LEN];
 } CrelayVerdict;

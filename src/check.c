@@ -1,0 +1,887 @@
+/*-------------------------------------------------------------------------
+ *
+ * check.c
+ *	  What is wrong in the cascade, and what to do, as a pure decision.
+ *
+ * Owns, leaves out and locks: see check.h.
+ *
+ * What each code says.  "Tree" is looked for in every row of the tree that
+ * this node shows, so the same finding is there on other nodes too; "here" is
+ * about this node alone.  C: critical, W: warning, -: worth knowing only.
+ *
+ *	code			 where	what it means
+ *	no_free_worker	 here	C  no worker of ours runs; nothing else is known,
+ *							   so nothing else is said
+ *	extension_missing here	C  the upstream lacks the files, the preloading or
+ *							   the extension: nobody takes our reports
+ *	upstream_refused here	C  the upstream takes no reports, for the reason in
+ *							   last_error; tree: C
+ *	upstream_silent	 here	C  no reply for stale_timeout; tree: C
+ *							W  there is nobody to report to, or reports are
+ *							   switched off
+ *	duplicate_name	 tree	C  two live nodes have one name, or a node was told
+ *							   that another asked for its name
+ *	cycle			 tree	C  upstreams that lead back to where they began
+ *	diverged		 tree	C  a node on another history than its upstream
+ *	voting_cascades	 tree	W  a voting node does not stream from the primary
+ *	unprotected		 tree	W  the root does not hold what the node would need
+ *							C  and the node is away
+ *	no_free_slot	 tree	C  a node has no hold for want of a slot
+ *					 here	W  the last free slot is left, none for a hold
+ *							C  no slot is left, none for a new standby either
+ *	hold_dropped	 tree	W  somebody else dropped a hold; it was placed again
+ *					 here	C  its node is away and cannot place it again
+ *	hold_clamped	 tree	W  the bound lets a hold keep less than it should
+ *							C  less than a node needs
+ *	pinned_long		 here	W  another node has kept the same WAL for long
+ *	orphan_slot		 here	W  an idle slot or hold keeps WAL, and its node is
+ *							   unknown, or lives without it
+ *	stale_node		 tree	W  no news of a node for stale_timeout
+ *	vacuum_held_back here	W  on the primary: another node's xmin has stood
+ *							   still for long while transactions went on
+ *	feedback_off	 tree	W  a standby without hot_standby_feedback above one
+ *							   with it: it ends there
+ *	delayed_standby	 here	-  recovery_min_apply_delay keeps WAL that long
+ *	unbounded		 here	-  nothing bounds what holds may keep
+ *							W  and they keep more than max_wal_size
+ *	registry_full	 tree	W  more nodes than max_nodes; not all are shown
+ *
+ * "For long" is CRELAY_LONG_TIMEOUTS times stale_timeout.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "check.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One look through everything, for the findings of one severity. */
+typedef struct Look
+{
+	const CrelayCheckFacts *facts;
+	CrelaySeverity severity;
+	CrelayCheckSink sink;
+	void	   *sink_arg;
+	int			found;			/* of all severities so far */
+} Look;
+
+#define SIZE_LEN	32
+
+static void report(Look *look, CrelaySeverity severity, CrelayCheckCode code,
+				   const char *node_name, const char *hint,
+				   const char *message,...) __attribute__((format(printf, 6, 7)));
+
+/* ---- words ---- */
+
+const char *
+crelay_severity_text(CrelaySeverity severity)
+{
+	switch (severity)
+	{
+		case CRELAY_SEVERITY_OK:
+			return "ok";
+		case CRELAY_SEVERITY_WARNING:
+			return "warning";
+		case CRELAY_SEVERITY_CRITICAL:
+			return "critical";
+	}
+	return NULL;
+}
+
+const char *
+crelay_check_code_text(CrelayCheckCode code)
+{
+	switch (code)
+	{
+		case CRELAY_CHECK_NO_FREE_WORKER:
+			return "no_free_worker";
+		case CRELAY_CHECK_EXTENSION_MISSING:
+			return "extension_missing";
+		case CRELAY_CHECK_UPSTREAM_REFUSED:
+			return "upstream_refused";
+		case CRELAY_CHECK_UPSTREAM_SILENT:
+			return "upstream_silent";
+		case CRELAY_CHECK_DUPLICATE_NAME:
+			return "duplicate_name";
+		case CRELAY_CHECK_CYCLE:
+			return "cycle";
+		case CRELAY_CHECK_DIVERGED:
+			return "diverged";
+		case CRELAY_CHECK_VOTING_CASCADES:
+			return "voting_cascades";
+		case CRELAY_CHECK_UNPROTECTED:
+			return "unprotected";
+		case CRELAY_CHECK_NO_FREE_SLOT:
+			return "no_free_slot";
+		case CRELAY_CHECK_HOLD_DROPPED:
+			return "hold_dropped";
+		case CRELAY_CHECK_HOLD_CLAMPED:
+			return "hold_clamped";
+		case CRELAY_CHECK_PINNED_LONG:
+			return "pinned_long";
+		case CRELAY_CHECK_ORPHAN_SLOT:
+			return "orphan_slot";
+		case CRELAY_CHECK_STALE_NODE:
+			return "stale_node";
+		case CRELAY_CHECK_VACUUM_HELD_BACK:
+			return "vacuum_held_back";
+		case CRELAY_CHECK_FEEDBACK_OFF:
+			return "feedback_off";
+		case CRELAY_CHECK_DELAYED_STANDBY:
+			return "delayed_standby";
+		case CRELAY_CHECK_UNBOUNDED:
+			return "unbounded";
+		case CRELAY_CHECK_REGISTRY_FULL:
+			return "registry_full";
+		case CRELAY_CHECK_OK:
+			return "ok";
+	}
+	return NULL;
+}
+
+/*
+ * A finding, if it is of the severity that is looked for.
+ */
+static void
+report(Look *look, CrelaySeverity severity, CrelayCheckCode code,
+	   const char *node_name, const char *hint, const char *message,...)
+{
+	CrelayFinding finding;
+	va_list		args;
+
+	if (severity != look->severity)
+		return;
+	look->found++;
+	finding.severity = severity;
+	finding.code = code;
+	finding.node_name = node_name;
+	va_start(args, message);
+	vsnprintf(finding.message, sizeof(finding.message), message, args);
+	va_end(args);
+	snprintf(finding.hint, sizeof(finding.hint), "%s", hint);
+	look->sink(look->sink_arg, &finding);
+}
+
+/*
+ * The same with the words of an error, which may bring their own hint along.
+ */
+static void
+report_error(Look *look, CrelayCheckCode code, const char *what, const char *or_hint)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const char *hint = strstr(facts->last_error, " HINT: ");
+	int			len = (int) (hint != NULL ? (size_t) (hint - facts->last_error) :
+							 strlen(facts->last_error));
+
+	report(look, CRELAY_SEVERITY_CRITICAL, code, facts->name,
+		   hint != NULL ? hint + strlen(" HINT: ") : or_hint,
+		   "%s%s%.*s", what, len > 0 ? ": " : "", len, facts->last_error);
+}
+
+static const char *
+size_text(char *text, uint64_t bytes)
+{
+	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+	int			unit = 0;
+
+	while (bytes >= 10240 && unit < 5)
+	{
+		bytes = (bytes + 512) / 1024;
+		unit++;
+	}
+	snprintf(text, SIZE_LEN, "%llu %s", (unsigned long long) bytes, units[unit]);
+	return text;
+}
+
+static const char *
+time_text(char *text, int64_t microseconds)
+{
+	long long	seconds = microseconds > 0 ? (long long) (microseconds / 1000000) : 0;
+
+	if (seconds < 120)
+		snprintf(text, SIZE_LEN, "%lld s", seconds);
+	else if (seconds < 120 * 60)
+		snprintf(text, SIZE_LEN, "%lld min", seconds / 60);
+	else
+		snprintf(text, SIZE_LEN, "%lld h", seconds / 3600);
+	return text;
+}
+
+/* ---- rows ---- */
+
+static int
+compare_rows(const void *a, const void *b)
+{
+	return strcmp((*(const CrelayCheckRow *const *) a)->node->name,
+				  (*(const CrelayCheckRow *const *) b)->node->name);
+}
+
+/*
+ * The first row of that name in by_name, -1 for none.
+ */
+static int
+find_name(const CrelayCheckFacts *facts, const char *name)
+{
+	int			low = 0;
+	int			high = facts->nrows;
+
+	while (low < high)
+	{
+		int			mid = low + (high - low) / 2;
+
+		if (strcmp(facts->by_name[mid]->node->name, name) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (low < facts->nrows && strcmp(facts->by_name[low]->node->name, name) == 0)
+		return low;
+	return -1;
+}
+
+/*
+ * Whether the row tells of now: what was said by a node that is away is old.
+ */
+static bool
+is_live(const CrelayCheckRow *row)
+{
+	if (row->local)
+		return true;
+	switch (row->state)
+	{
+		case CRELAY_STATE_RUNNING:
+		case CRELAY_STATE_STREAMING:
+		case CRELAY_STATE_CATCHUP:
+		case CRELAY_STATE_ARCHIVE:
+		case CRELAY_STATE_DIVERGED:
+		case CRELAY_STATE_DUPLICATE:
+		case CRELAY_STATE_CYCLE:
+			return true;
+		case CRELAY_STATE_UNKNOWN:
+		case CRELAY_STATE_STALE:
+		case CRELAY_STATE_DOWN:
+			break;
+	}
+	return false;
+}
+
+static bool
+warns(const CrelayCheckRow *row, uint32_t bit)
+{
+	return is_live(row) && (row->node->warnings & bit) != 0;
+}
+
+static bool
+is_below_us(const CrelayCheckFacts *facts, const CrelayCheckRow *row)
+{
+	return !row->local && row->node->upstream_incarnation == facts->incarnation;
+}
+
+/*
+ * For how long nothing was heard: before this server's start, nothing could be.
+ */
+static int64_t
+silence(const CrelayCheckFacts *facts, int64_t heard_at)
+{
+	return facts->now - (heard_at > facts->started_at ? heard_at : facts->started_at);
+}
+
+static uint64_t
+kept_bytes(const CrelayCheckFacts *facts, uint64_t lsn)
+{
+	return lsn != 0 && facts->own_lsn > lsn ? facts->own_lsn - lsn : 0;
+}
+
+/* ---- the exchange ---- */
+
+static void
+check_upstream(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	int64_t		silent = silence(facts, facts->heard_at);
+	char		ago[SIZE_LEN];
+	char		what[64];
+
+	if (!facts->in_recovery)
+		return;
+	if (facts->refused && facts->lacks_extension)
+		report_error(look, CRELAY_CHECK_EXTENSION_MISSING,
+					 "the upstream lacks what takes reports",
+					 "Install, preload and create cascade_relay there.");
+	else if (facts->refused)
+		report_error(look, CRELAY_CHECK_UPSTREAM_REFUSED,
+					 "the upstream does not take reports",
+					 "Look at the upstream's log.");
+	else if (!facts->enabled)
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UPSTREAM_SILENT, facts->name,
+			   "Set cascade_relay.enabled to on and reload.",
+			   "reports are switched off: holds above this node do not move");
+	else if (!facts->has_target)
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UPSTREAM_SILENT, facts->name,
+			   "Set cascade_relay.upstream_conninfo to where the WAL comes from, and reload.",
+			   "this standby does not know whom to report to: primary_conninfo is empty");
+	else if (facts->waiting && silent > facts->stale_after)
+	{
+		snprintf(what, sizeof(what), "no reply from the upstream for %s",
+				 time_text(ago, silent));
+		report_error(look, CRELAY_CHECK_UPSTREAM_SILENT, what,
+					 "Check that the upstream runs, and that this server can reach it.");
+	}
+}
+
+/*
+ * The same of another node, which says only that it is so.
+ */
+static void
+check_upstream_of(Look *look, const CrelayCheckRow *row)
+{
+	const char *name = row->node->name;
+
+	if (row->local)
+		return;
+	if (warns(row, CRELAY_WARN_UPSTREAM_REFUSED))
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_UPSTREAM_REFUSED, name,
+			   "See last_error in cascade_status on that node.",
+			   "node \"%s\" says that its upstream does not take its reports", name);
+	if (warns(row, CRELAY_WARN_UPSTREAM_SILENT))
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_UPSTREAM_SILENT, name,
+			   "See last_error in cascade_status on that node.",
+			   "node \"%s\" says that its upstream does not answer", name);
+}
+
+/* ---- who is who ---- */
+
+static bool
+is_claimant(const CrelayCheckRow *row)
+{
+	return row->node->managed && row->node->incarnation != 0 && is_live(row);
+}
+
+/*
+ * Whether another live managed node has that name.
+ */
+static bool
+has_namesake(const CrelayCheckFacts *facts, const CrelayCheckRow *row)
+{
+	if (!is_claimant(row))
+		return false;
+	for (int i = find_name(facts, row->node->name);
+		 i >= 0 && i < facts->nrows &&
+		 strcmp(facts->by_name[i]->node->name, row->node->name) == 0; i++)
+	{
+		const CrelayCheckRow *other = facts->by_name[i];
+
+		if (is_claimant(other) && other->node->incarnation != row->node->incarnation)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_duplicate(Look *look, const CrelayCheckRow *row)
+{
+	if (!warns(row, CRELAY_WARN_DUPLICATE_NAME) && !has_namesake(look->facts, row))
+		return;
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DUPLICATE_NAME, row->node->name,
+		   "Give each node a cascade_relay.node_name of its own; for a cloned volume, stop the clone, remove pg_replslot/cascade_relay.incarnation there and start it.",
+		   "two live nodes have the name or the incarnation of \"%s\" (%08x); only one of them can be protected",
+		   row->node->name, (unsigned) row->node->incarnation);
+}
+
+static void
+check_cycle(Look *look, const CrelayCheckRow *row)
+{
+	if (row->state != CRELAY_STATE_CYCLE && !warns(row, CRELAY_WARN_CYCLE))
+		return;
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_CYCLE, row->node->name,
+		   "Point primary_conninfo (or cascade_relay.upstream_conninfo) of one of the nodes on the cycle at a node outside of it.",
+		   "following the upstreams from node \"%s\" leads back to where it began, not to a primary",
+		   row->node->name);
+}
+
+static void
+check_diverged(Look *look, const CrelayCheckRow *row)
+{
+	if (row->state != CRELAY_STATE_DIVERGED)
+		return;
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DIVERGED, row->node->name,
+		   "One of the two has WAL that the other one will never have: rewind it with pg_rewind, or rebuild it.",
+		   "node \"%s\" (timeline %u) is on another history than its upstream \"%s\"",
+		   row->node->name, (unsigned) row->node->timeline,
+		   row->node->upstream_name[0] ? row->node->upstream_name : CRELAY_UNKNOWN_NODE);
+}
+
+static void
+check_voting(Look *look, const CrelayCheckRow *row)
+{
+	if (!row->voting_cascades)
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_VOTING_CASCADES, row->node->name,
+		   "Let it stream from the primary, or make it a read_replica: cascade_relay.replica_class there, synchronous_standby_names on the primary.",
+		   "node \"%s\" is on the durability path, and streams from \"%s\", not from the primary",
+		   row->node->name, row->node->upstream_name);
+}
+
+/*
+ * Whether somebody has said, with cascade_release, that a downstream of ours
+ * is not waited for.
+ */
+static bool
+is_released(const CrelayCheckFacts *facts, const CrelayNode *node)
+{
+	for (int i = 0; i < facts->ndownstreams; i++)
+	{
+		const CrelayDownstream *d = &facts->downstreams[i];
+
+		if (d->released && strcmp(d->name, node->name) == 0 &&
+			(d->incarnation == 0 || d->incarnation == node->incarnation))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a live node has the name of one that is away: it has moved, or was
+ * rebuilt.
+ */
+static bool
+lives_again(const CrelayCheckFacts *facts, const char *name)
+{
+	for (int i = find_name(facts, name);
+		 i >= 0 && i < facts->nrows && strcmp(facts->by_name[i]->node->name, name) == 0; i++)
+	{
+		if (is_live(facts->by_name[i]))
+			return true;
+	}
+	return false;
+}
+
+static void
+check_stale(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayNode *node = row->node;
+	char		since[SIZE_LEN];
+
+	if (row->local ||
+		(row->state != CRELAY_STATE_STALE &&
+		 (row->state != CRELAY_STATE_DOWN ||
+		  silence(facts, node->observed_at) <= facts->stale_after)))
+		return;
+	/* what is left of a node that lives is its slot: see orphan_slot */
+	if (lives_again(facts, node->name) ||
+		(is_below_us(facts, row) && is_released(facts, node)))
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_STALE_NODE, node->name,
+		   "Look at that server and its log; if it is gone for good, cascade_release on the node that it streamed from lets go of its WAL.",
+		   "no news of node \"%s\" for %s%s", node->name,
+		   node->observed_at < facts->started_at ? "at least " : "",
+		   time_text(since, silence(facts, node->observed_at)));
+}
+
+/* ---- what is held ---- */
+
+static void
+check_unprotected(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayNode *node = row->node;
+	const char *hint = "It is protected as soon as it has caught up, if the nodes above it can hold WAL for it: see the other findings.";
+
+	if (node->protected != CRELAY_FALSE)
+		return;
+	if (row->local && facts->held_text[0] != '\0')
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UNPROTECTED, node->name,
+			   facts->held_hint,
+			   "this node is not protected: of its upstream, %s", facts->held_text);
+	else if (row->state == CRELAY_STATE_DOWN)
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_UNPROTECTED, node->name,
+			   "Bring it back soon, while its upstream may still have the WAL; give it a slot, or cascade_relay.",
+			   "node \"%s\" is away, and the WAL that it needs is not held", node->name);
+	else
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UNPROTECTED, node->name,
+			   node->managed ? hint : "Give it a replication slot, or cascade_relay.",
+			   "the WAL that node \"%s\" would need without its upstream is not held",
+			   node->name);
+}
+
+static void
+check_slots_of(Look *look, const CrelayCheckRow *row)
+{
+	if (!warns(row, CRELAY_WARN_NO_FREE_SLOT))
+		return;
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_NO_FREE_SLOT, row->node->name,
+		   "Raise max_replication_slots on that upstream and restart it, or drop a slot that nobody uses.",
+		   "upstream \"%s\" has no replication slot to spare for a hold of node \"%s\"",
+		   row->node->upstream_name, row->node->name);
+}
+
+static void
+check_slots(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	int			left = facts->slots_total - facts->slots_used;
+	const char *hint = "Raise max_replication_slots and restart this server, or drop a slot that nobody uses.";
+
+	/* who feeds nobody needs none */
+	if (facts->slots_used == 0 || left > 1)
+		return;
+	if (left == 1)
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_NO_FREE_SLOT, facts->name, hint,
+			   "one of %d replication slots is free; it is left for a replacement standby, so a new node could not be protected",
+			   facts->slots_total);
+	else
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_NO_FREE_SLOT, facts->name, hint,
+			   "all of %d replication slots are in use; no standby could attach here",
+			   facts->slots_total);
+}
+
+static const CrelayCheckChild *
+child_of(const CrelayCheckFacts *facts, const CrelayDownstream *d)
+{
+	return d->child >= 0 ? &facts->children[d->child] : NULL;
+}
+
+/*
+ * A hold that was dropped while its node is connected is placed again, and the
+ * node says so; without the node nobody places it.
+ */
+static void
+check_dropped(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayCheckChild *child = child_of(facts, d);
+	bool		gone = d->slot_name[0] == '\0' && child != NULL && child->held;
+
+	if (d->kind != CRELAY_KIND_HOLD || (!gone && !d->invalidated) ||
+		(child != NULL && !child->away) || d->released || d->own ||
+		lives_again(facts, d->name))
+		return;
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_DROPPED, d->name,
+		   "Bring the node back soon. An HA manager may drop slots that it does not know, and max_slot_wal_keep_size lets the server give slots up.",
+		   gone ? "the hold of node \"%s\", which is away, was dropped by somebody else: its WAL is not held any more" :
+		   "the hold of node \"%s\", which is away, was invalidated by the server: its WAL is not held any more",
+		   d->name);
+}
+
+static void
+check_dropped_of(Look *look, const CrelayCheckRow *row)
+{
+	if (!warns(row, CRELAY_WARN_HOLD_DROPPED))
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_DROPPED, row->node->name,
+		   "An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
+		   "the hold of node \"%s\" on \"%s\" was dropped by somebody else, and was placed again: WAL may have been lost",
+		   row->node->name, row->node->upstream_name);
+}
+
+/*
+ * What a bound costs a branch of ours.
+ */
+static void
+check_clamped(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	uint64_t	floor_segment = facts->hold_floor / facts->segment_size;
+	const char *hint = "Raise cascade_relay.max_hold_size or max_slot_wal_keep_size, if there is room for the WAL.";
+
+	if (d->kind != CRELAY_KIND_HOLD || !d->reported || !d->counted)
+		return;
+	if (d->reported_frontier != 0 && d->reported_frontier / facts->segment_size < floor_segment)
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
+			   "the hold of node \"%s\" has reached its size limit: WAL that node \"%s\" needs was given up",
+			   d->name, d->pinned_by);
+	else if (d->reported_target != 0 && d->reported_target / facts->segment_size < floor_segment)
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
+			   "the hold of node \"%s\" has reached its size limit: a standby cloned from there would not be protected",
+			   d->name);
+}
+
+/*
+ * The same of nodes that are not below this one.
+ */
+static void
+check_clamped_of(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayNode *node = row->node;
+	bool		given_up = node->protected == CRELAY_FALSE;
+
+	if (!warns(row, CRELAY_WARN_HOLD_CLAMPED) || is_below_us(facts, row))
+		return;
+	if (row->local && facts->frontier_lsn != 0 &&
+		facts->upstream_held_lsn / facts->segment_size > facts->frontier_lsn / facts->segment_size)
+		given_up = true;
+	report(look, given_up ? CRELAY_SEVERITY_CRITICAL : CRELAY_SEVERITY_WARNING,
+		   CRELAY_CHECK_HOLD_CLAMPED, node->name,
+		   "Raise cascade_relay.max_hold_size or max_slot_wal_keep_size on that upstream, if there is room for the WAL.",
+		   "the hold of node \"%s\" on \"%s\" has reached its size limit%s%s", node->name,
+		   node->upstream_name, given_up ? ": WAL that is needed was given up, pinned by " : "",
+		   given_up ? node->pinned_by : "");
+}
+
+static void
+check_pinned(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	int64_t		since = facts->now - facts->pinned_since;
+	char		size[SIZE_LEN];
+	char		time[SIZE_LEN];
+
+	if (facts->pinned_since == 0 || since <= facts->stale_after * CRELAY_LONG_TIMEOUTS)
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_PINNED_LONG, facts->pinned_by,
+		   "Find out why that node does not go on; cascade_release on the node that it streams from lets go of its WAL.",
+		   "node \"%s\" has been keeping this node from removing WAL for %s; %s are kept for it",
+		   facts->pinned_by, time_text(time, since),
+		   size_text(size, kept_bytes(facts, facts->frontier_lsn)));
+}
+
+/*
+ * Why a slot that is not in use will probably not be used again; NULL if its
+ * node is known and only away.
+ */
+static const char *
+orphan_reason(const CrelayCheckFacts *facts, const CrelayDownstream *d)
+{
+	bool		known = d->kind == CRELAY_KIND_HOLD || d->managed;
+	bool		rebuilt = false;
+
+	for (int i = find_name(facts, d->name);
+		 i >= 0 && i < facts->nrows && strcmp(facts->by_name[i]->node->name, d->name) == 0; i++)
+	{
+		const CrelayCheckRow *row = facts->by_name[i];
+		bool		below_us = is_below_us(facts, row);
+
+		known = true;
+		if (!is_live(row))
+			continue;
+		/* the node itself: where is it? */
+		if (d->incarnation != 0 && row->node->incarnation == d->incarnation)
+			return below_us ? NULL : "its node does not stream from here any more";
+		if (d->incarnation != 0)
+			rebuilt = row->node->managed || rebuilt;
+		else if (!below_us)
+			return "its node does not stream from here any more";
+		else if (row->node->managed)
+			return "its node streams without it";
+		else
+			return NULL;
+	}
+	if (rebuilt)
+		return "it was for an earlier life of its node, which was rebuilt";
+	return known ? NULL : "no known node uses it";
+}
+
+static void
+check_orphan(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const char *reason;
+	char		hint[CRELAY_SLOT_LEN + 100];
+	char		size[SIZE_LEN];
+
+	if (d->slot_name[0] == '\0' || d->pid != 0 || d->temporary || d->logical ||
+		d->invalidated || d->ignored || d->own || d->released ||
+		d->restart_lsn == 0 ||
+		d->restart_lsn / facts->segment_size >= facts->own_lsn / facts->segment_size)
+		return;
+	/* after a start everybody gets the time to come back */
+	if (facts->now - facts->started_at <= facts->stale_after)
+		return;
+	reason = orphan_reason(facts, d);
+	if (reason == NULL)
+		return;
+	snprintf(hint, sizeof(hint),
+			 "If nobody will come back for it: SELECT pg_drop_replication_slot('%s');",
+			 d->slot_name);
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
+		   "replication slot \"%s\" keeps %s of WAL and is not in use: %s",
+		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), reason);
+}
+
+static void
+check_bounds(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	uint64_t	kept = 0;
+	bool		holds = false;
+	char		size[SIZE_LEN];
+
+	for (int i = 0; i < facts->ndownstreams; i++)
+	{
+		const CrelayDownstream *d = &facts->downstreams[i];
+
+		if (d->kind != CRELAY_KIND_HOLD || d->slot_name[0] == '\0')
+			continue;
+		holds = true;
+		if (kept_bytes(facts, d->restart_lsn) > kept)
+			kept = kept_bytes(facts, d->restart_lsn);
+	}
+	if (facts->bounded || !holds)
+		return;
+	report(look, kept > (uint64_t) facts->max_wal_size ?
+		   CRELAY_SEVERITY_WARNING : CRELAY_SEVERITY_OK,
+		   CRELAY_CHECK_UNBOUNDED, facts->name,
+		   "Set cascade_relay.max_hold_size (for holds alone) or max_slot_wal_keep_size to what the disk can bear.",
+		   "nothing bounds the WAL that holds may keep on this node; now it is %s",
+		   size_text(size, kept));
+}
+
+/* ---- vacuum and delays ---- */
+
+static void
+check_vacuum(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	int64_t		since = facts->now - facts->xmin_since;
+	char		time[SIZE_LEN];
+
+	if (facts->in_recovery || facts->xmin_since == 0 || facts->xmin_age <= 0 ||
+		since <= facts->stale_after * CRELAY_LONG_TIMEOUTS ||
+		strcmp(facts->xmin_pinned_by, facts->name) == 0)
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_VACUUM_HELD_BACK, facts->xmin_pinned_by,
+		   "Look for old transactions on that node; if it is gone for good, drop its slot.",
+		   "node \"%s\" has held back vacuum for %s, now by %lld transactions",
+		   facts->xmin_pinned_by, time_text(time, since), (long long) facts->xmin_age);
+}
+
+static bool
+gives_feedback(const CrelayCheckRow *row)
+{
+	return is_live(row) && (row->node->hot_standby_feedback == CRELAY_TRUE ||
+							(!row->node->managed && row->node->backend_xmin != 0));
+}
+
+/*
+ * A standby passes on the feedback of others only if it gives its own.
+ */
+static void
+check_feedback(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayCheckRow *end = facts->rows + facts->nrows;
+
+	if (!is_live(row) || row->node->role != CRELAY_ROLE_STANDBY ||
+		row->node->hot_standby_feedback != CRELAY_FALSE)
+		return;
+	for (const CrelayCheckRow *below = row + 1;
+		 below < end && below->depth > row->depth; below++)
+	{
+		if (!gives_feedback(below))
+			continue;
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FEEDBACK_OFF, row->node->name,
+			   "Set hot_standby_feedback to on there too and reload, or to off below.",
+			   "hot_standby_feedback is on at node \"%s\", but off at \"%s\" above it, where it ends: vacuum can cancel queries on \"%s\"",
+			   below->node->name, row->node->name, below->node->name);
+		return;
+	}
+}
+
+static void
+check_delay(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	char		time[SIZE_LEN];
+
+	if (!facts->in_recovery || facts->apply_delay_ms <= 0)
+		return;
+	report(look, CRELAY_SEVERITY_OK, CRELAY_CHECK_DELAYED_STANDBY, facts->name,
+		   "If that is not wanted, set recovery_min_apply_delay to 0 and reload.",
+		   "this standby replays %s late, and all nodes above it keep the WAL of that time",
+		   time_text(time, facts->apply_delay_ms * 1000));
+}
+
+static void
+check_full(Look *look, const CrelayCheckRow *row)
+{
+	if (!warns(row, CRELAY_WARN_REGISTRY_FULL))
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_REGISTRY_FULL, row->node->name,
+		   "Raise cascade_relay.max_nodes on that node and restart it.",
+		   "node \"%s\" knows of more nodes than it has room for; some are not shown",
+		   row->node->name);
+}
+
+/* ---- all of it ---- */
+
+static void
+each_row(Look *look, void (*check) (Look *look, const CrelayCheckRow *row))
+{
+	for (int i = 0; i < look->facts->nrows; i++)
+		check(look, &look->facts->rows[i]);
+}
+
+static void
+each_downstream(Look *look, void (*check) (Look *look, const CrelayDownstream *d))
+{
+	for (int i = 0; i < look->facts->ndownstreams; i++)
+		check(look, &look->facts->downstreams[i]);
+}
+
+/*
+ * Everything of one severity, in the order of the codes.
+ */
+static void
+look_at_all(Look *look)
+{
+	check_upstream(look);
+	each_row(look, check_upstream_of);
+	each_row(look, check_duplicate);
+	each_row(look, check_cycle);
+	each_row(look, check_diverged);
+	each_row(look, check_voting);
+	each_row(look, check_unprotected);
+	check_slots(look);
+	each_row(look, check_slots_of);
+	each_downstream(look, check_dropped);
+	each_row(look, check_dropped_of);
+	each_downstream(look, check_clamped);
+	each_row(look, check_clamped_of);
+	check_pinned(look);
+	each_downstream(look, check_orphan);
+	each_row(look, check_stale);
+	check_vacuum(look);
+	each_row(look, check_feedback);
+	check_delay(look);
+	check_bounds(look);
+	each_row(look, check_full);
+}
+
+/*
+ * Hands every finding to the sink, the worst first; one that says so if there
+ * is none.  A finding is good until the sink returns.
+ */
+void
+crelay_check_run(const CrelayCheckFacts *facts, CrelayCheckSink sink, void *sink_arg)
+{
+	Look		look = {0};
+
+	look.facts = facts;
+	look.sink = sink;
+	look.sink_arg = sink_arg;
+
+	if (!facts->at_work)
+	{
+		look.severity = CRELAY_SEVERITY_CRITICAL;
+		report(&look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_NO_FREE_WORKER, facts->name,
+			   "It needs a free slot in max_worker_processes; look for cascade_relay in this server's log.",
+			   "the worker of cascade_relay is not running: nothing is reported, and nothing else is known");
+		return;
+	}
+	for (int i = 0; i < facts->nrows; i++)
+		facts->by_name[i] = &facts->rows[i];
+	qsort((void *) facts->by_name, (size_t) facts->nrows, sizeof(*facts->by_name), compare_rows);
+
+	for (int severity = CRELAY_SEVERITY_CRITICAL; severity >= CRELAY_SEVERITY_OK; severity--)
+	{
+		look.severity = (CrelaySeverity) severity;
+		look_at_all(&look);
+	}
+	if (look.found == 0)
+		report(&look, CRELAY_SEVERITY_OK, CRELAY_CHECK_OK, facts->name, "",
+			   "no findings");
+}

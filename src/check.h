@@ -1,0 +1,139 @@
+/*-------------------------------------------------------------------------
+ *
+ * check.h
+ *	  What is wrong in the cascade, and what to do, as a pure decision.
+ *
+ * Owns: the findings of cascade_check - which facts make one, how bad it is,
+ * and its words.
+ *
+ * Not here: where the facts come from (check_funcs.c).  No clock, no lock, no
+ * setting is read: everything is an argument.
+ *
+ * Locking: none.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CRELAY_CHECK_H
+#define CRELAY_CHECK_H
+
+#include "node.h"
+
+typedef enum CrelaySeverity
+{
+	CRELAY_SEVERITY_OK = 0,		/* nothing, or only worth knowing */
+	CRELAY_SEVERITY_WARNING,
+	CRELAY_SEVERITY_CRITICAL
+} CrelaySeverity;
+
+/* In the order in which findings of one severity are told. */
+typedef enum CrelayCheckCode
+{
+	CRELAY_CHECK_NO_FREE_WORKER = 0,
+	CRELAY_CHECK_EXTENSION_MISSING,
+	CRELAY_CHECK_UPSTREAM_REFUSED,
+	CRELAY_CHECK_UPSTREAM_SILENT,
+	CRELAY_CHECK_DUPLICATE_NAME,
+	CRELAY_CHECK_CYCLE,
+	CRELAY_CHECK_DIVERGED,
+	CRELAY_CHECK_VOTING_CASCADES,
+	CRELAY_CHECK_UNPROTECTED,
+	CRELAY_CHECK_NO_FREE_SLOT,
+	CRELAY_CHECK_HOLD_DROPPED,
+	CRELAY_CHECK_HOLD_CLAMPED,
+	CRELAY_CHECK_PINNED_LONG,
+	CRELAY_CHECK_ORPHAN_SLOT,
+	CRELAY_CHECK_STALE_NODE,
+	CRELAY_CHECK_VACUUM_HELD_BACK,
+	CRELAY_CHECK_FEEDBACK_OFF,
+	CRELAY_CHECK_DELAYED_STANDBY,
+	CRELAY_CHECK_UNBOUNDED,
+	CRELAY_CHECK_REGISTRY_FULL,
+	CRELAY_CHECK_OK				/* there is no finding */
+} CrelayCheckCode;
+
+#define CRELAY_CHECK_TEXT_LEN	1200
+
+typedef struct CrelayFinding
+{
+	CrelaySeverity severity;
+	CrelayCheckCode code;
+	const char *node_name;		/* the node that it is about */
+	char		message[CRELAY_CHECK_TEXT_LEN];
+	char		hint[CRELAY_CHECK_TEXT_LEN];	/* empty: none */
+} CrelayFinding;
+
+/* One row of the tree, in the tree's order. */
+typedef struct CrelayCheckRow
+{
+	const CrelayNode *node;
+	CrelayState state;			/* as it is shown */
+	int			depth;
+	bool		local;
+	bool		voting_cascades;	/* the policy refuses its upstream */
+} CrelayCheckRow;
+
+/* A managed child; a downstream's index in .child leads to it. */
+typedef struct CrelayCheckChild
+{
+	bool		away;			/* neither reports nor streams */
+	bool		held;			/* was told that its WAL is held */
+} CrelayCheckChild;
+
+typedef struct CrelayCheckFacts
+{
+	int64_t		now;
+	int64_t		stale_after;	/* microseconds */
+	int64_t		started_at;		/* of this server */
+	uint64_t	segment_size;
+
+	/* this node */
+	const char *name;
+	uint32_t	incarnation;
+	bool		at_work;		/* its worker runs, and has looked around */
+	bool		in_recovery;
+	bool		enabled;
+	int			slots_used;
+	int			slots_total;
+	int64_t		apply_delay_ms;
+	uint64_t	own_lsn;		/* the end of its WAL */
+	uint64_t	frontier_lsn;
+	const char *pinned_by;
+	int64_t		pinned_since;	/* 0: not pinned by another node */
+	const char *xmin_pinned_by;
+	int64_t		xmin_since;		/* the oldest xmin has not moved; 0 none */
+	int64_t		xmin_age;		/* transactions */
+
+	/* the bounds of its holds */
+	bool		bounded;
+	uint64_t	hold_floor;		/* no hold may stand lower; 0 no bound */
+	int64_t		max_wal_size;	/* bytes */
+
+	/* its upstream */
+	bool		has_target;		/* it is known where to report to */
+	bool		refused;
+	bool		lacks_extension;	/* that is why */
+	bool		waiting;		/* to try again after a failure */
+	int64_t		heard_at;		/* last reply; 0 none since the start */
+	uint64_t	upstream_held_lsn;
+	const char *last_error;		/* with " HINT: " in it, if there is one */
+	const char *held_text;		/* why less is held than needed; or empty */
+	const char *held_hint;
+
+	int			nrows;
+	const CrelayCheckRow *rows;
+	int			ndownstreams;
+	const CrelayDownstream *downstreams;	/* with their verdicts */
+	const CrelayCheckChild *children;
+
+	/* workspace, room for nrows: filled by crelay_check_run() */
+	const CrelayCheckRow **by_name;
+} CrelayCheckFacts;
+
+typedef void (*CrelayCheckSink) (void *arg, const CrelayFinding *finding);
+
+extern void crelay_check_run(const CrelayCheckFacts *facts,
+							 CrelayCheckSink sink, void *sink_arg);
+extern const char *crelay_check_code_text(CrelayCheckCode code);
+extern const char *crelay_severity_text(CrelaySeverity severity);
+
+#endif							/* CRELAY_CHECK_H */

@@ -1,0 +1,192 @@
+/*-------------------------------------------------------------------------
+ *
+ * check_funcs.c
+ *	  cascade_check(): what is wrong in the cascade, and what to do.
+ *
+ * Owns: gathering the facts, and the tuples.
+ *
+ * Not here: what makes a finding, and its words (check.c).
+ *
+ * Locking: none of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "replication/slot.h"
+#include "utils/timestamp.h"
+
+#include "check.h"
+#include "downstream.h"
+#include "frontier.h"
+#include "guc.h"
+#include "registry.h"
+#include "tree.h"
+#include "tuple.h"
+
+PG_FUNCTION_INFO_V1(cascade_check);
+
+static void
+put_finding(void *arg, const CrelayFinding *finding)
+{
+	ReturnSetInfo *rsinfo = arg;
+	CrelayTuple tuple = {0};
+
+	crelay_put_text(&tuple, crelay_severity_text(finding->severity));
+	crelay_put_int(&tuple, (int32) finding->severity, true);
+	crelay_put_text(&tuple, crelay_check_code_text(finding->code));
+	crelay_put_text(&tuple, finding->node_name);
+	crelay_put_text(&tuple, finding->message);
+	crelay_put_text(&tuple, finding->hint);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, tuple.values, tuple.nulls);
+}
+
+static void
+add_rows(CrelayCheckFacts *facts, const CrelayTree *tree)
+{
+	CrelayCheckRow *rows = palloc_array(CrelayCheckRow, tree->nrows + 1);
+
+	for (int r = 0; r < tree->nrows; r++)
+	{
+		rows[r].node = &tree->nodes[tree->rows[r].node];
+		rows[r].state = crelay_tree_state(tree, &tree->rows[r]);
+		rows[r].depth = tree->rows[r].depth;
+		rows[r].local = tree->local.ready && tree->rows[r].node == 0;
+		rows[r].voting_cascades = crelay_tree_breach(tree, r) == CRELAY_PLAN_VOTING_DIRECT_ONLY;
+	}
+	facts->nrows = tree->nrows;
+	facts->rows = rows;
+	facts->by_name = palloc_array(const CrelayCheckRow *, tree->nrows + 1);
+}
+
+/*
+ * The children, the slots and the walsenders of this node, with what they are
+ * worth.
+ */
+static void
+add_downstreams(CrelayCheckFacts *facts, const CrelaySettings *settings,
+				const CrelayPosition *position)
+{
+	CrelaySnapshot snapshot;
+	CrelayDownstream *downstreams;
+	CrelayCheckChild *children;
+	CrelayFrontier frontier;
+	CrelayOwn	own;
+	int			n;
+
+	crelay_registry_snapshot(&snapshot, false);
+	downstreams = crelay_downstream_collect(&snapshot, true, &n);
+	own.name = settings->node_name;
+	own.applied_lsn = position->applied_lsn;
+	own.restart_redo = position->restart_redo;
+	crelay_frontier_compute(&own, downstreams, n, &frontier);
+
+	children = palloc_array(CrelayCheckChild, snapshot.nchildren + 1);
+	for (int i = 0; i < snapshot.nchildren; i++)
+	{
+		const CrelayChild *child = &snapshot.children[i];
+
+		children[i].away = child->session_pid == 0 &&
+			child->node.state == CRELAY_STATE_DOWN;
+		children[i].held = child->held_lsn != 0;
+	}
+	facts->slots_total = max_replication_slots;
+	for (int i = 0; i < n; i++)
+	{
+		if (downstreams[i].slot_name[0] != '\0')
+			facts->slots_used++;
+	}
+	facts->ndownstreams = n;
+	facts->downstreams = downstreams;
+	facts->children = children;
+}
+
+static void
+add_bounds(CrelayCheckFacts *facts, const CrelaySettings *settings)
+{
+	int64		limit = crelay_hold_limit(settings->max_hold_size,
+										  max_slot_wal_keep_size_mb < 0 ? -1 :
+										  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
+										  wal_segment_size);
+
+	facts->bounded = limit >= 0;
+	facts->hold_floor = crelay_hold_clamp(0, facts->own_lsn, limit);
+	facts->max_wal_size = (int64) max_wal_size_mb * 1024 * 1024;
+}
+
+static void
+add_upstream(CrelayCheckFacts *facts, const CrelayLocal *local,
+			 const CrelaySettings *settings)
+{
+	facts->has_target = (PrimaryConnInfo != NULL && PrimaryConnInfo[0] != '\0') ||
+		(settings->upstream_conninfo != NULL && settings->upstream_conninfo[0] != '\0');
+	facts->refused = local->upstream_state == CRELAY_UPSTREAM_REFUSED;
+	facts->lacks_extension = local->upstream_lacks_extension;
+	facts->waiting = local->upstream_state == CRELAY_UPSTREAM_WAITING;
+	facts->heard_at = local->heard_at;
+	facts->upstream_held_lsn = local->upstream_held_lsn;
+	facts->last_error = local->last_error;
+	facts->held_text = "";
+	facts->held_hint = "";
+	if (local->upstream_held_reason != CRELAY_REFUSE_NONE)
+	{
+		facts->held_text = crelay_refusal_text(local->upstream_held_reason);
+		facts->held_hint = crelay_refusal_hint(local->upstream_held_reason);
+	}
+}
+
+static void
+add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
+		 const CrelaySettings *settings, const CrelayPosition *position)
+{
+	facts->name = settings->node_name;
+	facts->incarnation = local->node.incarnation;
+	facts->at_work = local->ready && local->worker_pid != 0;
+	facts->in_recovery = position->in_recovery;
+	facts->enabled = settings->enabled;
+	facts->apply_delay_ms = recovery_min_apply_delay;
+	facts->own_lsn = position->flush_lsn;
+	facts->frontier_lsn = local->node.frontier_lsn;
+	facts->pinned_by = local->node.pinned_by;
+	facts->pinned_since = local->pinned_since;
+	facts->xmin_pinned_by = local->node.xmin_pinned_by;
+	facts->xmin_since = local->xmin_since;
+	if (TransactionIdIsNormal(local->node.backend_xmin))
+		facts->xmin_age = (int32) (ReadNextTransactionId() - local->node.backend_xmin);
+}
+
+/*
+ * cascade_check() returns one row for each finding, the worst first, and one
+ * that says ok if there is none.
+ */
+Datum
+cascade_check(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CrelayTree *tree = crelay_tree_read();
+	CrelayCheckFacts facts = {0};
+	CrelaySettings settings;
+	CrelayPosition position;
+
+	InitMaterializedSRF(fcinfo, 0);
+	crelay_guc_copy(&settings);
+	crelay_read_position(&position);
+	facts.now = GetCurrentTimestamp();
+	facts.stale_after = (int64) settings.stale_timeout_ms * 1000;
+	facts.started_at = PgStartTime;
+	facts.segment_size = wal_segment_size;
+	add_self(&facts, &tree->local, &settings, &position);
+	add_upstream(&facts, &tree->local, &settings);
+	add_bounds(&facts, &settings);
+	add_rows(&facts, tree);
+	add_downstreams(&facts, &settings, &position);
+
+	crelay_check_run(&facts, put_finding, rsinfo);
+	return (Datum) 0;
+}

@@ -1,0 +1,1047 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_check.c
+ *	  Tests of the findings of cascade_check, as a plain program that prints
+ *	  TAP.
+ *
+ * Owns: what check.h promises, seen from outside.  One healthy cascade,
+ *
+ *		p -- i -- l
+ *
+ * seen by p or by i, about which there is nothing to say; and a table of
+ * things that happen to it, with the findings that must come of each and no
+ * other.  Every case begins with the healthy one, so each code is shown to be
+ * there and to be gone.
+ *
+ *	  cc -std=gnu99 -Isrc -It/unit -g -fsanitize=address,undefined \
+ *		  t/unit/test_check.c src/check.c -o test_check && ./test_check
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "check.h"
+#include "tap.h"
+
+#include <stdlib.h>
+
+#define NOW			INT64_C(800000000000000)
+#define SECOND		INT64_C(1000000)
+#define MB			UINT64_C(1048576)
+#define LSN(mb)		((uint64_t) (mb) * MB)
+#define STALE		(30 * SECOND)
+#define LONG		(CRELAY_LONG_TIMEOUTS * STALE)
+
+enum
+{
+	P, I, L, X, MAX_ROWS
+};
+
+/* What is seen, and everything that it points to. */
+typedef struct Scene
+{
+	CrelayCheckFacts facts;
+	CrelayNode	nodes[MAX_ROWS];
+	CrelayCheckRow rows[MAX_ROWS];
+	const CrelayCheckRow *by_name[MAX_ROWS];
+	CrelayDownstream downstreams[4];
+	CrelayCheckChild children[2];
+} Scene;
+
+static void
+put_name(char *to, const char *name)
+{
+	snprintf(to, CRELAY_NAME_LEN, "%s", name);
+}
+
+static void
+add_row(Scene *s, int at, const char *name, int upstream)
+{
+	CrelayNode *node = &s->nodes[at];
+
+	put_name(node->name, name);
+	node->incarnation = (uint32_t) at + 1;
+	node->managed = true;
+	node->observed_at = NOW - SECOND;
+	node->protected = CRELAY_TRUE;
+	node->timeline = 1;
+	node->frontier_lsn = LSN(100);
+	put_name(node->pinned_by, name);
+	s->rows[at].node = node;
+	if (upstream < 0)
+	{
+		node->role = CRELAY_ROLE_PRIMARY;
+		s->rows[at].state = CRELAY_STATE_RUNNING;
+	}
+	else
+	{
+		node->role = CRELAY_ROLE_STANDBY;
+		put_name(node->upstream_name, s->nodes[upstream].name);
+		node->upstream_incarnation = s->nodes[upstream].incarnation;
+		node->hot_standby_feedback = CRELAY_FALSE;
+		s->rows[at].state = CRELAY_STATE_STREAMING;
+		s->rows[at].depth = s->rows[upstream].depth + 1;
+	}
+	s->facts.nrows = at + 1;
+}
+
+/* A node's hold and the slot that it streams through. */
+static void
+add_child(Scene *s, int of)
+{
+	CrelayDownstream *hold = &s->downstreams[0];
+	CrelayDownstream *slot = &s->downstreams[1];
+
+	hold->kind = CRELAY_KIND_HOLD;
+	put_name(hold->name, s->nodes[of].name);
+	snprintf(hold->slot_name, sizeof(hold->slot_name), "cascade_relay_%s_%08x",
+			 s->nodes[of].name, (unsigned) s->nodes[of].incarnation);
+	hold->incarnation = s->nodes[of].incarnation;
+	hold->restart_lsn = LSN(98);
+	hold->reported = true;
+	hold->reported_frontier = LSN(100);
+	hold->reported_target = LSN(98);
+	hold->counted = true;
+	put_name(hold->pinned_by, s->nodes[of].name);
+
+	slot->kind = CRELAY_KIND_SLOT;
+	put_name(slot->name, s->nodes[of].name);
+	snprintf(slot->slot_name, sizeof(slot->slot_name), "%s", s->nodes[of].name);
+	slot->incarnation = s->nodes[of].incarnation;
+	slot->managed = true;
+	slot->pid = 4711;
+	slot->restart_lsn = LSN(100);
+	s->facts.ndownstreams = 2;
+	s->children[0].held = true;
+}
+
+/* An idle slot that keeps WAL. */
+static CrelayDownstream *
+add_slot(Scene *s, const char *name)
+{
+	CrelayDownstream *slot = &s->downstreams[s->facts.ndownstreams++];
+
+	put_name(slot->name, name);
+	snprintf(slot->slot_name, sizeof(slot->slot_name), "%s", name);
+	slot->kind = CRELAY_KIND_SLOT;
+	slot->child = -1;
+	slot->counted = true;
+	slot->restart_lsn = LSN(90);
+	return slot;
+}
+
+static void
+set_healthy(Scene *s, int local)
+{
+	CrelayCheckFacts *facts = &s->facts;
+
+	memset(s, 0, sizeof(Scene));
+	add_row(s, P, "p", -1);
+	add_row(s, I, "i", P);
+	add_row(s, L, "l", I);
+	add_child(s, local == P ? I : L);
+	s->rows[local].local = true;
+
+	facts->now = NOW;
+	facts->stale_after = STALE;
+	facts->started_at = NOW - 1000 * LONG;
+	facts->segment_size = MB;
+	facts->name = s->nodes[local].name;
+	facts->incarnation = s->nodes[local].incarnation;
+	facts->at_work = true;
+	facts->in_recovery = local != P;
+	facts->enabled = true;
+	facts->slots_used = 2;
+	facts->slots_total = 10;
+	facts->own_lsn = LSN(100);
+	facts->frontier_lsn = LSN(100);
+	facts->pinned_by = facts->name;
+	facts->xmin_pinned_by = "";
+	facts->bounded = true;
+	facts->hold_floor = LSN(50);
+	facts->max_wal_size = 10 * MB;
+	facts->has_target = local != P;
+	facts->heard_at = NOW - SECOND;
+	facts->upstream_held_lsn = LSN(98);
+	facts->last_error = "";
+	facts->held_text = "";
+	facts->held_hint = "";
+	facts->rows = s->rows;
+	facts->downstreams = s->downstreams;
+	facts->children = s->children;
+	facts->by_name = s->by_name;
+}
+
+/* ---- what can happen ---- */
+
+/* A node is not connected any more. */
+static void
+leave(Scene *s, int at, int64_t ago)
+{
+	s->rows[at].state = CRELAY_STATE_DOWN;
+	s->nodes[at].observed_at = NOW - ago;
+	if (strcmp(s->downstreams[0].name, s->nodes[at].name) == 0)
+	{
+		s->downstreams[1].pid = 0;
+		s->children[0].away = true;
+	}
+}
+
+static void
+healthy(Scene *s)
+{
+}
+
+static void
+no_worker(Scene *s)
+{
+	s->facts.at_work = false;
+	/* nothing of this is believed then */
+	s->nodes[I].protected = CRELAY_FALSE;
+	s->facts.slots_used = 10;
+}
+
+static void
+lacks_extension(Scene *s)
+{
+	s->facts.refused = true;
+	s->facts.lacks_extension = true;
+	s->facts.last_error = "extension \"cascade_relay\" does not exist HINT: Run CREATE EXTENSION.";
+}
+
+static void
+refused(Scene *s)
+{
+	s->facts.refused = true;
+	s->facts.last_error = "it is another cluster";
+}
+
+static void
+refused_above(Scene *s)
+{
+	s->nodes[I].warnings = CRELAY_WARN_UPSTREAM_REFUSED;
+}
+
+static void
+refused_long_ago(Scene *s)
+{
+	refused_above(s);
+	leave(s, I, SECOND);
+}
+
+static void
+silent(Scene *s)
+{
+	s->facts.waiting = true;
+	s->facts.heard_at = NOW - STALE - SECOND;
+	s->facts.last_error = "connection refused HINT: Is it there?";
+}
+
+static void
+silent_for_a_moment(Scene *s)
+{
+	s->facts.waiting = true;
+	s->facts.heard_at = NOW - STALE;
+}
+
+static void
+never_heard(Scene *s)
+{
+	s->facts.waiting = true;
+	s->facts.heard_at = 0;
+}
+
+static void
+just_started(Scene *s)
+{
+	never_heard(s);
+	s->facts.started_at = NOW - STALE;
+	/* a managed child that has not called yet */
+	leave(s, L, 0);
+	s->nodes[L].observed_at = 0;
+	/* a slot that its node has not come back to */
+	add_slot(s, "x");
+}
+
+static void
+old_news_but_connected(Scene *s)
+{
+	s->facts.heard_at = NOW - LONG;
+}
+static void
+silent_above(Scene *s)
+{
+	s->nodes[I].warnings = CRELAY_WARN_UPSTREAM_SILENT;
+}
+static void
+disabled(Scene *s)
+{
+	s->facts.enabled = false;
+}
+static void
+no_target(Scene *s)
+{
+	s->facts.has_target = false;
+}
+
+static void
+told_of_duplicate(Scene *s)
+{
+	s->nodes[L].warnings = CRELAY_WARN_DUPLICATE_NAME;
+}
+
+static void
+namesake(Scene *s)
+{
+	add_row(s, X, "l", P);
+}
+
+static void
+rebuilt(Scene *s)
+{
+	namesake(s);
+	leave(s, L, SECOND);
+}
+
+static void
+unmanaged_namesake(Scene *s)
+{
+	add_row(s, X, "l", P);
+	s->nodes[X].incarnation = 0;
+	s->nodes[X].managed = false;
+}
+
+static void
+cyclic(Scene *s)
+{
+	s->rows[I].state = CRELAY_STATE_CYCLE;
+	s->nodes[L].warnings = CRELAY_WARN_CYCLE;
+}
+
+static void
+diverged(Scene *s)
+{
+	s->rows[I].state = CRELAY_STATE_DIVERGED;
+}
+
+static void
+voting(Scene *s)
+{
+	s->rows[L].voting_cascades = true;
+}
+
+static void
+unprotected(Scene *s)
+{
+	s->nodes[L].protected = CRELAY_FALSE;
+}
+static void
+unprotected_unknown(Scene *s)
+{
+	s->nodes[L].protected = CRELAY_UNKNOWN;
+}
+
+static void
+unprotected_away(Scene *s)
+{
+	unprotected(s);
+	leave(s, L, SECOND);
+}
+
+static void
+unprotected_here(Scene *s)
+{
+	s->nodes[I].protected = CRELAY_FALSE;
+	s->facts.held_text = "the WAL that this node needs is not there";
+	s->facts.held_hint = "It will be.";
+}
+
+static void
+one_slot(Scene *s)
+{
+	s->facts.slots_used = 9;
+}
+static void
+two_slots(Scene *s)
+{
+	s->facts.slots_used = 8;
+}
+static void
+no_slot(Scene *s)
+{
+	s->facts.slots_used = 10;
+}
+
+static void
+no_slots_needed(Scene *s)
+{
+	s->facts.slots_used = 0;
+	s->facts.slots_total = 0;
+}
+
+static void
+no_slot_for(Scene *s)
+{
+	s->nodes[I].warnings = CRELAY_WARN_NO_FREE_SLOT;
+}
+
+static void
+drops(Scene *s)
+{
+	s->nodes[I].warnings = CRELAY_WARN_HOLD_DROPPED;
+}
+
+static void
+dropped_while_away(Scene *s)
+{
+	leave(s, I, SECOND);
+	s->downstreams[0].slot_name[0] = '\0';
+	s->downstreams[0].restart_lsn = 0;
+}
+
+static void
+dropped_just_now(Scene *s)
+{
+	dropped_while_away(s);
+	s->rows[I].state = CRELAY_STATE_STREAMING;
+	s->children[0].away = false;
+}
+
+static void
+never_held(Scene *s)
+{
+	dropped_while_away(s);
+	s->children[0].held = false;
+}
+
+static void
+dropped_and_released(Scene *s)
+{
+	dropped_while_away(s);
+	s->downstreams[0].released = true;
+}
+
+static void
+dropped_and_rebuilt(Scene *s)
+{
+	dropped_while_away(s);
+	add_row(s, X, "i", P);
+}
+
+static void
+invalidated_while_away(Scene *s)
+{
+	leave(s, I, SECOND);
+	s->downstreams[0].invalidated = true;
+	s->downstreams[0].child = -1;
+}
+
+static void
+clamped(Scene *s)
+{
+	s->facts.hold_floor = LSN(99);
+}
+
+static void
+clamped_for_good(Scene *s)
+{
+	clamped(s);
+	s->downstreams[0].reported_frontier = LSN(99) - 1;
+	put_name(s->downstreams[0].pinned_by, "l");
+}
+
+static void
+just_clamped_for_good(Scene *s)
+{
+	clamped(s);
+	s->downstreams[0].reported_frontier = LSN(99);
+}
+
+static void
+clamped_not_counted(Scene *s)
+{
+	clamped_for_good(s);
+	s->downstreams[0].counted = false;
+}
+
+static void
+just_not_clamped(Scene *s)
+{
+	s->facts.hold_floor = LSN(98) + 10;
+}
+
+static void
+clamped_here(Scene *s)
+{
+	s->nodes[I].warnings = CRELAY_WARN_HOLD_CLAMPED;
+}
+
+static void
+clamped_for_good_here(Scene *s)
+{
+	clamped_here(s);
+	s->facts.frontier_lsn = LSN(90);
+}
+
+static void
+clamped_for_good_below(Scene *s)
+{
+	s->nodes[L].warnings = CRELAY_WARN_HOLD_CLAMPED;
+	s->nodes[L].protected = CRELAY_FALSE;
+}
+
+static void
+pinned(Scene *s)
+{
+	s->facts.pinned_by = "l";
+	s->facts.frontier_lsn = LSN(90);
+	s->facts.pinned_since = NOW - LONG - 1;
+}
+
+static void
+pinned_not_long(Scene *s)
+{
+	pinned(s);
+	s->facts.pinned_since = NOW - LONG;
+}
+
+static void
+unknown_slot(Scene *s)
+{
+	add_slot(s, "forgotten");
+}
+static void
+unknown_slot_in_use(Scene *s)
+{
+	add_slot(s, "x")->pid = 1;
+}
+static void
+unknown_slot_ignored(Scene *s)
+{
+	add_slot(s, "x")->ignored = true;
+}
+static void
+unknown_slot_logical(Scene *s)
+{
+	add_slot(s, "x")->logical = true;
+}
+static void
+unknown_slot_temporary(Scene *s)
+{
+	add_slot(s, "x")->temporary = true;
+}
+static void
+unknown_slot_unreserved(Scene *s)
+{
+	add_slot(s, "x")->restart_lsn = 0;
+}
+static void
+unknown_slot_new(Scene *s)
+{
+	add_slot(s, "x")->restart_lsn = LSN(100);
+}
+
+static void
+own_hold(Scene *s)
+{
+	CrelayDownstream *hold = add_slot(s, "cascade_relay_p_00000001");
+
+	hold->kind = CRELAY_KIND_HOLD;
+	hold->own = true;
+	hold->incarnation = 1;
+	put_name(hold->name, "gone");
+}
+
+static void
+slot_of_moved(Scene *s)
+{
+	add_slot(s, "l");
+}
+static void
+slot_beside(Scene *s)
+{
+	add_slot(s, "i");
+}
+
+static void
+slot_of_known(Scene *s)
+{
+	leave(s, I, SECOND);
+	s->downstreams[1].restart_lsn = LSN(90);
+}
+
+static void
+hold_of_moved(Scene *s)
+{
+	/* p's child has gone below somebody else */
+	s->downstreams[1].pid = 0;
+	s->nodes[I].upstream_incarnation = 99;
+}
+
+static void
+hold_of_former(Scene *s)
+{
+	rebuilt(s);
+	add_slot(s, "cascade_relay_l_00000003");
+	put_name(s->downstreams[2].name, "l");
+	s->downstreams[2].kind = CRELAY_KIND_HOLD;
+	s->downstreams[2].incarnation = 3;
+}
+
+static void
+hold_of_absent(Scene *s)
+{
+	leave(s, I, SECOND);
+	s->downstreams[0].restart_lsn = LSN(60);
+	s->downstreams[0].child = -1;
+}
+
+static void
+stale(Scene *s)
+{
+	s->rows[L].state = CRELAY_STATE_STALE;
+	s->nodes[L].observed_at = NOW - STALE - SECOND;
+}
+
+static void
+down_for_a_moment(Scene *s)
+{
+	leave(s, L, STALE);
+}
+static void
+down(Scene *s)
+{
+	leave(s, L, STALE + 1);
+}
+static void
+never_called(Scene *s)
+{
+	leave(s, L, NOW);
+}
+
+static void
+released(Scene *s)
+{
+	leave(s, I, LONG);
+	s->downstreams[0].released = true;
+	s->downstreams[1].released = true;
+}
+
+static void
+another_released(Scene *s)
+{
+	released(s);
+	add_row(s, X, "x", P);
+	leave(s, X, LONG);
+}
+
+static void
+former_life_released(Scene *s)
+{
+	released(s);
+	s->downstreams[1].released = false;
+	s->downstreams[0].incarnation = 77;
+}
+
+static void
+vacuum(Scene *s)
+{
+	s->facts.xmin_pinned_by = "l";
+	s->facts.xmin_since = NOW - LONG - 1;
+	s->facts.xmin_age = 1;
+}
+
+static void
+vacuum_not_long(Scene *s)
+{
+	vacuum(s);
+	s->facts.xmin_since = NOW - LONG;
+}
+
+static void
+vacuum_of_nothing(Scene *s)
+{
+	vacuum(s);
+	s->facts.xmin_age = 0;
+}
+
+static void
+own_vacuum(Scene *s)
+{
+	vacuum(s);
+	s->facts.xmin_pinned_by = "p";
+}
+
+static void
+feedback_ends(Scene *s)
+{
+	s->nodes[L].hot_standby_feedback = CRELAY_TRUE;
+}
+
+static void
+feedback_of_unmanaged(Scene *s)
+{
+	s->nodes[L].managed = false;
+	s->nodes[L].hot_standby_feedback = CRELAY_UNKNOWN;
+	s->nodes[L].backend_xmin = 700;
+}
+
+static void
+feedback_passes(Scene *s)
+{
+	feedback_ends(s);
+	s->nodes[I].hot_standby_feedback = CRELAY_TRUE;
+}
+
+static void
+feedback_beside(Scene *s)
+{
+	add_row(s, X, "x", P);
+	s->nodes[X].hot_standby_feedback = CRELAY_TRUE;
+}
+
+static void
+no_feedback_of_unmanaged(Scene *s)
+{
+	feedback_of_unmanaged(s);
+	s->nodes[L].backend_xmin = 0;
+}
+
+static void
+feedback_below_the_absent(Scene *s)
+{
+	feedback_ends(s);
+	leave(s, I, SECOND);
+}
+
+static void
+feedback_of_none_below(Scene *s)
+{
+	s->nodes[I].hot_standby_feedback = CRELAY_TRUE;
+}
+static void
+delayed(Scene *s)
+{
+	s->facts.apply_delay_ms = 3600000;
+}
+
+static void
+unbounded(Scene *s)
+{
+	s->facts.bounded = false;
+	s->facts.hold_floor = 0;
+}
+
+static void
+unbounded_and_much(Scene *s)
+{
+	unbounded(s);
+	s->downstreams[0].restart_lsn = LSN(90) - 1;
+}
+
+static void
+unbounded_without_holds(Scene *s)
+{
+	unbounded(s);
+	s->facts.ndownstreams = 0;
+}
+
+static void
+full(Scene *s)
+{
+	s->nodes[I].warnings = CRELAY_WARN_REGISTRY_FULL;
+}
+
+static void
+all_bits(Scene *s)
+{
+	s->nodes[L].warnings = UINT32_MAX;
+}
+
+static void
+bits_of_the_absent(Scene *s)
+{
+	all_bits(s);
+	leave(s, L, SECOND);
+}
+
+static void
+two_kinds(Scene *s)
+{
+	no_slot(s);
+	unbounded(s);
+	pinned(s);
+}
+
+static void
+nobody(Scene *s)
+{
+	s->facts.nrows = 0;
+	s->facts.ndownstreams = 0;
+}
+
+/*
+ * What happens, seen from which node, and the findings in their order.
+ */
+static const struct
+{
+	const char *what;
+	int			local;
+	void		(*happens) (Scene *s);
+	const char *findings;
+}			cases[] = {
+	{"nothing, seen from the primary", P, healthy, "ok ok p"},
+	{"nothing, seen from the standby", I, healthy, "ok ok i"},
+	{"no worker: nothing else is said", P, no_worker, "critical no_free_worker p"},
+
+	{"the upstream lacks the extension", I, lacks_extension, "critical extension_missing i"},
+	{"a primary has no upstream", P, lacks_extension, "ok ok p"},
+	{"the upstream refuses", I, refused, "critical upstream_refused i"},
+	{"another node's upstream refuses", P, refused_above, "critical upstream_refused i"},
+	{"that was before it left", P, refused_long_ago, "ok ok p"},
+	{"the upstream is silent", I, silent, "critical upstream_silent i"},
+	{"for no longer than stale_timeout", I, silent_for_a_moment, "ok ok i"},
+	{"it has never answered", I, never_heard, "critical upstream_silent i"},
+	{"just after the start nothing is long ago", I, just_started, "ok ok i"},
+	{"a long report_interval is no silence", I, old_news_but_connected, "ok ok i"},
+	{"another node's upstream is silent", P, silent_above, "critical upstream_silent i"},
+	{"reports are off", I, disabled, "warning upstream_silent i"},
+	{"nobody to report to", I, no_target, "warning upstream_silent i"},
+
+	{"a node was told of a duplicate", P, told_of_duplicate, "critical duplicate_name l"},
+	{"two live nodes of one name", P, namesake, "critical duplicate_name l; critical duplicate_name l"},
+	{"one of them is a former life", P, rebuilt, "ok ok p"},
+	{"names of slots are nobody's identity", P, unmanaged_namesake, "ok ok p"},
+	{"a cycle", P, cyclic, "critical cycle i; critical cycle l"},
+	{"a diverged node", P, diverged, "critical diverged i"},
+
+	{"a voting node that cascades", P, voting, "warning voting_cascades l"},
+	{"a node is not protected", P, unprotected, "warning unprotected l"},
+	{"unknown is not unprotected", P, unprotected_unknown, "ok ok p"},
+	{"an absent node is not protected", P, unprotected_away, "critical unprotected l"},
+	{"this node is not protected", I, unprotected_here, "warning unprotected i"},
+	{"one slot left", P, one_slot, "warning no_free_slot p"},
+	{"two slots left", P, two_slots, "ok ok p"},
+	{"no slot left", P, no_slot, "critical no_free_slot p"},
+	{"no slots, and no need for any", P, no_slots_needed, "ok ok p"},
+	{"a node has no hold for want of a slot", P, no_slot_for, "critical no_free_slot i"},
+
+	{"a hold was dropped, and placed again", P, drops, "warning hold_dropped i"},
+	{"a hold was dropped while its node is away", P, dropped_while_away, "critical hold_dropped i"},
+	{"its node will place it again at once", P, dropped_just_now, "ok ok p"},
+	{"there was no hold", P, never_held, "ok ok p"},
+	{"it was released", P, dropped_and_released, "ok ok p"},
+	{"its node was rebuilt", P, dropped_and_rebuilt, "ok ok p"},
+	{"the server has invalidated it", P, invalidated_while_away, "critical hold_dropped i"},
+	{"a bound cuts what clones need", P, clamped, "warning hold_clamped i"},
+	{"a bound cuts what a node needs", P, clamped_for_good, "critical hold_clamped i"},
+	{"a bound in the segment that a node needs", P, just_clamped_for_good, "warning hold_clamped i"},
+	{"nobody waits for it", P, clamped_not_counted, "ok ok p"},
+	{"in the same segment nothing is lost", P, just_not_clamped, "ok ok p"},
+	{"the upstream's bound cuts what clones need", I, clamped_here, "warning hold_clamped i"},
+	{"the upstream's bound cuts what is needed here", I, clamped_for_good_here, "critical hold_clamped i"},
+	{"a bound further down cuts what is needed", P, clamped_for_good_below, "critical hold_clamped l; warning unprotected l"},
+	{"pinned for long", P, pinned, "warning pinned_long l"},
+	{"pinned, but not for long", P, pinned_not_long, "ok ok p"},
+
+	{"a slot that nobody knows", P, unknown_slot, "warning orphan_slot forgotten"},
+	{"in use", P, unknown_slot_in_use, "ok ok p"},
+	{"ignored", P, unknown_slot_ignored, "ok ok p"},
+	{"logical", P, unknown_slot_logical, "ok ok p"},
+	{"temporary", P, unknown_slot_temporary, "ok ok p"},
+	{"keeping nothing", P, unknown_slot_unreserved, "ok ok p"},
+	{"keeping nothing yet", P, unknown_slot_new, "ok ok p"},
+	{"this node's own hold", P, own_hold, "ok ok p"},
+	{"a slot of a node that streams from elsewhere", P, slot_of_moved, "warning orphan_slot l"},
+	{"a slot of a node that streams without it", P, slot_beside, "warning orphan_slot i"},
+	{"the slot of a node that is away", P, slot_of_known, "ok ok p"},
+	{"the hold of a node that has moved", P, hold_of_moved, "warning orphan_slot i"},
+	{"the hold of a former life", P, hold_of_former, "warning orphan_slot l"},
+	{"the hold of a node that is away", P, hold_of_absent, "ok ok p"},
+
+	{"a stale node", P, stale, "warning stale_node l"},
+	{"a node that is down for a moment", P, down_for_a_moment, "ok ok p"},
+	{"a node that is down", P, down, "warning stale_node l"},
+	{"a node that has not called since the start", P, never_called, "warning stale_node l"},
+	{"nobody waits for the released", P, released, "ok ok p"},
+
+	{"but for others", P, another_released, "warning stale_node x"},
+	{"another life of it was released", P, former_life_released, "warning stale_node i"},
+
+	{"a leaf holds back vacuum", P, vacuum, "warning vacuum_held_back l"},
+	{"not for long", P, vacuum_not_long, "ok ok p"},
+	{"nothing to vacuum", P, vacuum_of_nothing, "ok ok p"},
+	{"the node's own transactions show by themselves", P, own_vacuum, "ok ok p"},
+	{"on a standby there is no vacuum", I, vacuum, "ok ok i"},
+	{"feedback that ends on the way", P, feedback_ends, "warning feedback_off i"},
+	{"feedback of a node without cascade_relay", P, feedback_of_unmanaged, "warning feedback_off i"},
+	{"none of it", P, no_feedback_of_unmanaged, "ok ok p"},
+	{"feedback beside", P, feedback_beside, "ok ok p"},
+	{"feedback below an absent node", P, feedback_below_the_absent, "ok ok p"},
+	{"feedback all the way", P, feedback_passes, "ok ok p"},
+	{"a leaf that gives none", P, feedback_of_none_below, "ok ok p"},
+	{"a delayed standby", I, delayed, "ok delayed_standby i"},
+	{"a primary delays nothing", P, delayed, "ok ok p"},
+	{"no bound", P, unbounded, "ok unbounded p"},
+	{"no bound, and much WAL", P, unbounded_and_much, "warning unbounded p"},
+	{"no bound, and no hold", P, unbounded_without_holds, "ok ok p"},
+	{"more nodes than room", P, full, "warning registry_full i"},
+
+	{"all bits, also those of newer versions", P, all_bits,
+		"critical upstream_refused l; critical upstream_silent l; critical duplicate_name l; critical cycle l; "
+	"critical no_free_slot l; warning hold_dropped l; warning hold_clamped l; warning registry_full l"},
+	{"what an absent node once said is old", P, bits_of_the_absent, "ok ok p"},
+	{"the worst first", P, two_kinds,
+	"critical no_free_slot p; warning pinned_long l; ok unbounded p"},
+	{"an empty tree", P, nobody, "ok ok p"},
+};
+
+/* ---- the table at work ---- */
+
+typedef struct Findings
+{
+	char text[	2048];
+	char		message[CRELAY_CHECK_TEXT_LEN];
+	char		hint[CRELAY_CHECK_TEXT_LEN];
+	int			n;
+	bool		clear;			/* each says something, and what to do */
+} Findings;
+
+static void
+collect(void *arg, const CrelayFinding *finding)
+{
+	Findings   *findings = arg;
+	size_t		at = strlen(findings->text);
+
+	snprintf(findings->text +at, sizeof(findings->text) - at, "%s%s %s %s",
+			 at > 0 ? "; " : "", crelay_severity_text(finding->severity),
+			 crelay_check_code_text(finding->code), finding->node_name);
+	if (finding->message[0] == '\0' ||
+		(finding->code != CRELAY_CHECK_OK && finding->hint[0] == '\0'))
+		findings->clear = false;
+	snprintf(findings->message, sizeof(findings->message), "%s", finding->message);
+	snprintf(findings->hint, sizeof(findings->hint), "%s", finding->hint);
+	findings->n++;
+}
+
+static void
+look(Scene *s, Findings *findings)
+{
+	memset(findings, 0, sizeof(Findings));
+	findings->clear = true;
+	crelay_check_run(&s->facts, collect, findings);
+}
+
+static bool produced[CRELAY_CHECK_OK + 1];
+
+static void
+note_codes(const char *text)
+{
+	for (int code = 0; code <= CRELAY_CHECK_OK; code++)
+	{
+		char		word[64];
+
+		snprintf(word, sizeof(word), " %s ", crelay_check_code_text((CrelayCheckCode) code));
+		if (strstr(text, word) != NULL)
+			produced[code] = true;
+	}
+}
+
+static void
+test_cases(void)
+{
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		Scene		scene;
+		Findings	findings;
+
+		set_healthy(&scene, cases[i].local);
+		cases[i].happens(&scene);
+		look(&scene, &findings);
+		is_text(findings.text, cases[i].findings, cases[i].what);
+		if (!findings.clear)
+			ok(false, "%s: says something, and what to do", cases[i].what);
+		note_codes(findings.text);
+	}
+	for (int code = 0; code <= CRELAY_CHECK_OK; code++)
+		ok(produced[code], "a case produces %s",
+		   crelay_check_code_text((CrelayCheckCode) code));
+}
+
+static void
+test_words(void)
+{
+	static char long_error[4000];
+	Scene		scene;
+	Findings	findings;
+
+	set_healthy(&scene, I);
+	lacks_extension(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "the upstream lacks what takes reports: extension \"cascade_relay\" does not exist",
+			"the message has the error");
+	is_text(findings.hint, "Run CREATE EXTENSION.", "and its hint is the hint");
+
+	set_healthy(&scene, I);
+	silent(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "no reply from the upstream for 31 s: connection refused", "how long, and why");
+
+	set_healthy(&scene, I);
+	silent(&scene);
+	scene.facts.last_error = "";
+	look(&scene, &findings);
+	is_text(findings.message, "no reply from the upstream for 31 s", "without an error there is none");
+
+	set_healthy(&scene, I);
+	unprotected_here(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "this node is not protected: of its upstream, the WAL that this node needs is not there",
+			"why this node is not protected");
+	is_text(findings.hint, "It will be.", "and what to do");
+
+	set_healthy(&scene, P);
+	slot_of_moved(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "replication slot \"l\" keeps 10 MB of WAL and is not in use: its node does not stream from here any more",
+			"why a slot of a known node is an orphan");
+
+	set_healthy(&scene, P);
+	unknown_slot(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "replication slot \"forgotten\" keeps 10 MB of WAL and is not in use: no known node uses it",
+			"how much a slot keeps, and why it is an orphan");
+	is_text(findings.hint, "If nobody will come back for it: SELECT pg_drop_replication_slot('forgotten');",
+			"and the command");
+
+	set_healthy(&scene, P);
+	never_called(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "no news of node \"l\" for at least 83 h", "as long as this server can know");
+
+	set_healthy(&scene, P);
+	pinned(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "node \"l\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
+			"who pins what for how long");
+
+	set_healthy(&scene, I);
+	delayed(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "this standby replays 60 min late, and all nodes above it keep the WAL of that time",
+			"by how much it is delayed");
+
+	/* longer than there is room for */
+	memset(long_error, 'x', sizeof(long_error) - 1);
+	set_healthy(&scene, I);
+	refused(&scene);
+	scene.facts.last_error = long_error;
+	look(&scene, &findings);
+	is_number(strlen(findings.message), CRELAY_CHECK_TEXT_LEN - 1, "a message that is too long is cut");
+}
+
+int
+main(void)
+{
+	test_cases();
+	test_words();
+	return done_testing();
+}
