@@ -297,6 +297,8 @@ follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 	local->nhops = 0;
 	local->upstream_held_lsn = 0;
 	local->upstream_held_reason = CRELAY_REFUSE_NONE;
+	local->in_cycle = false;
+	local->node.warnings &= ~CRELAY_WARN_CYCLE;
 	local->node.upstream_name[0] = '\0';
 	local->node.upstream_incarnation = 0;
 }
@@ -578,6 +580,13 @@ take_refusal(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 		local->node.warnings |= CRELAY_WARN_DUPLICATE_NAME;
 	if (reply->refusal == CRELAY_REFUSE_CYCLE || reply->refusal == CRELAY_REFUSE_SELF)
 		local->node.warnings |= CRELAY_WARN_CYCLE;
+	if (reply->refusal == CRELAY_REFUSE_SELF)
+	{
+		/* who refused is this node, so this is its upstream */
+		strlcpy(local->node.upstream_name, local->node.name,
+				sizeof(local->node.upstream_name));
+		local->node.upstream_incarnation = local->node.incarnation;
+	}
 	if (reply->refusal == CRELAY_REFUSE_NO_WORKER ||
 		reply->refusal == CRELAY_REFUSE_OUSTED ||
 		reply->refusal == CRELAY_REFUSE_NO_HELLO)

@@ -203,6 +203,19 @@ set_and_reload($p, 'synchronous_standby_names', 'ANY 1 (s)');
 wait_everywhere('node_name, replica_class, refusal', 'p, i read_replica, l1 read_replica, l2 read_replica, s voting',
 	'all is well again');
 
+# the one connection that a node should never make
+my $log_of_s = -s $s->logfile;
+point_at($s, $s);
+$s->reload;
+$s->wait_for_log(qr/WARNING:  cascade_relay: node "s" should not stream from upstream "s": self-reference/, $log_of_s);
+wait_for($s, q{SELECT state || ' ' || refusal FROM cascade_topology WHERE is_local}, 's shows it too', 'cycle self-reference');
+point_at($s, $p);
+$s->reload;
+wait_for($s, q{SELECT state || ' ' || coalesce(refusal, 'fine') FROM cascade_topology WHERE is_local}, 's is back',
+	'streaming fine');
+wait_connected($s);
+unlike(slurp_file($s->logfile, $log_of_s), qr/would-create-cycle/, '... and on its way was on no cycle');
+
 # the class stays while the node is away
 $s->stop;
 wait_for($i, q{SELECT state, replica_class, refusal FROM cascade_topology WHERE node_name = 's'},
