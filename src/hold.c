@@ -369,6 +369,59 @@ crelay_hold_try(const CrelayHoldRequest *request,
 }
 
 /*
+ * Finds a hold of the same incarnation under another name: that of a node that
+ * has been given a new one since.
+ */
+bool
+crelay_hold_find_former(const char *slot_name, uint32 incarnation, char *former)
+{
+	bool		found = false;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && !found; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+		const char *name = NameStr(slot->data.name);
+		char		node_name[CRELAY_NODE_NAME_MAX + 1];
+		uint32		its_incarnation;
+
+		if (!slot->in_use || !SlotIsPhysical(slot) || strcmp(name, slot_name) == 0 ||
+			!crelay_hold_name_parse(name, node_name, &its_incarnation) ||
+			its_incarnation != incarnation)
+			continue;
+		strlcpy(former, name, CRELAY_SLOT_LEN);
+		found = true;
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return found;
+}
+
+/*
+ * Drops a hold that is not needed any more.  False if somebody has acquired
+ * it: then it stays.
+ */
+bool
+crelay_hold_drop(const char *slot_name)
+{
+	SlotFacts	facts;
+
+	look_at_slot(slot_name, &facts);
+	if (!facts.exists || !facts.physical || facts.active_pid != 0)
+		return false;
+	PG_TRY();
+	{
+		ReplicationSlotDrop(slot_name, true);
+	}
+	PG_CATCH();
+	{
+		crelay_hold_abandon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return true;
+}
+
+/*
  * After an error: lets go of whatever slot is acquired.  The lock that slot.c
  * may have failed under goes first, or releasing would wait for ourselves.
  */

@@ -57,6 +57,9 @@ extern void crelay_hold_apply(const CrelayHoldRequest *request,
 extern bool crelay_hold_try(const CrelayHoldRequest *request,
 							const CrelayPosition *position,
 							CrelayHoldResult *result);
+extern bool crelay_hold_find_former(const char *slot_name, uint32 incarnation,
+									char *former);
+extern bool crelay_hold_drop(const char *slot_name);
 extern int	crelay_hold_save_all(void);
 extern uint64 crelay_hold_redo(void);
 extern void crelay_hold_abandon(void);

@@ -735,6 +735,31 @@ crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now)
 }
 
 /*
+ * Forgets what the session's node was called before: entries of its
+ * incarnation under another name, that nobody speaks for any more.
+ */
+void
+crelay_registry_forget_former(int child_slot, pid_t pid)
+{
+	const CrelayChild *child = &registry->children[child_slot];
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; child->session_pid == pid && i < registry->nchildren; i++)
+	{
+		CrelayChild *former = &registry->children[i];
+
+		if (!former->in_use || i == child_slot || former->session_pid != 0 ||
+			former->node.incarnation != child->node.incarnation)
+			continue;
+		free_rows(&former->first_row);
+		former->in_use = false;
+		registry->floor_seq++;
+		registry->membership_seq++;
+	}
+	LWLockRelease(registry->lock);
+}
+
+/*
  * A session ends: what it owned is not connected any more.
  */
 void

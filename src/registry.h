@@ -187,6 +187,7 @@ extern uint64 crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_ls
 									   CrelayRefusal reason);
 extern void crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now);
 extern void crelay_registry_hold_name(int child_slot, char *name);
+extern void crelay_registry_forget_former(int child_slot, pid_t pid);
 extern void crelay_registry_leave(pid_t pid);
 extern bool crelay_registry_find_cover(uint64 target, uint64 redo,
 									   const char *not_slot, char *slot_name);

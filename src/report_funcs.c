@@ -142,6 +142,24 @@ log_hold(const char *slot_name, const CrelayHoldResult *result, uint64 held_befo
 }
 
 /*
+ * Lets go of what a node was held by under its former name, once it is held
+ * under the present one.
+ */
+static void
+drop_former_hold(const char *slot_name)
+{
+	char		former[CRELAY_SLOT_LEN];
+
+	if (!crelay_hold_find_former(slot_name, my_incarnation, former) ||
+		!crelay_hold_drop(former))
+		return;
+	crelay_registry_forget_former(my_child_slot, MyProcPid);
+	ereport(LOG,
+			(errmsg("cascade_relay: dropped hold \"%s\", because its node is held by \"%s\" now",
+					former, slot_name)));
+}
+
+/*
  * Puts the child's hold where its report wants it, as far as the bounds and
  * the server allow, and fills in what the reply says of it.
  */
@@ -183,6 +201,8 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 	held_before = crelay_registry_set_held(my_child_slot, MyProcPid,
 										   result.held_lsn, result.reason);
 	log_hold(slot_name, &result, held_before);
+	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
+		drop_former_hold(slot_name);
 	if (result.replaced || (result.created && held_before != 0))
 		crelay_registry_note_dropped(my_child_slot, MyProcPid, GetCurrentTimestamp());
 }
