@@ -49,6 +49,7 @@ typedef struct Exchange
 	bool		sent_tree;		/* with the report that is under way */
 	TimestampTz tree_at;
 	uint64		tree_membership;
+	uint64		tree_below;
 	uint32		tree_timeline;
 
 	int			failures;		/* in a row */
@@ -423,8 +424,9 @@ tree_is_due(const CrelaySettings *settings, const CrelaySurvey *survey, Timestam
 		return true;
 	if (ex.tree_at == 0 || now - ex.tree_at >= interval * TREE_EVERY)
 		return true;
-	/* what changed within one interval goes together */
-	return survey->membership_seq != ex.tree_membership && now - ex.tree_at >= interval;
+	/* what changed, or came from below, within one interval goes together */
+	return (survey->membership_seq != ex.tree_membership ||
+			survey->below_seq != ex.tree_below) && now - ex.tree_at >= interval;
 }
 
 /*
@@ -472,6 +474,7 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 	{
 		ex.tree_at = now;
 		ex.tree_membership = survey->membership_seq;
+		ex.tree_below = survey->below_seq;
 		ex.tree_timeline = survey->position.timeline;
 	}
 	ex.sent_at = now;

@@ -31,6 +31,12 @@
  */
 #define DUPLICATE_SHOWN_US	INT64CONST(30000000)
 
+/*
+ * News of the tree go to all children together not more often than once in so
+ * much time for each.
+ */
+#define TELL_PAUSE_MS	20
+
 /* One node that is neither this one nor a direct managed child. */
 typedef struct Row
 {
@@ -53,6 +59,8 @@ typedef struct Registry
 	PGPROC	   *worker_proc;	/* whose latch wakes the worker, or NULL */
 	uint64		floor_seq;		/* moves when a need was added or lowered */
 	uint64		membership_seq;
+	uint64		below_seq;		/* moves with each tree part from below */
+	uint64		above_seq;		/* and with each from the upstream */
 	CrelayLocal local;
 	LoggedRefusal logged[LOGGED_REFUSALS];
 	int			nreleased;
@@ -233,6 +241,7 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 	snapshot->local = registry->local;
 	snapshot->floor_seq = registry->floor_seq;
 	snapshot->membership_seq = registry->membership_seq;
+	snapshot->below_seq = registry->below_seq;
 	snapshot->nreleased = registry->nreleased;
 	memcpy(snapshot->released, registry->released, sizeof(snapshot->released));
 	snapshot->nchildren = 0;
@@ -621,6 +630,7 @@ accept_tree(CrelayChild *child, const CrelayReport *report, CrelayCursor *rows,
 	uint64		before = rows_digest(child->first_row);
 	CrelayNode	row;
 
+	registry->below_seq++;
 	child->has_about = true;
 	child->history = report->history;
 	strlcpy(child->slot_name, report->about.slot_name, sizeof(child->slot_name));
@@ -732,6 +742,35 @@ crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now)
 	if (child->in_use && child->session_pid == pid)
 		child->hold_dropped_at = now;
 	LWLockRelease(registry->lock);
+}
+
+/*
+ * Whether the reply to the session's report brings the tree: if it was asked
+ * for, or if there is news since the child was last told.  News go down at
+ * once, or what is seen at the far end would grow older with each node between
+ * by a whole round; but not to many children all the time.
+ */
+bool
+crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked, TimestampTz now)
+{
+	CrelayChild *child = &registry->children[child_slot];
+	uint64		news;
+	int64		pause_ms;
+	bool		tell;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	news = registry->above_seq + registry->membership_seq;
+	pause_ms = Max((int64) child->report_interval_ms,
+				   (int64) registry->nchildren * TELL_PAUSE_MS);
+	tell = child->session_pid == pid &&
+		(asked || (news != child->told_seq && now - child->told_at >= pause_ms * 1000));
+	if (tell)
+	{
+		child->told_seq = news;
+		child->told_at = now;
+	}
+	LWLockRelease(registry->lock);
+	return tell;
 }
 
 /*
@@ -1085,6 +1124,7 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 	CrelayNode	row;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->above_seq++;
 	free_rows(&registry->first_upstream);
 	while (crelay_message_get_row(rows, &row, now))
 	{

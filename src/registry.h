@@ -60,6 +60,8 @@ typedef struct CrelayChild
 	TimestampTz hold_dropped_at;	/* somebody else dropped its hold */
 	uint64		reports;
 	uint64		hold_target_lsn;
+	uint64		told_seq;		/* what of the tree it was last told */
+	TimestampTz told_at;
 	uint64		held_lsn;		/* what the last reply said */
 	CrelayRefusal hold_reason;
 	char		hold_name[CRELAY_SLOT_LEN];
@@ -137,6 +139,7 @@ typedef struct CrelaySnapshot
 	CrelayReleased released[CRELAY_MAX_RELEASED];
 	uint64		floor_seq;		/* see crelay_registry_publish_target() */
 	uint64		membership_seq; /* moves when the set of nodes changes */
+	uint64		below_seq;		/* moves with each tree part from below */
 } CrelaySnapshot;
 
 /*
@@ -187,6 +190,8 @@ extern uint64 crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_ls
 									   CrelayRefusal reason);
 extern void crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now);
 extern void crelay_registry_hold_name(int child_slot, char *name);
+extern bool crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked,
+									  TimestampTz now);
 extern void crelay_registry_forget_former(int child_slot, pid_t pid);
 extern void crelay_registry_leave(pid_t pid);
 extern bool crelay_registry_find_cover(uint64 target, uint64 redo,

@@ -246,7 +246,9 @@ answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply
 	}
 	else if (report->hold_target_lsn != 0)
 		serve_hold(report, slot_name, &position, reply);
-	reply->has_tree = report->has_tree && reply->answer == CRELAY_ANSWER_OK;
+	reply->has_tree = reply->answer == CRELAY_ANSWER_OK &&
+		crelay_registry_tell_tree(my_child_slot, MyProcPid, report->has_tree,
+								  GetCurrentTimestamp());
 }
 
 /*

@@ -12,6 +12,7 @@
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "replication/slot.h"
 #include "replication/walreceiver.h"
 #include "utils/memutils.h"
 
@@ -33,6 +34,10 @@ static int	n_unmanaged;
 static int	unmanaged_room;
 static MemoryContext survey_context;
 
+/* The holds that are being moved by their size limit. */
+static char (*clamped)[CRELAY_SLOT_LEN];
+static int	n_clamped;
+
 /* What the last pass saw, to tell whether anything moves. */
 static uint64 last_movement;
 
@@ -52,6 +57,7 @@ crelay_survey_start(MemoryContext context)
 	unmanaged_room = 16;
 	unmanaged = MemoryContextAllocZero(context, sizeof(Unmanaged) * unmanaged_room);
 	n_unmanaged = 0;
+	clamped = MemoryContextAllocZero(context, sizeof(*clamped) * Max(max_replication_slots, 1));
 	crelay_registry_snapshot(&snapshot, true);
 	for (int i = 0; i < snapshot.nrows; i++)
 	{
@@ -376,6 +382,44 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 
 /* ---- holds ---- */
 
+static int
+find_clamped(const char *slot_name)
+{
+	for (int i = 0; i < n_clamped; i++)
+	{
+		if (strcmp(clamped[i], slot_name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * Says when a hold begins to be moved by its size limit, and when it stands
+ * clear of it again: not with each segment in between.
+ */
+static void
+note_clamped(const CrelayDownstream *d, uint64 lsn, bool moved, uint64 bound)
+{
+	int			at = find_clamped(d->slot_name);
+
+	if (moved && at < 0 && n_clamped < max_replication_slots)
+	{
+		strlcpy(clamped[n_clamped++], d->slot_name, CRELAY_SLOT_LEN);
+		ereport(LOG,
+				(errmsg("cascade_relay: hold \"%s\" was moved to %X/%X by its size limit",
+						d->slot_name, LSN_FORMAT_ARGS(lsn)),
+				 errdetail("Node \"%s\" is not protected until it has caught up.",
+						   d->name)));
+	}
+	else if (!moved && at >= 0 && lsn > bound + 2 * wal_segment_size)
+	{
+		memcpy(clamped[at], clamped[--n_clamped], CRELAY_SLOT_LEN);
+		ereport(LOG,
+				(errmsg("cascade_relay: hold \"%s\" is within its size limit again",
+						d->slot_name)));
+	}
+}
+
 /*
  * Moves the holds that have fallen behind the bound up to it, so that the
  * server has no reason to invalidate them: their children may be away.
@@ -388,6 +432,7 @@ clamp_holds(const CrelaySettings *settings, const CrelayPosition *position,
 										  max_slot_wal_keep_size_mb < 0 ? -1 :
 										  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
 										  wal_segment_size);
+	uint64		bound = crelay_hold_clamp(0, position->flush_lsn, limit);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -398,15 +443,11 @@ clamp_holds(const CrelaySettings *settings, const CrelayPosition *position,
 		if (d->kind != CRELAY_KIND_HOLD || d->restart_lsn == 0)
 			continue;
 		request.slot_name = d->slot_name;
-		request.target = crelay_hold_clamp(d->restart_lsn, position->flush_lsn, limit);
+		request.target = Max(d->restart_lsn, bound);
 		if (request.target / wal_segment_size == d->restart_lsn / wal_segment_size)
-			continue;
-		if (crelay_hold_try(&request, position, &result) && result.held_lsn != 0)
-			ereport(LOG,
-					(errmsg("cascade_relay: hold \"%s\" was moved to %X/%X by its size limit",
-							d->slot_name, LSN_FORMAT_ARGS(result.held_lsn)),
-					 errdetail("Node \"%s\" is not protected until it has caught up.",
-							   d->name)));
+			note_clamped(d, d->restart_lsn, false, bound);
+		else if (crelay_hold_try(&request, position, &result) && result.held_lsn != 0)
+			note_clamped(d, result.held_lsn, true, bound);
 	}
 }
 
@@ -661,6 +702,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	local->sent_target_lsn = snapshot.local.sent_target_lsn;
 	survey->floor_seq = snapshot.floor_seq;
 	survey->membership_seq = snapshot.membership_seq;
+	survey->below_seq = snapshot.below_seq;
 	survey->has_sessions = false;
 	for (int i = 0; i < snapshot.nchildren; i++)
 	{

@@ -33,6 +33,7 @@ typedef struct CrelaySurvey
 	CrelayFrontier frontier;
 	uint64		floor_seq;		/* of the snapshot it was computed from */
 	uint64		membership_seq;
+	uint64		below_seq;
 	bool		moved;			/* something has moved since the last pass */
 	bool		has_sessions;	/* children report to this node */
 } CrelaySurvey;
