@@ -132,6 +132,15 @@ tmp_unit/test_%: t/unit/test_%.c t/unit/tap.h $(PURE_SOURCES) $(PURE_HEADERS) tm
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
 		$(filter %.c,$^) -lm -o $@
 
+# The trees that t/019_oracle.pl asks an oracle about.
+tmp_unit/tree_dump: t/unit/tree_dump.c src/frontier.c src/topology.c $(PURE_HEADERS) tmp_unit/sanitizers
+	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
+		$(filter %.c,$^) -o $@
+
+ifneq (,$(TAP_TESTS))
+installcheck: tmp_unit/tree_dump
+endif
+
 # No tests is a failure here: it would be a lost folder, not a success.
 unit: $(UNIT_TESTS)
 	@test -n "$(UNIT_TESTS)" || { echo "no unit tests in $(srcdir)/t/unit"; exit 1; }
