@@ -71,15 +71,15 @@ sub new_primary
 }
 
 # A started standby of $upstream, streaming through a slot of its own name.
-# Options: conf, unmanaged, slotless, no_start, and conninfo (appended to
-# primary_conninfo).
+# Options: conf, unmanaged, slotless, no_start, conninfo (appended to
+# primary_conninfo), and backup (one that was taken before).
 sub new_standby
 {
 	my ($name, $upstream, %opt) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
-	my $backup = "for_$name";
+	my $backup = $opt{backup} // "for_$name";
 
-	$upstream->backup($backup);
+	$upstream->backup($backup) unless $opt{backup};
 	$node->init_from_backup($upstream, $backup, has_streaming => 1);
 	_strip_settings($node);
 	_common_conf($node, %opt);
