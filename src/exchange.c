@@ -582,13 +582,12 @@ take_refusal(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 		reply->refusal == CRELAY_REFUSE_OWN_NAME)
 		local->node.warnings |= CRELAY_WARN_DUPLICATE_NAME;
 	if (reply->refusal == CRELAY_REFUSE_CYCLE || reply->refusal == CRELAY_REFUSE_SELF)
-		local->node.warnings |= CRELAY_WARN_CYCLE;
-	if (reply->refusal == CRELAY_REFUSE_SELF)
 	{
-		/* who refused is this node, so this is its upstream */
-		strlcpy(local->node.upstream_name, local->node.name,
+		local->node.warnings |= CRELAY_WARN_CYCLE;
+		/* who refused is the upstream all the same: the tree shows the cycle */
+		strlcpy(local->node.upstream_name, reply->node_name,
 				sizeof(local->node.upstream_name));
-		local->node.upstream_incarnation = local->node.incarnation;
+		local->node.upstream_incarnation = reply->incarnation;
 	}
 	if (reply->refusal == CRELAY_REFUSE_NO_WORKER ||
 		reply->refusal == CRELAY_REFUSE_OUSTED ||
