@@ -917,7 +917,10 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 			reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
 	}
 	reply->root_known = local->root_known;
-	reply->root_lsn = local->root_lsn;
+	/* without news from the root, nobody below knows how far behind it is */
+	if (local->node.role == CRELAY_ROLE_PRIMARY ||
+		local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
+		reply->root_lsn = local->root_lsn;
 	reply->sync_names = local->sync_names;
 	reply->nhops = 0;
 	for (int i = 0; i < local->nhops && i < CRELAY_MAX_DEPTH - 1; i++)
