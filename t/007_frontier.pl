@@ -286,6 +286,17 @@ remove_wal(2, $p, $a);
 ok(has_segment($p, $d_applied), 'p keeps what d has not applied');
 at_rest('they are not above d', $a, $b, $c);
 
+# Waits until whoever moves holds here has done so a few times: until then it
+# may go by an old setting.
+sub some_reports
+{
+	my ($node) = @_;
+	my $seen = value($node, 'SELECT reports_received FROM cascade_status');
+
+	wait_for($node, "SELECT reports_received >= $seen + 8 FROM cascade_status", 'reports go on');
+	return;
+}
+
 # A hold within the bound, whatever d needs.
 sub clamped
 {
@@ -310,10 +321,12 @@ removed($d_applied);
 ok(has_segment($p, hold_lsn($p, 'd')), 'but what it holds');
 my $lines = () = slurp_file($p->logfile, $log) =~ /cascade_relay: hold "cascade_relay_d_\w+" was moved/g;
 cmp_ok($lines, '>=', 1, 'the log says so');
-my $held = hold_lsn($p, 'd');
 reload_with($p, "cascade_relay.max_hold_size = -1\n");
 wait_for($p, 'SHOW cascade_relay.max_hold_size', 'the bound is gone', '-1');
+some_reports($p);
+my $held = hold_lsn($p, 'd');
 write_segments($p, 2);
+some_reports($p);
 is(hold_lsn($p, 'd'), $held, 'without the bound the hold stays');
 is(value($d, 'SELECT protected FROM cascade_status'), 'f', 'and d is not protected by that');
 reload_with($d, "recovery_min_apply_delay = 0\n");
