@@ -285,10 +285,11 @@ wait_for($_, "SELECT severity, hint <> '' FROM cascade_check WHERE code = 'diver
 is(value($_, "SELECT replay_lag_bytes FROM cascade_topology WHERE node_name = 'l'"), '', 'it is not behind ' . $_->name)
   for $i, $l;
 my $held = hold_lsn($i, 'l');
-my $reports = value($l, 'SELECT reports_sent FROM cascade_status');
 add_rows($r, 2);
 same_rows($r, $l);
+checkpoint_all($r, $l);
 remove_wal(3, $i);
+my $reports = value($l, 'SELECT reports_sent FROM cascade_status');
 wait_for($l, "SELECT reports_sent > $reports + 5 FROM cascade_status", 'l goes on reporting');
 is(hold_lsn($i, 'l'), $held, 'its hold stays where it was');
 ok((grep { substr($_, 8) eq substr(segment_of($held), 8) } wal_files($i)), 'and keeps what it kept');
