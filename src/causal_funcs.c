@@ -163,30 +163,6 @@ cascade_bookmark(PG_FUNCTION_ARGS)
 /* ---- who can serve one ---- */
 
 /*
- * Whether a node takes part in the cascade now, so that its position is news.
- */
-static bool
-is_live(CrelayState state)
-{
-	switch (state)
-	{
-		case CRELAY_STATE_RUNNING:
-		case CRELAY_STATE_STREAMING:
-		case CRELAY_STATE_CATCHUP:
-		case CRELAY_STATE_ARCHIVE:
-			return true;
-		case CRELAY_STATE_UNKNOWN:
-		case CRELAY_STATE_STALE:
-		case CRELAY_STATE_DOWN:
-		case CRELAY_STATE_DIVERGED:
-		case CRELAY_STATE_DUPLICATE:
-		case CRELAY_STATE_CYCLE:
-			break;
-	}
-	return false;
-}
-
-/*
  * The tree, with this node's own row as of now.  The history is this node's;
  * it is the others' too, as far as their timelines are on it.
  */
@@ -214,7 +190,7 @@ row_serves(const CrelayTree *tree, const CrelayTreeRow *row,
 	const CrelayNode *node = &tree->nodes[row->node];
 	uint64		left_at;
 
-	if (!is_live(crelay_tree_state(tree, row)))
+	if (!crelay_state_is_live(crelay_tree_state(tree, row)))
 		return CRELAY_SERVES_UNKNOWN;
 	return crelay_bookmark_judge(bookmark, history, node->timeline,
 								 node->replay_lsn, &left_at);

@@ -106,24 +106,7 @@ is_primary(const CrelayPolicyTree *tree, int row)
 static bool
 is_available(const CrelayPolicyTree *tree, int row)
 {
-	if (tree->rows[row].cyclic)
-		return false;
-	switch (node_of(tree, row)->state)
-	{
-		case CRELAY_STATE_RUNNING:
-		case CRELAY_STATE_STREAMING:
-		case CRELAY_STATE_CATCHUP:
-		case CRELAY_STATE_ARCHIVE:
-			return true;
-		case CRELAY_STATE_UNKNOWN:
-		case CRELAY_STATE_STALE:
-		case CRELAY_STATE_DOWN:
-		case CRELAY_STATE_DIVERGED:
-		case CRELAY_STATE_DUPLICATE:
-		case CRELAY_STATE_CYCLE:
-			break;
-	}
-	return false;
+	return !tree->rows[row].cyclic && crelay_state_is_live(node_of(tree, row)->state);
 }
 
 /*

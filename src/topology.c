@@ -303,6 +303,30 @@ crelay_topology_age(CrelayNode *nodes, int n, int64_t now, int64_t stale_after)
 	}
 }
 
+/*
+ * Whether a node takes part in the cascade now, so that its position is news.
+ */
+bool
+crelay_state_is_live(CrelayState state)
+{
+	switch (state)
+	{
+		case CRELAY_STATE_RUNNING:
+		case CRELAY_STATE_STREAMING:
+		case CRELAY_STATE_CATCHUP:
+		case CRELAY_STATE_ARCHIVE:
+			return true;
+		case CRELAY_STATE_UNKNOWN:
+		case CRELAY_STATE_STALE:
+		case CRELAY_STATE_DOWN:
+		case CRELAY_STATE_DIVERGED:
+		case CRELAY_STATE_DUPLICATE:
+		case CRELAY_STATE_CYCLE:
+			break;
+	}
+	return false;
+}
+
 const char *
 crelay_state_text(CrelayState state)
 {

@@ -43,6 +43,7 @@ extern int	crelay_topology_assemble(const CrelayNode *nodes, int n,
 									 CrelayTreeRow *rows);
 extern void crelay_topology_age(CrelayNode *nodes, int n, int64_t now,
 								int64_t stale_after);
+extern bool crelay_state_is_live(CrelayState state);
 extern const char *crelay_state_text(CrelayState state);
 extern const char *crelay_role_text(CrelayRole role);
 extern const char *crelay_class_text(CrelayClass replica_class);

@@ -77,21 +77,8 @@ crelay_tree_lag(const CrelayTree *tree, const CrelayTreeRow *row)
 {
 	const CrelayNode *node = &tree->nodes[row->node];
 
-	switch (crelay_tree_state(tree, row))
-	{
-		case CRELAY_STATE_RUNNING:
-		case CRELAY_STATE_STREAMING:
-		case CRELAY_STATE_CATCHUP:
-		case CRELAY_STATE_ARCHIVE:
-			break;
-		case CRELAY_STATE_UNKNOWN:
-		case CRELAY_STATE_STALE:
-		case CRELAY_STATE_DOWN:
-		case CRELAY_STATE_DIVERGED:
-		case CRELAY_STATE_DUPLICATE:
-		case CRELAY_STATE_CYCLE:
-			return -1;
-	}
+	if (!crelay_state_is_live(crelay_tree_state(tree, row)))
+		return -1;
 	if (!tree->local.root_known || tree->local.root_lsn == 0 || node->replay_lsn == 0)
 		return -1;
 	/* what the root's LSN was before the upstream was lost says nothing now */
