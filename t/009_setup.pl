@@ -103,7 +103,8 @@ not_preloaded($_) for ($p, $i);
 like(wait_error($l, 'refused', 'must be loaded via "shared_preload_libraries"', 'the upstream lacks the library'),
 	qr/HINT: .*shared_preload_libraries.*on the upstream.*restart it/, 'and what to do there');
 is(status($l, 'protected IS NULL, upstream_held_lsn IS NULL, upstream_name IS NULL'), 't|t|t', 'l knows nothing of a root');
-is(value($l, q{SELECT path, state FROM cascade_topology WHERE is_local}), '{unknown,l}|streaming', 'its path begins with unknown');
+wait_for($l, q{SELECT path = '{unknown,l}' AND state = 'streaming' FROM cascade_topology WHERE is_local},
+	'its path begins with unknown');
 $harmless->('the extension on p');
 
 preload($i);
@@ -111,7 +112,8 @@ wait_connected($l);
 wait_error($i, 'refused', 'must be loaded via "shared_preload_libraries"', 'p lacks the library');
 is(status($l, 'upstream_name, protected IS NULL'), 'i|t', 'l reports to i, but nobody knows a root');
 is(value($l, q{SELECT path FROM cascade_topology WHERE is_local}), '{unknown,i,l}', 'its path is longer now');
-is(value($i, q{SELECT string_agg(node_name || ' ' || state, ',') FROM cascade_topology}), 'i streaming,l streaming', 'i shows its own part of the tree');
+wait_for($i, q{SELECT string_agg(node_name || ' ' || state, ',') = 'i streaming,l streaming' FROM cascade_topology},
+	'i shows its own part of the tree');
 is(value($i, q{SELECT string_agg(name || ' ' || kind || ' ' || counted, ',' ORDER BY kind) FROM cascade_downstreams}), 'l hold true,l slot false', 'and what it keeps for whom');
 not_preloaded($p);
 $harmless->('the library on i');
