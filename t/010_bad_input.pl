@@ -406,8 +406,10 @@ is("$reply->{answer}, $reply->{refusal}, $reply->{held_lsn}", 'ok, no_free_slot,
 is(free_slots(), 1, 'the last free slot stays free');
 is(value($p, q{SELECT counted, reason FROM cascade_downstreams WHERE name = 'g'}), 't|managed, by its last report', 'it counts all the same');
 
-# a hold is lost, and the room for it
-$p->safe_psql('postgres', "SELECT pg_drop_replication_slot('$i_hold'), pg_create_physical_replication_slot('filler_0')");
+# the room for another hold is lost, and then a hold: in this order, or it would
+# be placed again in between
+$p->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('filler_0')");
+$p->safe_psql('postgres', "SELECT pg_drop_replication_slot('$i_hold')");
 wait_for($i, 'SELECT NOT protected AND upstream_held_lsn IS NULL FROM cascade_status', 'i loses its hold, and says that it is not protected');
 like(value($i, 'SELECT last_error FROM cascade_status'),
 	qr/no replication slot to spare for a hold HINT: Raise max_replication_slots/, 'and why, and what to do');
