@@ -4,11 +4,10 @@
  *	  A libFuzzer target for the wire format.
  *
  * Owns: the claim that no input is read behind its end, and that what is read
- * can be written and is the same when read again.
+ * can be written and is the same when read again; and a mutator that knows
+ * where lengths are, so that most of what it makes is read to its end.
  *
- *	  clang -std=gnu99 -g -O1 -fsanitize=fuzzer,address,undefined -Isrc \
- *		  tools/fuzz_message.c src/message.c -o fuzz_message
- *	  ./fuzz_message -max_total_time=60 -max_len=4096
+ * Not here: the seeds (fuzz_seeds.c), building and running it (tools/fuzz).
  *
  * Each input is tried as it is, and as the body of a message of each kind
  * behind a good envelope, so that no time is lost on guessing the length.
@@ -30,6 +29,9 @@
 	} while (0)
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
+									  size_t max_size, unsigned int seed);
+extern size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 
 static uint8_t *
 allocate(size_t size)
@@ -138,6 +140,9 @@ try_reply(const uint8_t *data, size_t size)
 		REQUIRE(error != NULL);
 		return;
 	}
+	/* it may be newer than we are, and is shown all the same */
+	REQUIRE(crelay_refusal_text(first.refusal) != NULL);
+	REQUIRE(crelay_refusal_hint(first.refusal) != NULL);
 	bound = crelay_message_size_bound(first.nrows);
 	buf = allocate(bound);
 	again = rows;
@@ -182,4 +187,166 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	free(copy);
 	return 0;
+}
+
+/* ---- mutating what is there, with its lengths kept right ---- */
+
+#define MAX_PARTS		80
+
+/* A section, or a row or a hop in one. */
+typedef struct Part
+{
+	unsigned	tag;			/* of a section */
+	const uint8_t *data;
+	size_t		len;
+} Part;
+
+static size_t
+load(const uint8_t *p, size_t width)
+{
+	size_t		value = 0;
+
+	while (width-- > 0)
+		value = value << 8 | *p++;
+	return value;
+}
+
+static void
+store(uint8_t *p, size_t value, size_t width)
+{
+	while (width > 0)
+	{
+		p[--width] = (uint8_t) value;
+		value >>= 8;
+	}
+}
+
+/* Takes data apart as far as its lengths hold; the number of parts. */
+static int
+split(const uint8_t *data, size_t size, size_t tag_width, size_t len_width,
+	  Part *parts)
+{
+	size_t		header = tag_width + len_width;
+	size_t		at = 0;
+	int			n = 0;
+
+	while (n < MAX_PARTS && size - at >= header)
+	{
+		size_t		len = load(data + at + tag_width, len_width);
+
+		parts[n].tag = (unsigned) load(data + at, tag_width);
+		at += header;
+		parts[n].data = data + at;
+		parts[n].len = len < size - at ? len : size - at;
+		at += parts[n++].len;
+	}
+	return n;
+}
+
+/* Puts parts together again, as many as fit; the size. */
+static size_t
+join(const Part *parts, int n, size_t tag_width, size_t len_width,
+	 uint8_t *to, size_t room)
+{
+	size_t		header = tag_width + len_width;
+	size_t		at = 0;
+
+	for (int i = 0; i < n && room - at >= header + parts[i].len; i++)
+	{
+		store(to + at, parts[i].tag, tag_width);
+		store(to + at + tag_width, parts[i].len, len_width);
+		memcpy(to + at + header, parts[i].data, parts[i].len);
+		at += header + parts[i].len;
+	}
+	return at;
+}
+
+/* One part goes, comes twice, changes places or is changed in itself. */
+static int
+mutate_parts(Part *parts, int n, unsigned dice, uint8_t *buf, size_t room)
+{
+	int			at = (int) (dice / 16 % (unsigned) n);
+	Part		other = parts[dice / 256 % (unsigned) n];
+
+	switch (dice % 16)
+	{
+		case 0:
+			memmove(&parts[at], &parts[at + 1], sizeof(Part) * (size_t) (n - at - 1));
+			return n - 1;
+		case 1:
+			if (n == MAX_PARTS)
+				return n;
+			memmove(&parts[at + 1], &parts[at], sizeof(Part) * (size_t) (n - at));
+			return n + 1;
+		case 2:
+			other.tag = parts[at].tag;
+			parts[at] = other;
+			return n;
+		default:
+			if (parts[at].len > room)
+				return n;
+			memcpy(buf, parts[at].data, parts[at].len);
+			parts[at].len = LLVMFuzzerMutate(buf, parts[at].len, room);
+			parts[at].data = buf;
+			return n;
+	}
+}
+
+/* The rows behind their count, or the hops behind theirs. */
+static size_t
+mutate_items(const Part *section, size_t count_width, unsigned dice,
+			 uint8_t *to, size_t room)
+{
+	Part		items[MAX_PARTS];
+	uint8_t		buf[1024];
+	size_t		size;
+	int			n;
+
+	if (section->len < count_width || room < count_width)
+		return 0;
+	n = split(section->data + count_width, section->len - count_width, 0, 2, items);
+	if (n > 0)
+		n = mutate_parts(items, n, dice, buf, sizeof(buf));
+	size = join(items, n, 0, 2, to + count_width, room - count_width);
+	store(to, (size_t) n, count_width);
+	return count_width + size;
+}
+
+/*
+ * A quarter of the inputs are mutated blindly, so that wrong lengths are tried
+ * too.
+ */
+size_t
+LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+						unsigned int seed)
+{
+	Part		sections[MAX_PARTS];
+	unsigned	dice = seed / 4;
+	uint8_t    *result;
+	uint8_t    *buf;
+	int			n = split(data, size, 2, 4, sections);
+
+	if (seed % 4 == 0 || n == 0)
+		return LLVMFuzzerMutate(data, size, max_size);
+
+	buf = allocate(max_size);
+	result = allocate(max_size);
+	for (int i = 0; i < n; i++)
+	{
+		size_t		count_width = sections[i].tag == 0x7000 ? 4 :
+		sections[i].tag == 5 ? 1 : 0;
+
+		if (count_width == 0 || dice % 3 != 0)
+			continue;
+		sections[i].len = mutate_items(&sections[i], count_width, dice / 3, buf, max_size);
+		sections[i].data = buf;
+		break;
+	}
+	if (dice % 3 != 0)
+		n = mutate_parts(sections, n, dice / 3, buf, max_size);
+	size = join(sections, n, 2, 4, result, max_size);
+	memcpy(data, result, size);
+	free(buf);
+	free(result);
+	return size;
 }
