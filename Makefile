@@ -19,6 +19,7 @@ DATA = sql/cascade_relay--1.0.sql
 # Lists, not wildcards: a wildcard looks into the build folder, so that an
 # out-of-tree build would quietly install nothing.
 OBJS = \
+	src/adopt_funcs.o \
 	src/bookmark.o \
 	src/cascade_relay.o \
 	src/causal_funcs.o \

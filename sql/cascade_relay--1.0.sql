@@ -243,8 +243,19 @@ COMMENT ON VIEW cascade_check IS
 'what is wrong in the cascade and what to do about it, the worst first';
 
 --
--- Acting
+-- Acting.  PUBLIC may call cascade_adopt; the function itself asks for the
+-- REPLICATION attribute, with which a slot could be made anyway.
 --
+CREATE FUNCTION cascade_adopt(
+	node_name text,
+	slot_name text DEFAULT NULL,
+	lsn pg_lsn DEFAULT NULL)
+RETURNS pg_lsn
+AS 'MODULE_PATHNAME', 'cascade_adopt'
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cascade_adopt(text, text, pg_lsn) IS
+'makes a replication slot for a node that is to stream from here, from where its WAL is held, and returns that LSN; for roles with the REPLICATION attribute';
+
 CREATE FUNCTION cascade_release(node_name text) RETURNS pg_lsn
 AS 'MODULE_PATHNAME', 'cascade_release'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;

@@ -38,6 +38,8 @@ SELECT * FROM cascade_holds;
 SELECT * FROM cascade_check;
 SELECT * FROM cascade_check();
 SELECT cascade_release('leaf');
+SELECT cascade_adopt('leaf');
+SELECT cascade_adopt(NULL);
 \set VERBOSITY default
 -- a missing argument needs no shared memory
 SELECT cascade_release(NULL) IS NULL AS nothing, cascade_report(NULL) IS NULL AS to_do;
@@ -120,10 +122,12 @@ SELECT * FROM cascade_downstreams;
 SELECT * FROM cascade_holds;
 SELECT * FROM cascade_tree();
 SELECT cascade_release('leaf');
+SELECT cascade_adopt('leaf');
 -- a role that may replicate: as far as the shared memory, but it reads nothing
 SET ROLE regress_cascade_reporter;
 SELECT cascade_report(:hello);
 SELECT cascade_report('');
+SELECT cascade_adopt('leaf');
 SELECT * FROM cascade_status;
 -- a role that monitors: reads, and does not act
 SET ROLE regress_cascade_monitor;
@@ -134,6 +138,7 @@ SELECT * FROM cascade_holds;
 SELECT * FROM cascade_tree();
 SELECT cascade_report(:hello);
 SELECT cascade_release('leaf');
+SELECT cascade_adopt('leaf');
 RESET ROLE;
 \set VERBOSITY default
 

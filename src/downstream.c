@@ -421,6 +421,22 @@ crelay_hold_name_parse(const char *slot_name, char *node_name, uint32 *incarnati
 }
 
 /*
+ * Takes the name of a slot apart that cascade_adopt has made: prefix, node
+ * name.
+ */
+bool
+crelay_adopted_name_parse(const char *slot_name, char *node_name)
+{
+	size_t		prefix = strlen(CRELAY_ADOPTED_PREFIX);
+
+	if (strncmp(slot_name, CRELAY_ADOPTED_PREFIX, prefix) != 0 ||
+		!crelay_node_name_is_valid(slot_name + prefix))
+		return false;
+	strlcpy(node_name, slot_name + prefix, CRELAY_NODE_NAME_MAX + 1);
+	return true;
+}
+
+/*
  * Copies one slot in use into a downstream, under its spinlock.
  */
 static void
@@ -472,6 +488,9 @@ identify_slots(CrelayDownstream *downstreams, int n, Sender *senders, int nsende
 		if (!d->logical && !d->temporary &&
 			crelay_hold_name_parse(d->slot_name, d->name, &d->incarnation))
 			d->kind = CRELAY_KIND_HOLD;
+		else if (!d->logical && !d->temporary &&
+				 crelay_adopted_name_parse(d->slot_name, d->name))
+			d->adopted = true;
 		else
 			strlcpy(d->name, d->slot_name, sizeof(d->name));
 

@@ -56,6 +56,7 @@ extern CrelayDownstream *crelay_downstream_collect(const CrelaySnapshot *snapsho
 												   bool fresh_names, int *n);
 extern bool crelay_hold_name_parse(const char *slot_name, char *node_name,
 								   uint32 *incarnation);
+extern bool crelay_adopted_name_parse(const char *slot_name, char *node_name);
 extern void crelay_session_address(char *addr, Size size);
 
 #endif							/* CRELAY_DOWNSTREAM_H */

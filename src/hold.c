@@ -212,17 +212,16 @@ covers(const char *slot_name, XLogRecPtr lsn)
  * before.
  */
 static void
-retreat_acquired(const CrelayHoldRequest *request, const CrelayPosition *position)
+retreat_acquired(XLogRecPtr target, const char *cover, const CrelayPosition *position)
 {
 	XLogRecPtr	before = MyReplicationSlot->data.restart_lsn;
 
-	if (request->cover == NULL ||
-		request->target / wal_segment_size >= before / wal_segment_size ||
-		!covers(request->cover, request->target))
+	if (cover == NULL ||
+		target / wal_segment_size >= before / wal_segment_size ||
+		!covers(cover, target))
 		return;
-	set_acquired(request->target);
-	if (!covers(request->cover, request->target) ||
-		!wal_is_here(request->target, position))
+	set_acquired(target);
+	if (!covers(cover, target) || !wal_is_here(target, position))
 		set_acquired(before);
 	ReplicationSlotSave();
 }
@@ -270,7 +269,7 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 		result->created = true;
 		place_acquired();
 	}
-	retreat_acquired(request, position);
+	retreat_acquired(request->target, request->cover, position);
 	held = advance_acquired(Min(request->target, position->flush_lsn));
 
 	/* still acquired, so nobody can drop it between the look and the answer */
@@ -279,6 +278,21 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 	else
 		result->reason = CRELAY_HELD_NO_WAL;
 	ReplicationSlotRelease();
+}
+
+/*
+ * A session can have one slot acquired, and not even look after another one
+ * then.
+ */
+static void
+require_free_hands(void)
+{
+	if (MyReplicationSlot != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("this session has replication slot \"%s\" acquired",
+						NameStr(MyReplicationSlot->data.name)),
+				 errhint("Use a session of its own for cascade_relay.")));
 }
 
 /*
@@ -300,12 +314,7 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 	SlotFacts	facts;
 
 	memset(result, 0, sizeof(CrelayHoldResult));
-	if (MyReplicationSlot != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("this session has replication slot \"%s\" acquired",
-						NameStr(MyReplicationSlot->data.name)),
-				 errhint("Use a session of its own for cascade_relay.")));
+	require_free_hands();
 
 	look_at_slot(request->slot_name, &facts);
 	if (facts.exists && !facts.physical)
@@ -366,6 +375,146 @@ crelay_hold_try(const CrelayHoldRequest *request,
 	}
 	PG_END_TRY();
 	return done;
+}
+
+/* ---- slots to stream through ---- */
+
+static bool
+reaches(XLogRecPtr restart_lsn, XLogRecPtr need)
+{
+	return restart_lsn / wal_segment_size <= need / wal_segment_size;
+}
+
+/*
+ * Makes sure that the acquired slot reserves WAL from the need on.  A slot that
+ * reserves none yet begins where the server lets it, at the redo pointer; from
+ * there it goes back under one of the covers, the best first.
+ */
+static void
+adopt_acquired(const CrelayAdoptRequest *request, const CrelayPosition *position,
+			   CrelayAdoptResult *result)
+{
+	ReplicationSlot *slot = MyReplicationSlot;
+	XLogRecPtr	need = request->need;
+
+	if (slot->data.restart_lsn == InvalidXLogRecPtr)
+		ReplicationSlotReserveWal();
+	for (int i = 0; i < request->ncovers && !reaches(slot->data.restart_lsn, need); i++)
+	{
+		const CrelayCover *cover = &request->covers[i];
+		SlotFacts	now;
+
+		/* it may have gone on since, but is no cover for less than it was */
+		look_at_slot(cover->slot_name, &now);
+		now.restart_lsn = Max(now.restart_lsn, cover->restart_lsn);
+		if (reaches(now.restart_lsn, need))
+			retreat_acquired(now.restart_lsn, cover->slot_name, position);
+	}
+	result->restart_lsn = slot->data.restart_lsn;
+	if (!reaches(result->restart_lsn, need))
+		result->verdict = wal_is_here(need, position) ?
+			CRELAY_ADOPT_NOT_COVERED : CRELAY_ADOPT_NO_WAL;
+	else if (!wal_is_here(result->restart_lsn, position))
+		result->verdict = CRELAY_ADOPT_NO_WAL;
+}
+
+/*
+ * The part of adopt that may fail with a slot acquired.  What does not end
+ * well leaves everything as it was.
+ */
+static void
+adopt_guarded(const CrelayAdoptRequest *request, const CrelayPosition *position,
+			  bool exists, CrelayAdoptResult *result)
+{
+	XLogRecPtr	before;
+
+	if (exists)
+		crelay_slot_acquire(request->slot_name);
+	else if (create_acquired(request->slot_name, 1))
+		result->created = true;
+	else
+	{
+		result->verdict = CRELAY_ADOPT_NO_FREE_SLOT;
+		return;
+	}
+	before = MyReplicationSlot->data.restart_lsn;
+	adopt_acquired(request, position, result);
+	if (result->verdict != CRELAY_ADOPT_OK)
+	{
+		if (!result->created && MyReplicationSlot->data.restart_lsn != before)
+		{
+			set_acquired(before);
+			ReplicationSlotSave();
+		}
+	}
+	else if (result->created)
+		ReplicationSlotPersist();
+	else if (MyReplicationSlot->data.restart_lsn != before)
+	{
+		ReplicationSlotMarkDirty();
+		ReplicationSlotSave();
+		result->moved = true;
+	}
+	ReplicationSlotRelease();
+}
+
+/*
+ * What speaks against a slot that is there already, whatever it reserves.
+ */
+static CrelayAdoptVerdict
+judge_existing(const CrelayAdoptRequest *request, const SlotFacts *facts,
+			   const CrelayPosition *position)
+{
+	if (!facts->physical)
+		return CRELAY_ADOPT_NOT_PHYSICAL;
+	if (facts->invalidated)
+		return CRELAY_ADOPT_INVALIDATED;
+	if (facts->active_pid == 0)
+		return CRELAY_ADOPT_OK;
+
+	/* the node streams through it already: nothing can be done, nor need be */
+	if (facts->active_pid == request->user_pid &&
+		(!request->strict || reaches(facts->restart_lsn, request->need)) &&
+		wal_is_here(facts->restart_lsn, position))
+		return CRELAY_ADOPT_OK;
+	return CRELAY_ADOPT_ACTIVE;
+}
+
+/*
+ * Makes a slot for a node to stream through, or sees to it that the one of
+ * that name is fit, so that WAL is kept from what the node needs on.  Unlike a
+ * hold it may take the last free slot: that is what it was left for.
+ *
+ * A slot that the node itself streams through is only looked at.
+ */
+void
+crelay_hold_adopt(const CrelayAdoptRequest *request,
+				  const CrelayPosition *position, CrelayAdoptResult *result)
+{
+	SlotFacts	facts;
+
+	memset(result, 0, sizeof(CrelayAdoptResult));
+	require_free_hands();
+	look_at_slot(request->slot_name, &facts);
+	if (facts.exists)
+		result->verdict = judge_existing(request, &facts, position);
+	result->pid = facts.active_pid;
+	result->restart_lsn = facts.restart_lsn;
+	if (result->verdict != CRELAY_ADOPT_OK || facts.active_pid != 0)
+		return;
+
+	PG_TRY();
+	{
+		adopt_guarded(request, position, facts.exists, result);
+	}
+	PG_CATCH();
+	{
+		if (result->created && MyReplicationSlot != NULL)
+			unplace_acquired();
+		crelay_hold_abandon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 /*

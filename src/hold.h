@@ -3,12 +3,20 @@
  * hold.h
  *	  Creating, moving, verifying, saving and dropping hold slots.
  *
- * Owns: every change that this extension makes to a replication slot, and only
- * to slots with its own prefix.
+ * Owns: every change that this extension makes to a replication slot.  It drops
+ * only slots with its own prefixes, and moves no other unless somebody names it
+ * in a call of cascade_adopt.
+ *
+ * Two kinds of slots are ours.  CRELAY_HOLD_PREFIX begins a hold: nothing ever
+ * streams through it, and it never has an xmin.  CRELAY_ADOPTED_PREFIX begins
+ * the slot that cascade_adopt makes for a node to stream through, unless it is
+ * told another name: an ordinary streaming slot otherwise, counted like any
+ * other, but known to be ours, so that it may be dropped when its node has left
+ * it.  No name is both.
  *
  * Not here: where a hold should stand (frontier.c) and when (report_funcs.c,
- * worker.c).  A hold is moved back only under cover of another slot, never has
- * an xmin, and nothing ever streams through it.
+ * worker.c).  A hold is moved back, and a streaming slot placed below the redo
+ * pointer, only under cover of another slot.
  *
  * Locking: that of slot.c.  A slot is acquired for the length of one call and
  * released on every way out, errors included.  One lock of its own makes the
@@ -51,12 +59,48 @@ typedef struct CrelayHoldResult
 	bool		ousted;			/* the fence said no: nothing was changed */
 } CrelayHoldResult;
 
+/*
+ * What is asked of a slot for a node to stream through.
+ */
+typedef struct CrelayAdoptRequest
+{
+	const char *slot_name;
+	uint64		need;			/* WAL is kept from its segment on, or earlier */
+	bool		strict;			/* also if the node streams through it now */
+	int32		user_pid;		/* the walsender of that node, 0 none */
+	int			ncovers;		/* slots under which it may be placed below */
+	const CrelayCover *covers;	/* the redo pointer, the best first */
+} CrelayAdoptRequest;
+
+typedef enum CrelayAdoptVerdict
+{
+	CRELAY_ADOPT_OK = 0,
+	CRELAY_ADOPT_NOT_PHYSICAL,	/* a slot of that name is something else */
+	CRELAY_ADOPT_INVALIDATED,
+	CRELAY_ADOPT_ACTIVE,		/* somebody else has it */
+	CRELAY_ADOPT_NO_FREE_SLOT,
+	CRELAY_ADOPT_NOT_COVERED,	/* the WAL is there, but cannot be kept */
+	CRELAY_ADOPT_NO_WAL
+} CrelayAdoptVerdict;
+
+typedef struct CrelayAdoptResult
+{
+	CrelayAdoptVerdict verdict;
+	uint64		restart_lsn;	/* of the slot, or where it would stand */
+	int32		pid;			/* who has it */
+	bool		created;
+	bool		moved;			/* it was there, and reserves more now */
+} CrelayAdoptResult;
+
 extern void crelay_hold_apply(const CrelayHoldRequest *request,
 							  const CrelayPosition *position,
 							  CrelayHoldResult *result);
 extern bool crelay_hold_try(const CrelayHoldRequest *request,
 							const CrelayPosition *position,
 							CrelayHoldResult *result);
+extern void crelay_hold_adopt(const CrelayAdoptRequest *request,
+							  const CrelayPosition *position,
+							  CrelayAdoptResult *result);
 extern bool crelay_hold_find_former(const char *slot_name, uint32 incarnation,
 									char *former);
 extern bool crelay_hold_drop(const char *slot_name);

@@ -30,8 +30,13 @@
 #define CRELAY_LOCK_HOLD		1
 #define CRELAY_LOCKS			2
 
-/* Every slot that this extension owns begins so; nothing else is touched. */
+/*
+ * The slots that this extension owns begin so, see hold.h; nothing else is
+ * touched.  Neither is the beginning of the other, or a hold of node "adopted"
+ * could be taken for a slot that was adopted.
+ */
 #define CRELAY_HOLD_PREFIX		"cascade_relay_"
+#define CRELAY_ADOPTED_PREFIX	"cascade_adopted_"
 
 #define CRELAY_NODE_NAME_MAX	40	/* of a managed node, without the zero */
 #define CRELAY_NAME_LEN			80	/* buffer for any name, "#pid" included */
@@ -226,6 +231,7 @@ typedef struct CrelayDownstream
 	bool		released;
 	bool		own;
 	bool		managed;		/* a managed child streams through it */
+	bool		adopted;		/* a slot that cascade_adopt has made */
 	uint64_t	restart_lsn;	/* a slot's, or a walsender's flush */
 	uint64_t	sent_lsn;
 	uint64_t	flush_lsn;

@@ -848,6 +848,38 @@ crelay_registry_find_cover(uint64 target, uint64 redo, const char *not_slot,
 	return found;
 }
 
+static int
+compare_covers(const void *a, const void *b)
+{
+	const CrelayCover *first = a;
+	const CrelayCover *second = b;
+
+	if (first->restart_lsn != second->restart_lsn)
+		return first->restart_lsn > second->restart_lsn ? -1 : 1;
+	return strcmp(first->slot_name, second->slot_name);
+}
+
+/*
+ * All of them, the highest first.
+ */
+CrelayCover *
+crelay_registry_covers(uint64 redo, const char *not_slot, int *n)
+{
+	CrelayCover *covers = palloc_array(CrelayCover, max_replication_slots + 1);
+
+	*n = 0;
+	LWLockAcquire(registry->lock, LW_SHARED);
+	for (int i = 0; i < registry->ncovers; i++)
+	{
+		if (registry->covers[i].seen_at_redo < redo &&
+			strcmp(registry->covers[i].slot_name, not_slot) != 0)
+			covers[(*n)++] = registry->covers[i];
+	}
+	LWLockRelease(registry->lock);
+	qsort(covers, *n, sizeof(CrelayCover), compare_covers);
+	return covers;
+}
+
 /*
  * Wakes the worker, if there is one.  A latch of a process that is gone may be
  * set without harm.

@@ -196,6 +196,7 @@ extern void crelay_registry_forget_former(int child_slot, pid_t pid);
 extern void crelay_registry_leave(pid_t pid);
 extern bool crelay_registry_find_cover(uint64 target, uint64 redo,
 									   const char *not_slot, char *slot_name);
+extern CrelayCover *crelay_registry_covers(uint64 redo, const char *not_slot, int *n);
 extern void crelay_registry_wake_worker(void);
 extern void crelay_registry_fill_reply(int child_slot, CrelayReply *reply);
 
