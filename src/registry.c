@@ -235,6 +235,25 @@ copy_child_rows(CrelaySnapshot *snapshot, int child_slot)
 	}
 }
 
+/*
+ * Copies what the upstream has said of the rest of the tree.  Once this node
+ * has been promoted there is nobody left to bring news of that.
+ */
+static void
+copy_upstream_rows(CrelaySnapshot *snapshot)
+{
+	int			from = snapshot->nrows;
+
+	copy_rows(snapshot, registry->first_upstream, CRELAY_ORIGIN_UPSTREAM);
+	if (registry->local.node.role != CRELAY_ROLE_PRIMARY)
+		return;
+	for (int i = from; i < snapshot->nrows; i++)
+	{
+		if (snapshot->rows[i].state != CRELAY_STATE_DOWN)
+			snapshot->rows[i].state = CRELAY_STATE_STALE;
+	}
+}
+
 static void
 copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 {
@@ -258,7 +277,7 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 	if (with_rows)
 	{
 		copy_rows(snapshot, registry->first_unmanaged, CRELAY_ORIGIN_UNMANAGED);
-		copy_rows(snapshot, registry->first_upstream, CRELAY_ORIGIN_UPSTREAM);
+		copy_upstream_rows(snapshot);
 	}
 }
 
@@ -1040,7 +1059,8 @@ crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq)
 
 /*
  * Publishes what the worker knows of this node.  Counters and flags that
- * others write stay as they are.
+ * others write stay as they are.  A promotion, or another upstream, is news for
+ * the whole tree.
  */
 void
 crelay_registry_publish_local(const CrelayLocal *local)
@@ -1052,6 +1072,10 @@ crelay_registry_publish_local(const CrelayLocal *local)
 		uint64		received = registry->local.reports_received;
 		uint64		dropped = registry->local.rows_dropped;
 
+		if (registry->local.node.role != local->node.role ||
+			registry->local.node.timeline != local->node.timeline ||
+			registry->local.node.upstream_incarnation != local->node.upstream_incarnation)
+			registry->membership_seq++;
 		registry->local = *local;
 		registry->local.stopping = stopping;
 		registry->local.sent_target_lsn = sent_target;

@@ -11,6 +11,9 @@
 
 #include <string.h>
 
+/* In links[].row: not to be drawn, if nothing hangs below it. */
+#define FORMER_LIFE		(-2)
+
 static int
 compare_key(const char *name_a, uint32_t inc_a, const char *name_b, uint32_t inc_b)
 {
@@ -71,8 +74,8 @@ sort_nodes(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 }
 
 /*
- * Whether row a is the better source about a managed node that two rows speak
- * of, as while it moves from one upstream to another: who sees it connected,
+ * Whether row a is the better source about a node that two rows speak of, as
+ * while a managed one moves from one upstream to another: who sees it connected,
  * and then whoever was given first, because the nodes that were looked at
  * directly come before hearsay.  Of two that do not see it, who saw it last.
  */
@@ -92,8 +95,22 @@ is_better_row(const CrelayNode *nodes, int row_a, int row_b)
 }
 
 /*
- * Leaves one row of each managed node in the sorted order; returns how many
- * rows are left.
+ * Whether two rows, neighbours in the sorted order, speak of one node.  One
+ * without cascade_relay is known by its name below the node that feeds it, and
+ * nowhere else.
+ */
+static bool
+is_same_node(const CrelayNode *a, const CrelayNode *b)
+{
+	if (a->incarnation == 0 && a->upstream_incarnation == 0)
+		return false;
+	return a->incarnation == 0 ? compare_nodes(a, b) == 0 :
+		compare_key(a->name, a->incarnation, b->name, b->incarnation) == 0;
+}
+
+/*
+ * Leaves one row of each node in the sorted order; returns how many rows are
+ * left.
  */
 static int
 drop_duplicates(const CrelayNode *nodes, int n, CrelayTreeLink *links)
@@ -105,9 +122,7 @@ drop_duplicates(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 		const CrelayNode *node = &nodes[links[i].sorted];
 		const CrelayNode *last = kept > 0 ? &nodes[links[kept - 1].sorted] : NULL;
 
-		if (last == NULL || node->incarnation == 0 ||
-			compare_key(node->name, node->incarnation,
-						last->name, last->incarnation) != 0)
+		if (last == NULL || !is_same_node(node, last))
 			links[kept++].sorted = links[i].sorted;
 		else if (is_better_row(nodes, links[i].sorted, links[kept - 1].sorted))
 			links[kept - 1].sorted = links[i].sorted;
@@ -173,6 +188,65 @@ link_children(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 			links[parent].first_child = node;
 		}
 	}
+}
+
+/*
+ * Marks the rows that nobody has had news of, of nodes that are live under the
+ * same name in another incarnation: they were rebuilt, or rewound, and all that
+ * could be said of them before is over.  Namesakes are neighbours in the sorted
+ * order.
+ */
+static void
+mark_former_lives(const CrelayNode *nodes, int n, CrelayTreeLink *links)
+{
+	int			end;
+
+	for (int begin = 0; begin < n; begin = end)
+	{
+		const char *name = nodes[links[begin].sorted].name;
+		bool		lives = false;
+
+		for (end = begin; end < n && strcmp(nodes[links[end].sorted].name, name) == 0; end++)
+		{
+			const CrelayNode *node = &nodes[links[end].sorted];
+
+			if (node->incarnation != 0 && crelay_state_is_live(node->state))
+				lives = true;
+		}
+		for (int i = begin; lives && i < end; i++)
+		{
+			int			node = links[i].sorted;
+
+			if (nodes[node].incarnation != 0 && nodes[node].state == CRELAY_STATE_STALE)
+				links[node].row = FORMER_LIFE;
+		}
+	}
+}
+
+/*
+ * Takes former lives out of the sorted order, unless something else is known
+ * to hang below them; returns how many nodes are left.
+ */
+static int
+drop_former_lives(const CrelayNode *nodes, int n, CrelayTreeLink *links)
+{
+	int			kept = 0;
+
+	mark_former_lives(nodes, n, links);
+	for (int i = 0; i < n; i++)
+	{
+		if (links[links[i].sorted].row == FORMER_LIFE)
+			continue;
+		for (int up = links[links[i].sorted].parent;
+			 up >= 0 && links[up].row == FORMER_LIFE; up = links[up].parent)
+			links[up].row = -1;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (links[links[i].sorted].row != FORMER_LIFE)
+			links[kept++].sorted = links[i].sorted;
+	}
+	return kept;
 }
 
 /*
@@ -246,10 +320,11 @@ cut_cycle(const CrelayNode *nodes, int node, CrelayTreeLink *links)
 
 /*
  * Puts the tree in its order.  links and rows have room for n; the result says
- * how many rows there are, every node that is not a second row of another one
- * exactly once:
+ * how many rows there are, every node that is not a second row of another one,
+ * nor a former life of one that is live, exactly once:
  *
- *	- the primaries with all that hangs below them, by name,
+ *	- the primaries that are live with all that hangs below them, by name,
+ *	- then those that nobody has news of, as an old primary after a failover,
  *	- then the tops of parts whose upstream nobody knows, likewise,
  *	- then what is left: nodes on a cycle, cut at the first by name.
  */
@@ -258,17 +333,26 @@ crelay_topology_assemble(const CrelayNode *nodes, int n,
 						 CrelayTreeLink *links, CrelayTreeRow *rows)
 {
 	int			nrows = 0;
+	int			kept;
 
 	sort_nodes(nodes, n, links);
 	n = drop_duplicates(nodes, n, links);
 	link_children(nodes, n, links);
+	kept = drop_former_lives(nodes, n, links);
+	if (kept < n)
+		link_children(nodes, kept, links);
+	n = kept;
 
-	for (int i = 0; i < n; i++)
+	for (int live = 1; live >= 0; live--)
 	{
-		int			node = links[i].sorted;
+		for (int i = 0; i < n; i++)
+		{
+			int			node = links[i].sorted;
 
-		if (links[node].parent < 0 && nodes[node].role == CRELAY_ROLE_PRIMARY)
-			nrows = draw_subtree(node, 0, false, links, rows, nrows);
+			if (links[node].parent < 0 && nodes[node].role == CRELAY_ROLE_PRIMARY &&
+				crelay_state_is_live(nodes[node].state) == (live == 1))
+				nrows = draw_subtree(node, 0, false, links, rows, nrows);
+		}
 	}
 	for (int i = 0; i < n; i++)
 	{

@@ -44,14 +44,18 @@ CREATE TABLE dumped (
 	got_frontier bigint, got_target bigint, got_pinned_by text COLLATE "C")});
 $node->safe_psql('postgres', "\\copy dumped FROM '$dump'");
 
-# Of several rows of one managed node there remains one: who sees it connected,
-# the one given first; else who saw it last.  rank is the order of siblings.
+# Of several rows of one node there remains one: who sees it connected, the one
+# given first; else who saw it last.  An unmanaged node is one by its name and
+# its feeder, if that is known.  rank is the order of siblings.
 $node->safe_psql('postgres', q{
 CREATE TABLE node AS
 SELECT *, row_number() OVER (PARTITION BY tree
 							 ORDER BY name, incarnation, up_name, up_incarnation, idx)::int AS rank
 FROM (SELECT *, row_number() OVER (
-			PARTITION BY tree, name, incarnation, CASE WHEN incarnation = 0 THEN idx END
+			PARTITION BY tree, name, incarnation,
+				CASE WHEN incarnation = 0 THEN up_name END,
+				CASE WHEN incarnation = 0 THEN up_incarnation END,
+				CASE WHEN incarnation = 0 AND up_incarnation = 0 THEN idx END
 			ORDER BY state IN ('down', 'stale'),
 				CASE WHEN state IN ('down', 'stale') THEN -observed_at ELSE idx END,
 				up_name, up_incarnation, idx) AS nth
@@ -75,6 +79,24 @@ SELECT * FROM above;
 ANALYZE above;
 });
 
+# A stale row of another life of a node that is live is not drawn, unless there
+# is another row below it that is.
+$node->safe_psql('postgres', q{
+CREATE TABLE over AS
+SELECT n.tree, n.idx FROM node n
+WHERE n.incarnation <> 0 AND n.state = 'stale'
+	AND EXISTS (SELECT FROM node l WHERE l.tree = n.tree AND l.name = n.name
+				AND l.incarnation <> 0 AND l.state IN ('running', 'streaming', 'catchup', 'archive'));
+CREATE TABLE former AS
+SELECT tree, idx FROM over o
+WHERE NOT EXISTS (SELECT FROM above a WHERE a.tree = o.tree AND a.ancestor = o.idx
+				  AND NOT EXISTS (SELECT FROM over b WHERE b.tree = a.tree AND b.idx = a.idx));
+DELETE FROM node USING former f WHERE f.tree = node.tree AND f.idx = node.idx;
+DELETE FROM link USING former f WHERE f.tree = link.tree AND f.idx IN (link.idx, link.parent);
+DELETE FROM above USING former f WHERE f.tree = above.tree AND f.idx IN (above.idx, above.ancestor);
+ANALYZE node, link, above;
+});
+
 # ---- the tree ----
 
 # A cycle is cut at its first member.  What hangs from that comes last, the
@@ -89,14 +111,16 @@ ORDER BY r.tree, r.idx, m.rank;
 
 CREATE TABLE expected_tree AS
 WITH RECURSIVE top AS (
-	SELECT n.tree, n.idx, CASE WHEN n.is_primary THEN 0 ELSE 1 END AS part, n.rank AS place, false AS cyclic
+	SELECT n.tree, n.idx, CASE WHEN NOT n.is_primary THEN 2
+		WHEN n.state IN ('running', 'streaming', 'catchup', 'archive') THEN 0 ELSE 1 END AS part,
+		n.rank AS place, false AS cyclic
 	FROM node n WHERE NOT EXISTS (SELECT FROM link l WHERE l.tree = n.tree AND l.idx = n.idx)
 	UNION ALL
-	SELECT c.tree, c.top, 2, min(n.rank), true
+	SELECT c.tree, c.top, 3, min(n.rank), true
 	FROM cut c JOIN node n ON n.tree = c.tree AND n.idx = c.idx
 	GROUP BY c.tree, c.top
 ), drawn AS (
-	SELECT tree, idx, NULL::int AS parent, CASE part WHEN 0 THEN 0 ELSE 1 END AS depth,
+	SELECT tree, idx, NULL::int AS parent, CASE WHEN part < 2 THEN 0 ELSE 1 END AS depth,
 		cyclic, ARRAY[part, place] AS place
 	FROM top
 	UNION ALL
@@ -190,7 +214,7 @@ same('what every node asks its upstream to hold',
 
 # An oracle that is only asked easy questions proves nothing.
 my %seen;
-@seen{qw(trees nodes dropped cyclic orphaned deep uncounted pinned_below tied unknown)} =
+@seen{qw(trees nodes dropped cyclic orphaned deep uncounted pinned_below tied unknown former old_first)} =
   split /\|/, $node->safe_psql('postgres', q{
 	SELECT count(DISTINCT tree), count(*), count(*) FILTER (WHERE got_row IS NULL),
 		count(DISTINCT tree) FILTER (WHERE got_cyclic),
@@ -201,12 +225,14 @@ my %seen;
 		(SELECT count(*) FROM edge e JOIN expected_frontier c USING (tree, idx)
 			JOIN expected_frontier p ON p.tree = e.tree AND p.idx = e.parent
 			WHERE e.followed AND c.frontier = p.frontier AND c.pinned_by <> p.pinned_by),
-		count(*) FILTER (WHERE got_frontier = 0)
+		count(*) FILTER (WHERE got_frontier = 0), (SELECT count(*) FROM former),
+		(SELECT count(*) FROM node a JOIN node b USING (tree)
+			WHERE a.is_primary AND b.is_primary AND a.state = 'stale' AND b.state = 'running' AND a.rank < b.rank)
 	FROM dumped});
 note(join ', ', map { "$_ $seen{$_}" } sort keys %seen);
 is($seen{trees}, $trees, 'every tree was looked at');
 cmp_ok($seen{$_}, '>=', 100, "enough of them: $_")
-  for qw(dropped cyclic orphaned deep uncounted pinned_below tied unknown);
+  for qw(dropped cyclic orphaned deep uncounted pinned_below tied unknown former old_first);
 
 $node->stop;
 done_testing();

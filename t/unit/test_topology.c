@@ -213,7 +213,27 @@ test_unmanaged(void)
 	add_primary(&tree, "p", 1);
 	add(&tree, "w", 0, "p", 1);
 	add(&tree, "w", 0, "p", 1);
-	is_tree(&tree, "p:1(-1) .w:0(0) .w:0(0)", "even below the same node");
+	is_tree(&tree, "p:1(-1) .w:0(0)", "two below one node are one: its name is its own there");
+
+	/*
+	 * the feeder has come back, and its former upstream's rows are still
+	 * there
+	 */
+	tree = tree_of(4);
+	add_primary(&tree, "s", 1);
+	add(&tree, "i", 2, "s", 1);
+	add(&tree, "w", 0, "i", 2)->state = CRELAY_STATE_STALE;
+	add(&tree, "w", 0, "i", 2)->flush_lsn = 7;
+	assemble(&tree);
+	ok(tree.nrows == 3 && tree.nodes[tree.rows[2].node].flush_lsn == 7,
+	   "of two rows of an unmanaged node the one that has news");
+	free_tree(&tree);
+
+	/* whose feeder nobody knows may be two */
+	tree = tree_of(2);
+	add(&tree, "w", 0, "", 0);
+	add(&tree, "w", 0, "", 0);
+	is_tree(&tree, ".w:0(-1) .w:0(-1)", "those that are fed by nobody known are two");
 }
 
 /* ---- second rows ---- */
@@ -268,6 +288,60 @@ test_duplicates(void)
 	add(&tree, "x", 3, "p", 1);
 	add(&tree, "q", 2, "p", 1);
 	is_tree(&tree, "p:1(-1) .q:2(0) ..x:3(1)", "the first given, not the first in order");
+}
+
+/* ---- after a failover ---- */
+
+static void
+test_former(void)
+{
+	Tree		tree = tree_of(6);
+
+	add_primary(&tree, "a", 1)->state = CRELAY_STATE_STALE;
+	add(&tree, "z", 2, "a", 1)->state = CRELAY_STATE_STALE;
+	add_primary(&tree, "b", 3)->state = CRELAY_STATE_DOWN;
+	add_primary(&tree, "s", 4);
+	add(&tree, "l", 5, "s", 4);
+	add(&tree, "o", 6, "gone", 9);
+	is_tree(&tree, "s:4(-1) .l:5(0) a:1(-1) .z:2(2) b:3(-1) .o:6(-1)",
+			"the live root first, then old primaries, then orphans");
+
+	/* the old primary is back, rewound */
+	tree = tree_of(3);
+	add_primary(&tree, "s", 4);
+	add_primary(&tree, "p", 1)->state = CRELAY_STATE_STALE;
+	add(&tree, "p", 2, "s", 4);
+	is_tree(&tree, "s:4(-1) .p:2(0)", "the former life of a live node is not drawn");
+
+	tree = tree_of(3);
+	add_primary(&tree, "s", 4);
+	add_primary(&tree, "p", 1)->state = CRELAY_STATE_STALE;
+	add(&tree, "p", 2, "s", 4)->state = CRELAY_STATE_DOWN;
+	is_tree(&tree, "s:4(-1) .p:2(0) p:1(-1)", "unless the present one is away");
+
+	tree = tree_of(3);
+	add_primary(&tree, "s", 4);
+	add(&tree, "p", 1, "s", 4)->state = CRELAY_STATE_DOWN;
+	add(&tree, "p", 2, "s", 4);
+	is_tree(&tree, "s:4(-1) .p:1(0) .p:2(0)", "one whose upstream says that it is down has a hold there");
+
+	tree = tree_of(6);
+	add_primary(&tree, "s", 4);
+	add_primary(&tree, "p", 1)->state = CRELAY_STATE_STALE;
+	add(&tree, "i", 6, "p", 1)->state = CRELAY_STATE_STALE;
+	add(&tree, "x", 5, "i", 6)->state = CRELAY_STATE_STALE;
+	add(&tree, "p", 2, "s", 4);
+	add(&tree, "i", 7, "s", 4);
+	is_tree(&tree, "s:4(-1) .i:7(0) .p:2(0) p:1(-1) .i:6(3) ..x:5(4)",
+			"unless somebody else was last seen below it");
+
+	tree = tree_of(5);
+	add_primary(&tree, "s", 4);
+	add_primary(&tree, "p", 1)->state = CRELAY_STATE_STALE;
+	add(&tree, "i", 6, "p", 1)->state = CRELAY_STATE_STALE;
+	add(&tree, "p", 2, "s", 4);
+	add(&tree, "i", 7, "s", 4);
+	is_tree(&tree, "s:4(-1) .i:7(0) .p:2(0)", "when the last below it has come back, it goes, too");
 }
 
 /* ---- cycles ---- */
@@ -359,7 +433,8 @@ is_beaten(const Tree *tree, int i)
 		const CrelayNode *b = &tree->nodes[j];
 		int			c;
 
-		if (j == i || a->incarnation == 0 || compare(a, b, false) != 0)
+		if (j == i || compare(a, b, a->incarnation == 0) != 0 ||
+			(a->incarnation == 0 && a->upstream_incarnation == 0))
 			continue;
 		if (gone(a) != gone(b))
 		{
@@ -384,6 +459,64 @@ is_beaten(const Tree *tree, int i)
 			return true;
 	}
 	return false;
+}
+
+static bool
+live(const CrelayNode *node)
+{
+	return node->state == CRELAY_STATE_STREAMING || node->state == CRELAY_STATE_CATCHUP ||
+		node->state == CRELAY_STATE_RUNNING;
+}
+
+/*
+ * Whether it is a former life, and so is everything below it.
+ */
+static bool
+is_over(const Oracle *o, int i)
+{
+	const CrelayNode *node = &o->tree->nodes[i];
+	bool		lives = false;
+
+	for (int j = 0; j < o->n; j++)
+	{
+		const CrelayNode *other = &o->tree->nodes[o->kept[j]];
+
+		if (other->incarnation != 0 && live(other) && strcmp(other->name, node->name) == 0)
+			lives = true;
+	}
+	return lives && node->incarnation != 0 && node->state == CRELAY_STATE_STALE;
+}
+
+static bool
+all_over(const Oracle *o, int i)
+{
+	for (int j = 0; j < o->n; j++)
+	{
+		int			up = o->kept[j];
+
+		for (int step = 0; step <= o->n && up >= 0; step++)
+		{
+			if (up == i && !is_over(o, o->kept[j]))
+				return false;
+			up = o->parent[up];
+		}
+	}
+	return true;
+}
+
+static void
+oracle_drop_former(Oracle *o)
+{
+	int			kept[MAX_NODES];
+	int			n = 0;
+
+	for (int i = 0; i < o->n; i++)
+	{
+		if (!all_over(o, o->kept[i]))
+			kept[n++] = o->kept[i];
+	}
+	memcpy(o->kept, kept, sizeof(int) * n);
+	o->n = n;
 }
 
 static void
@@ -436,15 +569,17 @@ oracle_assemble(Oracle *o, const Tree *tree)
 				o->parent[o->kept[i]] = o->kept[j];
 		}
 	}
-	for (int pass = 0; pass < 2; pass++)
+	oracle_drop_former(o);
+	for (int pass = 0; pass < 3; pass++)
 	{
 		for (int i = 0; i < o->n; i++)
 		{
 			int			node = o->kept[i];
 
 			if (o->parent[node] < 0 && !o->done[node] &&
-				(pass == 1 || tree->nodes[node].role == CRELAY_ROLE_PRIMARY))
-				oracle_draw(o, node, -1, pass, false);
+				(pass == 2 || (tree->nodes[node].role == CRELAY_ROLE_PRIMARY &&
+							   (pass == 1 || live(&tree->nodes[node])))))
+				oracle_draw(o, node, -1, pass == 2 ? 1 : 0, false);
 		}
 	}
 	for (int i = 0; i < o->n; i++)
@@ -516,6 +651,8 @@ random_tree(Tree *tree, bool orderly)
 			continue;
 		if (random_below(5) == 0)
 			node->incarnation = 0;
+		else if (random_below(5) == 0)
+			node->incarnation += 1000;
 		if (random_below(20) == 0)
 			node->role = CRELAY_ROLE_PRIMARY;
 		node->state = states[random_below(4)];
@@ -682,6 +819,7 @@ main(void)
 	test_orphans();
 	test_unmanaged();
 	test_duplicates();
+	test_former();
 	test_cycles();
 	test_random(true, 4000, "all below one root");
 	test_random(false, 8000, "anything anywhere");

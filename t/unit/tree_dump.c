@@ -164,11 +164,11 @@ make_tree(Tree *tree, int number)
 	{
 		CrelayNode *node = &tree->nodes[i];
 
-		if (i > 0 && percent(6))
+		if (i > 0 && percent(14))
 		{
 			/* a namesake, or another row of the same one */
 			*node = tree->nodes[below(i)];
-			if (percent(30))
+			if (percent(60))
 				node->incarnation = random_incarnation();
 			memset(node->upstream_name, 0, sizeof(node->upstream_name));
 			node->upstream_incarnation = 0;
@@ -180,7 +180,7 @@ make_tree(Tree *tree, int number)
 			node->incarnation = percent(tree->calm ? 95 : 80) ? random_incarnation() : 0;
 		}
 		node->managed = node->incarnation != 0;
-		node->role = percent(i == 0 ? 80 : 4) ? CRELAY_ROLE_PRIMARY : CRELAY_ROLE_STANDBY;
+		node->role = percent(i == 0 ? 80 : 10) ? CRELAY_ROLE_PRIMARY : CRELAY_ROLE_STANDBY;
 		node->state = states[below(6)];
 		node->observed_at = 1 + below(4);
 		tree->lots[i].applied_lsn = random_lsn(base, 4);
