@@ -80,7 +80,7 @@ REGRESS = unloaded bookmark policy
 # switches the TAP tests off with "TAP_TESTS=".
 TAP_TESTS ?= 1
 
-EXTRA_CLEAN = tmp_unit tmp_regress exports.list
+EXTRA_CLEAN = tmp_unit tmp_upgrade tmp_regress exports.list
 
 # "override", so that a PG_CFLAGS or SHLIB_LINK given on the command line (for
 # coverage, say) adds to these and does not replace them.  PG_CFLAGS is for the
@@ -138,8 +138,29 @@ tmp_unit/tree_dump: t/unit/tree_dump.c src/frontier.c src/topology.c $(PURE_HEAD
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
 		$(filter %.c,$^) -o $@
 
+# Libraries of versions to come, for t/037_upgrade.pl: the next one, with which
+# this one gets along; one whose messages this one cannot read; and one that
+# cannot read those of this one.  All that depends on the version is in
+# message.o.
+UPGRADES = tmp_upgrade/next$(DLSUFFIX) tmp_upgrade/loud$(DLSUFFIX) tmp_upgrade/deaf$(DLSUFFIX)
+NEXT_FLAGS = -DCRELAY_VERSION='"1.1"' -DCRELAY_MESSAGE_VERSION=2 -DCRELAY_MESSAGE_GROWN
+LOUD_FLAGS = -DCRELAY_VERSION='"8.0"' -DCRELAY_MESSAGE_VERSION=8 -DCRELAY_MESSAGE_READER=8
+DEAF_FLAGS = -DCRELAY_VERSION='"9.0"' -DCRELAY_MESSAGE_VERSION=9 -DCRELAY_MESSAGE_OLDEST=9
+
+tmp_upgrade/next.o: VERSION_FLAGS = $(NEXT_FLAGS)
+tmp_upgrade/loud.o: VERSION_FLAGS = $(LOUD_FLAGS)
+tmp_upgrade/deaf.o: VERSION_FLAGS = $(DEAF_FLAGS)
+tmp_upgrade/%.o: src/message.c src/message.h src/node.h
+	$(MKDIR_P) tmp_upgrade
+	$(CC) $(CFLAGS) $(CPPFLAGS) $(VERSION_FLAGS) -c -o $@ $<
+
+tmp_upgrade/%$(DLSUFFIX): tmp_upgrade/%.o $(shlib)
+	$(LINK.shared) -o $@ $< $(filter-out src/message.o,$(OBJS)) $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK)
+
+.PRECIOUS: tmp_upgrade/%.o
+
 ifneq (,$(TAP_TESTS))
-installcheck: tmp_unit/tree_dump
+installcheck: tmp_unit/tree_dump $(UPGRADES)
 endif
 
 # No tests is a failure here: it would be a lost folder, not a success.

@@ -43,7 +43,8 @@ CREATE FUNCTION cascade_topology(
 	OUT conninfo text,
 	OUT refusal text,
 	OUT warnings text[],
-	OUT observed_at timestamptz)
+	OUT observed_at timestamptz,
+	OUT version text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_topology'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;

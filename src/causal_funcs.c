@@ -263,8 +263,7 @@ cascade_nodes_serving(PG_FUNCTION_ARGS)
 		crelay_put_text(&tuple, node->conninfo);
 		crelay_put_lsn(&tuple, node->replay_lsn);
 		crelay_put_time(&tuple, node->observed_at);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-							 tuple.values, tuple.nulls);
+		crelay_tuple_store(&tuple, rsinfo);
 	}
 	return (Datum) 0;
 }

@@ -44,6 +44,8 @@
  *	delayed_standby	 here	-  recovery_min_apply_delay keeps WAL that long
  *	unbounded		 here	-  nothing bounds what holds may keep
  *							W  and they keep more than max_wal_size
+ *	version_mixed	 tree	W  a node's library is older than another's
+ *					 here	W  the SQL objects are not of the library's version
  *	registry_full	 tree	W  more nodes than max_nodes; not all are shown
  *
  * "For long" is CRELAY_LONG_TIMEOUTS times stale_timeout.
@@ -133,6 +135,8 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "delayed_standby";
 		case CRELAY_CHECK_UNBOUNDED:
 			return "unbounded";
+		case CRELAY_CHECK_VERSION_MIXED:
+			return "version_mixed";
 		case CRELAY_CHECK_REGISTRY_FULL:
 			return "registry_full";
 		case CRELAY_CHECK_OK:
@@ -795,6 +799,89 @@ check_delay(Look *look)
 		   time_text(time, facts->apply_delay_ms * 1000));
 }
 
+/* ---- versions ---- */
+
+/*
+ * Orders versions like "1.10" and "1.9" by their numbers, and what follows
+ * them as text.
+ */
+static int
+compare_versions(const char *a, const char *b)
+{
+	for (;;)
+	{
+		char	   *a_end;
+		char	   *b_end;
+		unsigned long x;
+		unsigned long y;
+
+		if (*a < '0' || *a > '9' || *b < '0' || *b > '9')
+			return strcmp(a, b);
+		x = strtoul(a, &a_end, 10);
+		y = strtoul(b, &b_end, 10);
+		if (x != y)
+			return x < y ? -1 : 1;
+		if (*a_end != '.' || *b_end != '.')
+			return strcmp(a_end, b_end);
+		a = a_end + 1;
+		b = b_end + 1;
+	}
+}
+
+static bool
+tells_version(const CrelayCheckRow *row)
+{
+	return row->node->managed && row->node->version[0] != '\0' && is_live(row);
+}
+
+/*
+ * The first node with the newest library, NULL if nobody tells.
+ */
+static const CrelayNode *
+find_newest(const CrelayCheckFacts *facts)
+{
+	const CrelayNode *newest = NULL;
+
+	for (int i = 0; i < facts->nrows; i++)
+	{
+		const CrelayCheckRow *row = &facts->rows[i];
+
+		if (tells_version(row) &&
+			(newest == NULL || compare_versions(row->node->version, newest->version) > 0))
+			newest = row->node;
+	}
+	return newest;
+}
+
+static void
+check_versions(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayNode *newest = find_newest(facts);
+
+	for (int i = 0; i < facts->nrows && newest != NULL; i++)
+	{
+		const CrelayCheckRow *row = &facts->rows[i];
+
+		if (!tells_version(row) ||
+			compare_versions(row->node->version, newest->version) == 0)
+			continue;
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_VERSION_MIXED, row->node->name,
+			   "Install the same version of cascade_relay on that node too, and restart it.",
+			   "node \"%s\" runs cascade_relay %s, and node \"%s\" runs %s",
+			   row->node->name, row->node->version, newest->name, newest->version);
+	}
+	if (facts->sql_version[0] == '\0' ||
+		compare_versions(facts->sql_version, facts->version) == 0)
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_VERSION_MIXED, facts->name,
+		   compare_versions(facts->sql_version, facts->version) < 0 ?
+		   "When all nodes have the new library, run on the primary: ALTER EXTENSION cascade_relay UPDATE;" :
+		   "Install the same version of cascade_relay on this node too, and restart it.",
+		   "this server runs cascade_relay %s, and the SQL objects are of version %s",
+		   facts->version, facts->sql_version);
+}
+
 static void
 check_full(Look *look, const CrelayCheckRow *row)
 {
@@ -848,6 +935,7 @@ look_at_all(Look *look)
 	each_row(look, check_feedback);
 	check_delay(look);
 	check_bounds(look);
+	check_versions(look);
 	each_row(look, check_full);
 }
 

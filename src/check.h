@@ -47,6 +47,7 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_FEEDBACK_OFF,
 	CRELAY_CHECK_DELAYED_STANDBY,
 	CRELAY_CHECK_UNBOUNDED,
+	CRELAY_CHECK_VERSION_MIXED,
 	CRELAY_CHECK_REGISTRY_FULL,
 	CRELAY_CHECK_OK				/* there is no finding */
 } CrelayCheckCode;
@@ -89,6 +90,8 @@ typedef struct CrelayCheckFacts
 	/* this node */
 	const char *name;
 	uint32_t	incarnation;
+	const char *version;		/* of its library */
+	const char *sql_version;	/* of the SQL objects; empty unknown */
 	bool		at_work;		/* its worker runs, and has looked around */
 	bool		in_recovery;
 	bool		enabled;

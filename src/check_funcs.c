@@ -13,13 +13,19 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "catalog/pg_extension.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "replication/slot.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "check.h"
@@ -44,7 +50,7 @@ put_finding(void *arg, const CrelayFinding *finding)
 	crelay_put_text(&tuple, finding->node_name);
 	crelay_put_text(&tuple, finding->message);
 	crelay_put_text(&tuple, finding->hint);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, tuple.values, tuple.nulls);
+	crelay_tuple_store(&tuple, rsinfo);
 }
 
 static void
@@ -141,12 +147,45 @@ add_upstream(CrelayCheckFacts *facts, const CrelayLocal *local,
 	}
 }
 
+/*
+ * The version of the SQL objects in this database, empty if they were not made
+ * by CREATE EXTENSION.
+ */
+static char *
+read_sql_version(void)
+{
+	Relation	extensions = table_open(ExtensionRelationId, AccessShareLock);
+	char	   *version = pstrdup("");
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("cascade_relay"));
+	scan = systable_beginscan(extensions, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		is_null;
+		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion,
+										 RelationGetDescr(extensions), &is_null);
+
+		if (!is_null)
+			version = TextDatumGetCString(value);
+	}
+	systable_endscan(scan);
+	table_close(extensions, AccessShareLock);
+	return version;
+}
+
 static void
 add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 		 const CrelaySettings *settings, const CrelayPosition *position)
 {
 	facts->name = settings->node_name;
 	facts->incarnation = local->node.incarnation;
+	facts->version = crelay_message_software();
+	facts->sql_version = read_sql_version();
 	facts->at_work = local->ready && local->worker_pid != 0;
 	facts->in_recovery = position->in_recovery;
 	facts->enabled = settings->enabled;

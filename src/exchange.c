@@ -381,6 +381,7 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 								   sizeof(report->about.application_name));
 	strlcpy(report->about.location, node->location, sizeof(report->about.location));
 	strlcpy(report->about.conninfo, node->conninfo, sizeof(report->about.conninfo));
+	strlcpy(report->about.version, node->version, sizeof(report->about.version));
 }
 
 /*
@@ -599,6 +600,33 @@ take_refusal(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 					 crelay_refusal_hint(reply->refusal), now);
 }
 
+/*
+ * A reply that is of no use: what was held before the versions drifted apart
+ * is held still.
+ */
+static void
+take_unreadable(CrelayFit fit, CrelayLocal *local, TimestampTz now)
+{
+	switch (fit)
+	{
+		case CRELAY_FIT_OK:
+			note_failure(local, CRELAY_UPSTREAM_WAITING,
+						 "the upstream's reply cannot be read",
+						 "Run compatible versions of cascade_relay on both nodes.", now);
+			break;
+		case CRELAY_FIT_READER_TOO_OLD:
+			note_failure(local, CRELAY_UPSTREAM_REFUSED,
+						 "the cascade_relay of this node is too old for that of its upstream",
+						 "Upgrade cascade_relay on this node, and restart it. What the upstream holds stays held.", now);
+			break;
+		case CRELAY_FIT_SENDER_TOO_OLD:
+			note_failure(local, CRELAY_UPSTREAM_REFUSED,
+						 "the cascade_relay of the upstream is too old for that of this node",
+						 "Upgrade cascade_relay on the upstream, and restart it. What it holds stays held.", now);
+			break;
+	}
+}
+
 static void
 take_answer(CrelayLocal *local, TimestampTz now)
 {
@@ -611,9 +639,7 @@ take_answer(CrelayLocal *local, TimestampTz now)
 	data = crelay_link_answer(ex.link, &len);
 	if (!crelay_message_get_reply(data, len, reply, &rows, &error))
 	{
-		note_failure(local, CRELAY_UPSTREAM_WAITING,
-					 "the upstream's reply cannot be read",
-					 "Run compatible versions of cascade_relay on both nodes.", now);
+		take_unreadable(crelay_message_fit(data, len), local, now);
 		return;
 	}
 	switch (reply->answer)

@@ -12,11 +12,18 @@
  *	  ROWS		u32 count, then the rows, each with a u16 length before it
  *	  HOPS		u8 count, then the hops, likewise
  *
- * What may grow: sections with new tags, which are skipped here, and fields at
- * the end of a section, a row or a hop, which are ignored.  What is shorter
- * than the fields known here is malformed.  Sections come in ascending order
- * of their tags; that makes a duplicate, known or not, visible without keeping
- * a list of those seen.
+ * What may grow: sections with new tags, which are skipped here; fields at the
+ * end of a section, a row or a hop, which are ignored; and, except for the
+ * answer, the values of enums, which read as unknown if the sender is newer.
+ * A field that was appended later may be missing, and then is unknown; what is
+ * shorter than the fields of version 1 is malformed.  Sections come in
+ * ascending order of their tags; that makes a duplicate, known or not, visible
+ * without keeping a list of those seen.
+ *
+ * When that is not enough, a sender raises the oldest reader that it speaks to,
+ * and a reader the oldest sender that it listens to.  Whoever finds that out
+ * says which side is to be upgraded, nothing of the message is used, and what
+ * is held stays held.
  *
  * The writer checks enums, keys and counts as the reader does, so that a
  * sender learns of its own mistake from CrelayCursor.error instead of from a
@@ -59,6 +66,7 @@
 #define TAG_HOPS			5
 #define TAG_HISTORY			6
 #define TAG_SYNC_NAMES		7
+#define TAG_SOFTWARE		9
 #define TAG_ROWS			0x7000
 
 /* An age that stands for "never seen"; the oldest real one is one less. */
@@ -71,7 +79,19 @@
  */
 #define ROW_NUMBERS			(5 * 4 + 6 * 1 + 5 * 8 + 4)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
-							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1)
+							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
+							 CRELAY_VERSION_LEN + GROWTH)
+
+/*
+ * t/037_upgrade.pl builds a library of a version to come with
+ * CRELAY_MESSAGE_GROWN: it appends to everything that may grow.
+ */
+#ifdef CRELAY_MESSAGE_GROWN
+#define GROWTH				4
+#define TAG_GROWTH			(TAG_ROWS - 1)
+#else
+#define GROWTH				0
+#endif
 
 /* More than the rest of any message takes; the largest is a reply's. */
 #define FIXED_BOUND			(1024 + CRELAY_MAX_DEPTH * (CRELAY_NODE_NAME_MAX + 16) + \
@@ -292,6 +312,14 @@ begin_message(CrelayCursor *cur, uint8_t *buf, size_t size, CrelayMessageKind ki
 	put_u32(cur, 0);
 }
 
+/* What a version to come appends to a section, a row or a hop. */
+static void
+grow(CrelayCursor *cur)
+{
+	if (GROWTH > 0)
+		put_uint(cur, 0xffffffff, GROWTH);
+}
+
 /* section_start is 0 while no section is open. */
 static void
 begin_section(CrelayCursor *cur, uint16_t tag)
@@ -306,6 +334,7 @@ end_section(CrelayCursor *cur)
 {
 	size_t		start = cur->section_start;
 
+	grow(cur);
 	cur->section_start = 0;
 	if (cur->error == NULL)
 		store_uint(cur->data + start, cur->at - start - 4, 4);
@@ -324,14 +353,26 @@ begin_item(CrelayCursor *cur)
 static void
 end_item(CrelayCursor *cur, size_t start)
 {
+	grow(cur);
 	if (cur->error == NULL)
 		store_uint(cur->data + start, cur->at - start - 2, 2);
+}
+
+/* A section that nobody knows yet, last but for the rows. */
+static void
+put_grown_section(CrelayCursor *cur)
+{
+#ifdef CRELAY_MESSAGE_GROWN
+	begin_section(cur, TAG_GROWTH);
+	end_section(cur);
+#endif
 }
 
 /* Opens the section of the rows; crelay_message_end() closes it. */
 static void
 begin_rows(CrelayCursor *cur)
 {
+	put_grown_section(cur);
 	begin_section(cur, TAG_ROWS);
 	put_u32(cur, 0);
 }
@@ -352,6 +393,14 @@ put_about(CrelayCursor *cur, const CrelayAbout *about)
 	put_string(cur, about->application_name, sizeof(about->application_name), 1);
 	put_string(cur, about->location, sizeof(about->location), 1);
 	put_string(cur, about->conninfo, sizeof(about->conninfo), 2);
+	end_section(cur);
+}
+
+static void
+put_software(CrelayCursor *cur, const CrelayAbout *about)
+{
+	begin_section(cur, TAG_SOFTWARE);
+	put_string(cur, about->version, sizeof(about->version), 1);
 	end_section(cur);
 }
 
@@ -469,6 +518,7 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 	{
 		put_about(cur, &report->about);
 		put_history(cur, &report->history);
+		put_software(cur, &report->about);
 		begin_rows(cur);
 	}
 }
@@ -542,6 +592,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_string(cur, row->location, sizeof(row->location), 1);
 	put_string(cur, row->conninfo, sizeof(row->conninfo), 2);
 	put_string(cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
+	put_string(cur, row->version, sizeof(row->version), 1);
 	end_item(cur, start);
 	cur->rows++;
 }
@@ -551,6 +602,8 @@ crelay_message_end(CrelayCursor *cur)
 {
 	if (cur->section_start != 0)
 		end_rows(cur);
+	else
+		put_grown_section(cur);
 	if (cur->error != NULL)
 		return 0;
 	store_uint(cur->data + ENVELOPE_LENGTH, cur->at, 4);
@@ -602,7 +655,10 @@ get_u64(CrelayCursor *cur)
 	return get_uint(cur, 8);
 }
 
-/* Never returns what is out of range, not even beside an error. */
+/*
+ * Never returns what is out of range, not even beside an error.  What a newer
+ * sender knows and this library does not is unknown, if that is a value.
+ */
 static unsigned
 get_enum(CrelayCursor *cur, unsigned first, unsigned last)
 {
@@ -610,6 +666,8 @@ get_enum(CrelayCursor *cur, unsigned first, unsigned last)
 
 	if (value >= first && value <= last)
 		return value;
+	if (cur->newer && first == 0)
+		return 0;
 	fail(cur, err_range);
 	return first;
 }
@@ -689,6 +747,7 @@ slice(CrelayCursor *cur, size_t n, const char *error)
 
 	memset(&part, 0, sizeof(part));
 	part.data = cur->data;
+	part.newer = cur->newer;
 	if (take(cur, n, error) != NULL)
 	{
 		part.at = cur->at - n;
@@ -705,6 +764,34 @@ get_item(CrelayCursor *cur)
 	return slice(cur, get_u16(cur), err_short);
 }
 
+/* A string that was appended to its section or row later; else empty. */
+static void
+get_later_string(CrelayCursor *cur, char *str, size_t buflen, size_t width)
+{
+	str[0] = '\0';
+	if (cur->error == NULL && cur->at < cur->size)
+		get_string(cur, str, buflen, width);
+}
+
+const char *
+crelay_message_software(void)
+{
+	return CRELAY_VERSION;
+}
+
+CrelayFit
+crelay_message_fit(const uint8_t *buf, size_t size)
+{
+	if (size < ENVELOPE_SIZE || memcmp(buf, MAGIC, MAGIC_LEN) != 0 ||
+		buf[ENVELOPE_SENDER] == 0)
+		return CRELAY_FIT_OK;
+	if (buf[ENVELOPE_READER] > CRELAY_MESSAGE_VERSION)
+		return CRELAY_FIT_READER_TOO_OLD;
+	if (buf[ENVELOPE_SENDER] < CRELAY_MESSAGE_OLDEST)
+		return CRELAY_FIT_SENDER_TOO_OLD;
+	return CRELAY_FIT_OK;
+}
+
 CrelayMessageKind
 crelay_message_kind(const uint8_t *buf, size_t size, const char **error)
 {
@@ -715,8 +802,10 @@ crelay_message_kind(const uint8_t *buf, size_t size, const char **error)
 		*error = "not a message of cascade_relay";
 	else if (buf[ENVELOPE_SENDER] == 0)
 		*error = "message has no version";
-	else if (buf[ENVELOPE_READER] > CRELAY_MESSAGE_VERSION)
+	else if (crelay_message_fit(buf, size) == CRELAY_FIT_READER_TOO_OLD)
 		*error = "message needs a newer version of cascade_relay";
+	else if (crelay_message_fit(buf, size) == CRELAY_FIT_SENDER_TOO_OLD)
+		*error = "message is of a version of cascade_relay that is too old";
 	else if (size > CRELAY_MESSAGE_MAX)
 		*error = "message is too long";
 	else if (load_uint(buf + ENVELOPE_LENGTH, 4) > size)
@@ -793,6 +882,7 @@ open_message(CrelayCursor *message, const uint8_t *buf, size_t size,
 	message->data = (uint8_t *) buf;
 	message->size = size;
 	message->at = ENVELOPE_SIZE;
+	message->newer = buf[ENVELOPE_SENDER] > CRELAY_MESSAGE_VERSION;
 	check_sections(*message, error);
 	return *error == NULL;
 }
@@ -852,6 +942,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	get_string(&cur, row->location, sizeof(row->location), 1);
 	get_string(&cur, row->conninfo, sizeof(row->conninfo), 2);
 	get_string(&cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
+	get_later_string(&cur, row->version, sizeof(row->version), 1);
 
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
@@ -892,6 +983,13 @@ get_about(CrelayCursor cur, CrelayAbout *about)
 	get_string(&cur, about->application_name, sizeof(about->application_name), 1);
 	get_string(&cur, about->location, sizeof(about->location), 1);
 	get_string(&cur, about->conninfo, sizeof(about->conninfo), 2);
+	return cur.error;
+}
+
+static const char *
+get_software(CrelayCursor cur, CrelayAbout *about)
+{
+	get_string(&cur, about->version, sizeof(about->version), 1);
 	return cur.error;
 }
 
@@ -1016,6 +1114,7 @@ crelay_message_get_report(const uint8_t *buf, size_t size, CrelayReport *report,
 	CrelayCursor message;
 	CrelayCursor about;
 	CrelayCursor history;
+	CrelayCursor software;
 	CrelayCursor tree;
 	bool		has_about;
 
@@ -1037,6 +1136,8 @@ crelay_message_get_report(const uint8_t *buf, size_t size, CrelayReport *report,
 		*error = get_about(about, &report->about);
 		if (*error == NULL && find_section(message, TAG_HISTORY, &history))
 			*error = get_history(history, &report->history);
+		if (*error == NULL && find_section(message, TAG_SOFTWARE, &software))
+			*error = get_software(software, &report->about);
 		if (*error == NULL)
 			*error = open_rows(tree, rows);
 		report->nrows = rows->rows_total;

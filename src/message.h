@@ -21,13 +21,21 @@
 
 /*
  * What this library speaks, and the oldest reader that can understand what it
- * sends.  A newer sender adds sections, which older readers skip, and raises
- * the second number only when skipping would be wrong.
+ * sends.  A newer sender adds sections, fields and values of enums, which older
+ * readers skip or take for unknown, and raises the second number only when that
+ * would be wrong.
  */
 #ifndef CRELAY_MESSAGE_VERSION
 #define CRELAY_MESSAGE_VERSION		1
 #endif
+#ifndef CRELAY_MESSAGE_READER
 #define CRELAY_MESSAGE_READER		1
+#endif
+
+/* The oldest sender that this library understands. */
+#ifndef CRELAY_MESSAGE_OLDEST
+#define CRELAY_MESSAGE_OLDEST		1
+#endif
 
 #define CRELAY_MESSAGE_MAX		(16 * 1024 * 1024)
 #define CRELAY_MESSAGE_MAX_ROWS 65535
@@ -90,6 +98,7 @@ typedef struct CrelayAbout
 	char		application_name[CRELAY_SLOT_LEN];
 	char		location[CRELAY_LOCATION_LEN];
 	char		conninfo[CRELAY_CONNINFO_LEN];
+	char		version[CRELAY_VERSION_LEN];	/* may be empty */
 } CrelayAbout;
 
 typedef struct CrelayReport
@@ -146,6 +155,7 @@ typedef struct CrelayCursor
 	const char *error;			/* NULL while all is well */
 	size_t		section_end;	/* reader: where the rows end */
 	size_t		section_start;	/* writer: where the length of it goes */
+	bool		newer;			/* reader: of a sender that may know more */
 	uint32_t	rows;			/* writer: written; reader: left */
 	uint32_t	rows_total;
 } CrelayCursor;
@@ -167,6 +177,23 @@ extern size_t crelay_message_end(CrelayCursor *cur);
  * the buffer.
  */
 extern size_t crelay_message_size_bound(uint32_t nrows);
+
+/* Whether two libraries can talk at all, as a message tells. */
+typedef enum CrelayFit
+{
+	CRELAY_FIT_OK = 0,
+	CRELAY_FIT_READER_TOO_OLD,
+	CRELAY_FIT_SENDER_TOO_OLD
+} CrelayFit;
+
+/*
+ * For a message that kind() does not accept: is that because of the versions?
+ * What is no message at all fits.
+ */
+extern CrelayFit crelay_message_fit(const uint8_t *buf, size_t size);
+
+/* The version of this library, as others are told. */
+extern const char *crelay_message_software(void);
 
 /*
  * Reading.  kind() checks the envelope: magic, versions, length; it returns 0

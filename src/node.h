@@ -23,7 +23,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of this library; see crelay_message_software(). */
+#ifndef CRELAY_VERSION
 #define CRELAY_VERSION			"1.0"
+#endif
+#define CRELAY_VERSION_LEN		32	/* buffer for anybody's */
 
 /* The locks, by number in the tranche "cascade_relay". */
 #define CRELAY_LOCK_REGISTRY	0
@@ -133,6 +137,7 @@ typedef struct CrelayNode
 	char		pinned_by[CRELAY_NAME_LEN];
 	char		location[CRELAY_LOCATION_LEN];
 	char		conninfo[CRELAY_CONNINFO_LEN];	/* advertised; no password */
+	char		version[CRELAY_VERSION_LEN];	/* of its library */
 	int64_t		observed_at;
 } CrelayNode;
 

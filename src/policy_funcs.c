@@ -306,6 +306,7 @@ cascade_plan_upstream(PG_FUNCTION_ARGS)
 	else
 		crelay_put_text(&tuple, plan.upstream >= 0 ?
 						policy_node(&policy, plan.upstream)->conninfo : NULL);
+	crelay_tuple_finish(&tuple, desc);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  tuple.values, tuple.nulls)));
 }
@@ -326,8 +327,7 @@ put_policy_row(ReturnSetInfo *rsinfo, const CrelayPolicyTree *policy,
 	crelay_put_text(&tuple, question->requested);
 	crelay_put_bool(&tuple, question->has_conninfo);
 	put_plan(&tuple, policy, question, &plan);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-						 tuple.values, tuple.nulls);
+	crelay_tuple_store(&tuple, rsinfo);
 }
 
 /*
@@ -550,8 +550,7 @@ put_candidates(ReturnSetInfo *rsinfo, const CrelayPolicyTree *policy,
 		crelay_put_bigint(&tuple, candidate->missing_wal, candidate->missing_wal >= 0);
 		crelay_put_text(&tuple, candidate_command(policy, question->node_name,
 												  self, candidate));
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-							 tuple.values, tuple.nulls);
+		crelay_tuple_store(&tuple, rsinfo);
 	}
 }
 

@@ -659,6 +659,8 @@ accept_tree(CrelayChild *child, const CrelayReport *report, CrelayCursor *rows,
 			sizeof(child->node.location));
 	strlcpy(child->node.conninfo, report->about.conninfo,
 			sizeof(child->node.conninfo));
+	strlcpy(child->node.version, report->about.version,
+			sizeof(child->node.version));
 
 	free_rows(&child->first_row);
 	while (crelay_message_get_row(rows, &row, now))

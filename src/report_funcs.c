@@ -72,6 +72,34 @@ malformed(const char *why)
 }
 
 /*
+ * Two versions that cannot talk.  An error and not a reply, because that is
+ * read by any version.
+ */
+static void
+check_fit(CrelayFit fit)
+{
+	switch (fit)
+	{
+		case CRELAY_FIT_OK:
+			break;
+		case CRELAY_FIT_READER_TOO_OLD:
+			ereport(ERROR,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("the cascade_relay of the upstream is too old for that of the reporting node"),
+					 errdetail("The upstream has version %s.", crelay_message_software()),
+					 errhint("Upgrade cascade_relay on the upstream, and restart it. What it holds stays held.")));
+			break;
+		case CRELAY_FIT_SENDER_TOO_OLD:
+			ereport(ERROR,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("the cascade_relay of the reporting node is too old for that of the upstream"),
+					 errdetail("The upstream has version %s.", crelay_message_software()),
+					 errhint("Upgrade cascade_relay on the reporting node, and restart it. What the upstream holds stays held.")));
+			break;
+	}
+}
+
+/*
  * Registers this session as the one that speaks for the node.
  */
 static void
@@ -326,6 +354,7 @@ cascade_report(PG_FUNCTION_ARGS)
 	bool		ok = false;
 
 	check_permission();
+	check_fit(crelay_message_fit(data, len));
 
 	kind = crelay_message_kind(data, len, &error);
 	if (kind == CRELAY_MSG_HELLO)

@@ -106,8 +106,8 @@ cascade_status(PG_FUNCTION_ARGS)
 	crelay_put_text(&tuple, local->last_error);
 	crelay_put_time(&tuple, local->last_error_time);
 	crelay_put_int(&tuple, local->worker_pid, local->worker_pid != 0);
-	crelay_put_text(&tuple, CRELAY_VERSION);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, tuple.values, tuple.nulls);
+	crelay_put_text(&tuple, crelay_message_software());
+	crelay_tuple_store(&tuple, rsinfo);
 	return (Datum) 0;
 }
 
@@ -224,8 +224,7 @@ cascade_downstreams(PG_FUNCTION_ARGS)
 		CrelayTuple tuple = {0};
 
 		fill_downstream(&tuple, &downstreams[i], &settings, position.flush_lsn);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-							 tuple.values, tuple.nulls);
+		crelay_tuple_store(&tuple, rsinfo);
 	}
 	return (Datum) 0;
 }

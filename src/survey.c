@@ -629,6 +629,7 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 	strlcpy(node->name, settings->node_name, sizeof(node->name));
 	strlcpy(node->location, settings->location, sizeof(node->location));
 	strlcpy(node->conninfo, settings->advertised_conninfo, sizeof(node->conninfo));
+	strlcpy(node->version, crelay_message_software(), sizeof(node->version));
 	node->managed = true;
 	node->role = survey->position.in_recovery ? CRELAY_ROLE_STANDBY : CRELAY_ROLE_PRIMARY;
 	node->timeline = survey->position.timeline;

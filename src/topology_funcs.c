@@ -119,6 +119,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put_text(tuple, crelay_plan_reason_text(crelay_tree_breach(tree, r)));
 	crelay_put(tuple, warnings_of(row_warnings(tree, row)), true);
 	crelay_put_time(tuple, node->observed_at);
+	crelay_put_text(tuple, node->version);
 }
 
 /*
@@ -136,8 +137,7 @@ cascade_topology(PG_FUNCTION_ARGS)
 		CrelayTuple tuple = {0};
 
 		fill_row(&tuple, tree, r);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-							 tuple.values, tuple.nulls);
+		crelay_tuple_store(&tuple, rsinfo);
 	}
 	return (Datum) 0;
 }
@@ -277,8 +277,7 @@ cascade_tree(PG_FUNCTION_ARGS)
 
 		draw_row(&line, tree, r, width);
 		crelay_put_text(&tuple, line.data);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-							 tuple.values, tuple.nulls);
+		crelay_tuple_store(&tuple, rsinfo);
 	}
 	return (Datum) 0;
 }

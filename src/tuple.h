@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
@@ -24,7 +25,7 @@
 
 #include "node.h"
 
-#define CRELAY_MAX_COLUMNS	32
+#define CRELAY_MAX_COLUMNS	64
 
 /* A row being filled from left to right. */
 typedef struct CrelayTuple
@@ -105,6 +106,32 @@ static inline void
 crelay_put_null(CrelayTuple *tuple)
 {
 	crelay_put(tuple, (Datum) 0, false);
+}
+
+/*
+ * To be called when the last column is filled.  The SQL objects may be of
+ * another version than the library: columns come at the end, so those that this
+ * one does not know are NULL, and those that are not declared are left out.
+ */
+static inline void
+crelay_tuple_finish(CrelayTuple *tuple, TupleDesc desc)
+{
+	if (desc->natts > CRELAY_MAX_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("this version of the library of cascade_relay is too old for its SQL objects"),
+				 errhint("Install the same version as on the primary, and restart this server.")));
+	while (tuple->n < desc->natts)
+		crelay_put_null(tuple);
+}
+
+/* A row that is complete goes to the result of a set-returning function. */
+static inline void
+crelay_tuple_store(CrelayTuple *tuple, ReturnSetInfo *rsinfo)
+{
+	crelay_tuple_finish(tuple, rsinfo->setDesc);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+						 tuple->values, tuple->nulls);
 }
 
 #endif							/* CRELAY_TUPLE_H */

@@ -55,12 +55,21 @@ cascade_relay.report_interval = 200ms
 	return;
 }
 
+sub _new_node
+{
+	my ($name, %opt) = @_;
+
+	return PostgreSQL::Test::Cluster->new($name,
+		$opt{install_path} ? (install_path => $opt{install_path}) : ());
+}
+
 # A started primary with the extension created in database postgres.
-# Options: conf (text), unmanaged (no preload), no_extension.
+# Options: conf (text), unmanaged (no preload), no_extension, install_path (of
+# another installation of PostgreSQL).
 sub new_primary
 {
 	my ($name, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = _new_node($name, %opt);
 
 	$node->init(allows_streaming => 1, extra => ['--wal-segsize=1']);
 	_common_conf($node, %opt);
@@ -71,12 +80,12 @@ sub new_primary
 }
 
 # A started standby of $upstream, streaming through a slot of its own name.
-# Options: conf, unmanaged, slotless, no_start, conninfo (appended to
-# primary_conninfo), and backup (one that was taken before).
+# Options: conf, unmanaged, install_path, slotless, no_start, conninfo (appended
+# to primary_conninfo), and backup (one that was taken before).
 sub new_standby
 {
 	my ($name, $upstream, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = _new_node($name, %opt);
 	my $backup = $opt{backup} // "for_$name";
 
 	$upstream->backup($backup) unless $opt{backup};

@@ -53,6 +53,12 @@ put_name(char *to, const char *name)
 }
 
 static void
+put_version(CrelayNode *node, const char *version)
+{
+	snprintf(node->version, CRELAY_VERSION_LEN, "%s", version);
+}
+
+static void
 add_row(Scene *s, int at, const char *name, int upstream)
 {
 	CrelayNode *node = &s->nodes[at];
@@ -61,6 +67,7 @@ add_row(Scene *s, int at, const char *name, int upstream)
 	node->incarnation = (uint32_t) at + 1;
 	node->managed = true;
 	node->observed_at = NOW - SECOND;
+	put_version(node, "1.9");
 	node->protected = CRELAY_TRUE;
 	node->timeline = 1;
 	node->frontier_lsn = LSN(100);
@@ -146,6 +153,8 @@ set_healthy(Scene *s, int local)
 	facts->segment_size = MB;
 	facts->name = s->nodes[local].name;
 	facts->incarnation = s->nodes[local].incarnation;
+	facts->version = "1.9";
+	facts->sql_version = "1.9";
 	facts->at_work = true;
 	facts->in_recovery = local != P;
 	facts->enabled = true;
@@ -745,6 +754,61 @@ unbounded_without_holds(Scene *s)
 }
 
 static void
+one_upgraded(Scene *s)
+{
+	put_version(&s->nodes[I], "1.10");
+}
+
+static void
+two_upgraded(Scene *s)
+{
+	one_upgraded(s);
+	put_version(&s->nodes[L], "1.10");
+}
+
+static void
+one_left_behind(Scene *s)
+{
+	put_version(&s->nodes[L], "1.9beta");
+	put_version(&s->nodes[P], "1.9rc");
+	put_version(&s->nodes[I], "1.9rc");
+}
+
+static void
+upgraded_and_away(Scene *s)
+{
+	one_upgraded(s);
+	leave(s, I, SECOND);
+}
+
+static void
+version_untold(Scene *s)
+{
+	put_version(&s->nodes[I], "");
+	put_version(&s->nodes[L], "1.10");
+	s->nodes[L].managed = false;
+	s->nodes[L].incarnation = 0;
+}
+
+static void
+objects_behind(Scene *s)
+{
+	s->facts.sql_version = "1.8.1";
+}
+
+static void
+objects_ahead(Scene *s)
+{
+	s->facts.sql_version = "1.9.1";
+}
+
+static void
+objects_unknown(Scene *s)
+{
+	s->facts.sql_version = "";
+}
+
+static void
 full(Scene *s)
 {
 	s->nodes[I].warnings = CRELAY_WARN_REGISTRY_FULL;
@@ -883,6 +947,14 @@ static const struct
 	{"no bound", P, unbounded, "ok unbounded p"},
 	{"no bound, and much WAL", P, unbounded_and_much, "warning unbounded p"},
 	{"no bound, and no hold", P, unbounded_without_holds, "ok ok p"},
+	{"one node has a newer library", P, one_upgraded, "warning version_mixed p; warning version_mixed l"},
+	{"the others follow", I, two_upgraded, "warning version_mixed p"},
+	{"one is left behind", P, one_left_behind, "warning version_mixed l"},
+	{"what an absent node had does not matter", P, upgraded_and_away, "ok ok p"},
+	{"nor one that does not tell, or has none", P, version_untold, "ok ok p"},
+	{"the SQL objects are older", P, objects_behind, "warning version_mixed p"},
+	{"the SQL objects are newer", I, objects_ahead, "warning version_mixed i"},
+	{"there are SQL objects of no version", P, objects_unknown, "ok ok p"},
 	{"more nodes than room", P, full, "warning registry_full i"},
 
 	{"all bits, also those of newer versions", P, all_bits,
@@ -1028,6 +1100,24 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "this standby replays 60 min late, and all nodes above it keep the WAL of that time",
 			"by how much it is delayed");
+
+	set_healthy(&scene, P);
+	two_upgraded(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "node \"p\" runs cascade_relay 1.9, and node \"i\" runs 1.10",
+			"10 is more than 9");
+
+	set_healthy(&scene, P);
+	objects_behind(&scene);
+	look(&scene, &findings);
+	is_text(findings.hint, "When all nodes have the new library, run on the primary: ALTER EXTENSION cascade_relay UPDATE;",
+			"what to do about old objects");
+
+	set_healthy(&scene, I);
+	objects_ahead(&scene);
+	look(&scene, &findings);
+	is_text(findings.hint, "Install the same version of cascade_relay on this node too, and restart it.",
+			"and about an old library");
 
 	/* longer than there is room for */
 	memset(long_error, 'x', sizeof(long_error) - 1);

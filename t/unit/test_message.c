@@ -30,6 +30,7 @@
 #define TAG_ABOUT		4
 #define TAG_HOPS		5
 #define TAG_SYNC_NAMES	7
+#define TAG_SOFTWARE	9
 #define TAG_ROWS		0x7000
 
 typedef struct Message
@@ -272,6 +273,7 @@ sample_report(bool has_tree)
 		strcpy(report.about.application_name, "Leaf One");
 		strcpy(report.about.location, "eu-west");
 		strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
+		strcpy(report.about.version, "1.10");
 	}
 	return report;
 }
@@ -342,6 +344,7 @@ sample_row(uint32_t i)
 	strcpy(row.xmin_pinned_by, "node_0009");
 	strcpy(row.location, "default");
 	strcpy(row.conninfo, "host=10.0.0.5 port=5432");
+	strcpy(row.version, row.managed ? "1.0" : "");
 	row.observed_at = i == 1 ? 0 : NOW - 1000 * (int64_t) i;
 	return row;
 }
@@ -359,6 +362,7 @@ largest_row(void)
 	fill(row.xmin_pinned_by, sizeof(row.xmin_pinned_by), '%');
 	fill(row.location, sizeof(row.location), '/');
 	fill(row.conninfo, sizeof(row.conninfo), '=');
+	fill(row.version, sizeof(row.version), '9');
 	return row;
 }
 
@@ -536,6 +540,7 @@ test_report(void)
 	fill(report.about.application_name, sizeof(report.about.application_name), 'c');
 	fill(report.about.location, sizeof(report.about.location), 'd');
 	fill(report.about.conninfo, sizeof(report.about.conninfo), 'e');
+	fill(report.about.version, sizeof(report.about.version), 'f');
 	m = encode_report(&report, 0);
 	ok(crelay_message_get_report(m.data, m.size, &got, &rows, &error) &&
 	   memcmp(&report, &got, sizeof(got)) == 0, "so does one with the longest strings");
@@ -644,7 +649,7 @@ test_rows(void)
 	m = encode_report(&report, 0);
 	is_number(i - m.size, crelay_message_size_bound(2) - crelay_message_size_bound(1),
 			  "the longest row takes what the bound says");
-	is_number(i - m.size, 713, "that is, 713 bytes");
+	is_number(i - m.size, 745, "that is, 745 bytes");
 	free(m.data);
 	expected = sample_row(3);
 	m = row_message(&expected, &error);
@@ -1179,6 +1184,94 @@ test_enums(void)
 	free(m.data);
 }
 
+/* From a newer sender a value is unknown, where there is such a value. */
+static void
+test_newer_sender(void)
+{
+	CrelayReport report;
+	CrelayReply reply;
+	CrelayCursor rows;
+	CrelayNode	row;
+	const char *error;
+	Message		m = report_message(1);
+	size_t		at;
+
+	m.data[4] = CRELAY_MESSAGE_VERSION + 1;
+	at = section_at(m, TAG_REPORT) + 6 + 16;
+	m.data[at] = CRELAY_STATE_LAST + 1;
+	m.data[at + 1] = 200;
+	m.data[section_at(m, TAG_ROWS) + 12 + 8 + 2] = 255;
+	ok(crelay_message_get_report(m.data, m.size, &report, &rows, &error) &&
+	   report.state == CRELAY_STATE_UNKNOWN && report.replica_class == CRELAY_CLASS_UNKNOWN &&
+	   report.protected == CRELAY_FALSE, "a newer sender's state is unknown");
+	ok(crelay_message_get_row(&rows, &row, NOW) && row.state == CRELAY_STATE_UNKNOWN &&
+	   strcmp(row.name, "node_0000") == 0, "in a row too");
+	free(m.data);
+
+	m = reply_message(1, 0);
+	m.data[4] = 255;
+	at = section_at(m, TAG_REPLY) + 6;
+	m.data[at + 23] = 200;
+	ok(crelay_message_get_reply(m.data, m.size, &reply, &rows, &error) &&
+	   reply.state == CRELAY_STATE_UNKNOWN, "and in a reply");
+	rejects(with_byte(m, at, 4), "a value is out of range", "but an answer must be understood");
+	rejects(with_byte(m, at + 29, 2), "a boolean is neither 0 nor 1", "and a boolean is one");
+	free(m.data);
+}
+
+/* From an older sender, what was appended later is missing. */
+static void
+test_older_sender(void)
+{
+	CrelayReport report;
+	CrelayCursor rows;
+	CrelayNode	row;
+	const char *error;
+	Message		whole = report_message(1);
+	Message		m = without_section(whole, TAG_SOFTWARE);
+	Message		shorter;
+	size_t		at = section_at(m, TAG_ROWS);
+
+	free(whole.data);
+
+	ok(crelay_message_get_report(m.data, m.size, &report, &rows, &error) &&
+	   report.about.version[0] == '\0' && strcmp(report.about.slot_name, "leaf_slot") == 0,
+	   "a sender that does not tell its version");
+
+	/* the last field of the only row: a length, and "1.0" */
+	shorter = without_bytes(m, m.size - 4, 4);
+	store(shorter.data + at + 2, load(m.data + at + 2, 4) - 4, 4);
+	store(shorter.data + at + 10, load(m.data + at + 10, 2) - 4, 2);
+	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
+	   crelay_message_get_row(&rows, &row, NOW) && row.version[0] == '\0' &&
+	   strcmp(row.xmin_pinned_by, "node_0009") == 0, "a row without a version");
+	free(shorter.data);
+
+	shorter = without_bytes(m, m.size - 1, 1);
+	store(shorter.data + at + 2, load(m.data + at + 2, 4) - 1, 4);
+	store(shorter.data + at + 10, load(m.data + at + 10, 2) - 1, 2);
+	rejects(shorter, "a section is too short", "half a version is none");
+	free(m.data);
+}
+
+static void
+test_fit(void)
+{
+	Message		m = hello_message();
+
+	is_number(crelay_message_fit(m.data, m.size), CRELAY_FIT_OK, "this version fits itself");
+	m.data[4] = 255;
+	is_number(crelay_message_fit(m.data, m.size), CRELAY_FIT_OK, "a newer sender that speaks to us fits");
+	m.data[5] = CRELAY_MESSAGE_VERSION + 1;
+	is_number(crelay_message_fit(m.data, m.size), CRELAY_FIT_READER_TOO_OLD, "one that does not finds us too old");
+	is_text(decode(m), "message needs a newer version of cascade_relay", "and nothing of it is read");
+	is_number(crelay_message_fit(m.data, 11), CRELAY_FIT_OK, "what is no message says nothing of versions");
+	m.data[0] = 'X';
+	is_number(crelay_message_fit(m.data, m.size), CRELAY_FIT_OK, "nor does another one's");
+	free(m.data);
+	is_text(crelay_message_software(), CRELAY_VERSION, "this library tells its version");
+}
+
 static void
 test_too_many(void)
 {
@@ -1431,6 +1524,9 @@ main(void)
 	test_empty_name();
 	test_cleaning();
 	test_enums();
+	test_newer_sender();
+	test_older_sender();
+	test_fit();
 	test_too_many();
 	test_small_buffer();
 	test_corruption(hello_message(), "hello");
