@@ -302,6 +302,7 @@ follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 	local->node.warnings &= ~CRELAY_WARN_CYCLE;
 	local->node.upstream_name[0] = '\0';
 	local->node.upstream_incarnation = 0;
+	local->node.replay_lag = -1;
 }
 
 static void
@@ -529,6 +530,7 @@ take_reply(const CrelayReply *reply, CrelayCursor *rows, CrelayLocal *local,
 		node->replica_class = reply->replica_class;
 	if (reply->state == CRELAY_STATE_CATCHUP || reply->state == CRELAY_STATE_STREAMING)
 		node->state = reply->state;
+	node->replay_lag = reply->replay_lag;
 	node->warnings = reply->warnings;
 
 	/* a hello is answered before anything is held: what was known still is */

@@ -543,6 +543,7 @@ crelay_message_begin_reply(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_u64(cur, reply->root_lsn);
 	put_string(cur, reply->node_name, sizeof(reply->node_name), 1);
 	put_string(cur, reply->detail, sizeof(reply->detail), 1);
+	put_u64(cur, (uint64_t) (reply->replay_lag < 0 ? -1 : reply->replay_lag));
 	end_section(cur);
 
 	put_hops(cur, reply);
@@ -1162,6 +1163,7 @@ get_reply_part(CrelayCursor cur, CrelayReply *reply)
 	reply->root_lsn = get_u64(&cur);
 	get_string(&cur, reply->node_name, sizeof(reply->node_name), 1);
 	get_string(&cur, reply->detail, sizeof(reply->detail), 1);
+	reply->replay_lag = get_lag(&cur);
 	if (cur.error == NULL && !crelay_node_name_is_valid(reply->node_name))
 		fail(&cur, err_name);
 	return cur.error;

@@ -136,6 +136,7 @@ typedef struct CrelayReply
 	uint32_t	incarnation;
 	CrelayState state;			/* of the receiver, as seen by its walsender */
 	CrelayClass replica_class;	/* likewise */
+	int64_t		replay_lag;		/* likewise; microseconds, -1 unknown */
 	uint32_t	warnings;		/* for the receiver: e.g. a duplicate of it */
 	bool		root_known;		/* the path begins with a managed primary */
 	uint64_t	root_lsn;		/* the root's own LSN, as last heard */

@@ -101,12 +101,21 @@ is_primary(const CrelayPolicyTree *tree, int row)
 }
 
 /*
+ * Whether the way up from a row leads into a cycle, and to no root.
+ */
+static bool
+is_adrift(const CrelayPolicyTree *tree, int row)
+{
+	return tree->rows[row].cyclic || tree->rows[row].below_cycle;
+}
+
+/*
  * Whether somebody could connect to that node and be fed.
  */
 static bool
 is_available(const CrelayPolicyTree *tree, int row)
 {
-	return !tree->rows[row].cyclic && crelay_state_is_live(node_of(tree, row)->state);
+	return !is_adrift(tree, row) && crelay_state_is_live(node_of(tree, row)->state);
 }
 
 /*
@@ -181,7 +190,7 @@ is_below(const CrelayPolicyTree *tree, int row, const char *name)
 		if (is_named(tree, up, name))
 			return true;
 	}
-	if (!tree->rows[row].cyclic)
+	if (!is_adrift(tree, row))
 		return false;
 	self = crelay_policy_find(tree, name);
 	return self >= 0 && tree->rows[self].cyclic &&
@@ -245,7 +254,7 @@ is_connected_to(const CrelayPolicyTree *tree, int row, int upstream)
 {
 	CrelayState state = node_of(tree, row)->state;
 
-	return tree->rows[row].parent == upstream && !tree->rows[row].cyclic &&
+	return tree->rows[row].parent == upstream && !is_adrift(tree, row) &&
 		(state == CRELAY_STATE_STREAMING || state == CRELAY_STATE_CATCHUP);
 }
 
@@ -452,7 +461,7 @@ fill_candidate(const CrelayPolicyTree *tree, const CrelayCandidateQuestion *ques
 	candidate->rooted = is_rooted(tree, upstream,
 								  parent >= 0 && candidates[parent].rooted,
 								  question->without);
-	if (tree->rows[upstream].cyclic)
+	if (is_adrift(tree, upstream))
 		candidate->below = is_below(tree, upstream, question->node_name);
 	else
 		candidate->below = parent >= 0 &&

@@ -946,6 +946,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 
 	crelay_guc_copy(&settings);
 	dropped_shown_us = (int64) settings.stale_timeout_ms * 1000 * CRELAY_LONG_TIMEOUTS;
+	reply->replay_lag = -1;
 	LWLockAcquire(registry->lock, LW_SHARED);
 	if (!local->ready)
 	{
@@ -962,6 +963,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 
 		reply->state = child->node.state;
 		reply->replica_class = child->node.replica_class;
+		reply->replay_lag = child->node.replay_lag;
 		if (child->duplicate_seen != 0 &&
 			GetCurrentTimestamp() - child->duplicate_seen < DUPLICATE_SHOWN_US)
 			reply->warnings |= CRELAY_WARN_DUPLICATE_NAME;

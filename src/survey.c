@@ -639,8 +639,10 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 	node->oldest_wal_lsn = oldest_wal;
 	strlcpy(node->pinned_by, survey->frontier.pinned_by, sizeof(node->pinned_by));
 	node->observed_at = now;
-	node->replay_lag = -1;
 	node->state = own_state(survey, local);
+	/* what the upstream's walsender measured came with the last reply */
+	if (node->state != CRELAY_STATE_STREAMING && node->state != CRELAY_STATE_CATCHUP)
+		node->replay_lag = -1;
 	local->hold_target_lsn = survey->frontier.hold_target_lsn;
 
 	if (!survey->position.in_recovery)

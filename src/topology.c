@@ -254,7 +254,7 @@ drop_former_lives(const CrelayNode *nodes, int n, CrelayTreeLink *links)
  * long as somebody likes.  Returns the number of rows drawn in all.
  */
 static int
-draw_subtree(int top, int depth, bool cyclic, CrelayTreeLink *links,
+draw_subtree(int top, int depth, bool below_cycle, CrelayTreeLink *links,
 			 CrelayTreeRow *rows, int nrows)
 {
 	int			node = top;
@@ -266,7 +266,8 @@ draw_subtree(int top, int depth, bool cyclic, CrelayTreeLink *links,
 		row->node = node;
 		row->parent = node == top ? -1 : links[links[node].parent].row;
 		row->depth = node == top ? depth : rows[row->parent].depth + 1;
-		row->cyclic = cyclic;
+		row->cyclic = false;
+		row->below_cycle = below_cycle;
 		links[node].row = nrows++;
 
 		/* down; else to the side; else up until there is a side */
@@ -285,11 +286,12 @@ draw_subtree(int top, int depth, bool cyclic, CrelayTreeLink *links,
 
 /*
  * Cuts the cycle that the given node lies on or below, and returns the node
- * that is its top from now on: the first by name.  Upstreams lead from every
- * undrawn node into exactly one cycle, where the fast walker meets the slow.
+ * that is its top from now on: the first by name.  *bottom is the node that
+ * feeds it, the last one on the cycle.  Upstreams lead from every undrawn node
+ * into exactly one cycle, where the fast walker meets the slow.
  */
 static int
-cut_cycle(const CrelayNode *nodes, int node, CrelayTreeLink *links)
+cut_cycle(const CrelayNode *nodes, int node, CrelayTreeLink *links, int *bottom)
 {
 	int			slow = node;
 	int			fast = links[node].parent;
@@ -308,7 +310,8 @@ cut_cycle(const CrelayNode *nodes, int node, CrelayTreeLink *links)
 			top = i;
 	}
 
-	link = &links[links[top].parent].first_child;
+	*bottom = links[top].parent;
+	link = &links[*bottom].first_child;
 	while (*link >= 0 && *link != top)
 		link = &links[*link].next_sibling;
 	if (*link == top)
@@ -316,6 +319,26 @@ cut_cycle(const CrelayNode *nodes, int node, CrelayTreeLink *links)
 	links[top].parent = -1;
 	links[top].next_sibling = -1;
 	return top;
+}
+
+/*
+ * Draws the cycle that the given node lies on or below, and what hangs from
+ * it.
+ */
+static int
+draw_cycle(const CrelayNode *nodes, int node, CrelayTreeLink *links,
+		   CrelayTreeRow *rows, int nrows)
+{
+	int			bottom;
+	int			top = cut_cycle(nodes, node, links, &bottom);
+
+	nrows = draw_subtree(top, 1, true, links, rows, nrows);
+	for (int row = links[bottom].row; row >= 0; row = rows[row].parent)
+	{
+		rows[row].cyclic = true;
+		rows[row].below_cycle = false;
+	}
+	return nrows;
 }
 
 /*
@@ -366,8 +389,7 @@ crelay_topology_assemble(const CrelayNode *nodes, int n,
 		int			node = links[i].sorted;
 
 		if (links[node].row < 0)
-			nrows = draw_subtree(cut_cycle(nodes, node, links), 1, true,
-								 links, rows, nrows);
+			nrows = draw_cycle(nodes, node, links, rows, nrows);
 	}
 	return nrows;
 }

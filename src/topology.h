@@ -25,7 +25,8 @@ typedef struct CrelayTreeRow
 	int			node;			/* in the array that was given */
 	int			parent;			/* row of its upstream, -1 at the top */
 	int			depth;			/* 0: the root; 1: top of an orphaned part */
-	bool		cyclic;			/* lies on, or below, a cycle of upstreams */
+	bool		cyclic;			/* lies on a cycle of upstreams */
+	bool		below_cycle;	/* not on it, but fed by one that is */
 } CrelayTreeRow;
 
 /* Workspace of the assembly, one for each node. */

@@ -414,6 +414,7 @@ start(void)
 	local = *shared;
 	local.upstream_state = CRELAY_UPSTREAM_NONE;
 	local.node.incarnation = 0;
+	local.node.replay_lag = -1;
 	pfree(shared);
 
 	crelay_survey_start(worker_context);

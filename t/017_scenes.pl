@@ -103,6 +103,20 @@ is(value($_, 'SELECT node_name FROM cascade_topology WHERE is_local'), $_->name,
 is(value($_, 'SELECT count(*) FROM cascade_topology WHERE refusal IS NOT NULL'), '0', 'where they stream from is right')
   for $master, $s1, $s2, $c1, $c2;
 
+# the time that the upstream measures, while there is something to measure
+for my $node ($c1, $master)
+{
+	my $lag = '';
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		add_rows($master, 1);
+		$lag = value($node, "SELECT replay_lag BETWEEN '0' AND '1 h' FROM cascade_topology WHERE node_name = 'c1'");
+		last if $lag;
+		usleep(100_000);
+	}
+	is($lag, 't', $node->name . ' shows how long c1 takes to replay');
+}
+
 # ---- three leaves behind one are one hold, and the slowest sets it ----
 
 my $c3 = new_standby('c3', $s1);

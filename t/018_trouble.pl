@@ -127,13 +127,14 @@ $query->quit;
 # ---- a reports to itself ----
 
 my $log = -s $a->logfile;
-my @cycle = ('a|unknown|{unknown,a}|cycle|t', 'b|a|{unknown,a,b}|cycle|t');
+my @to_itself = ('a|unknown|{unknown,a}|cycle|t', 'b|a|{unknown,a,b}|streaming|f');
+my @to_one_another = ('a|unknown|{unknown,a}|cycle|t', 'b|a|{unknown,a,b}|cycle|t');
 my $on_it = "node_name, upstream_name, path, state, warnings @> '{cycle}'";
 
-# a and b show the cycle; c, which is below it, knows it from them.
+# Those on the cycle show it, and those below it know it from them.
 sub show_cycle
 {
-	my ($what, $error) = @_;
+	my ($what, $error, @cycle) = @_;
 
 	wait_for($a, "SELECT upstream_state, last_error ~ '$error' FROM cascade_status", "a is refused: $what", 'refused|t');
 	for my $node ($a, $b, $c)
@@ -141,6 +142,8 @@ sub show_cycle
 		wait_for($node,
 			"SELECT $on_it FROM cascade_topology WHERE node_name IN ('a', 'b')", $node->name . " shows it: $what",
 			join("\n", @cycle));
+		wait_for($node, "SELECT path, state, warnings @> '{cycle}' FROM cascade_topology WHERE node_name = 'c'",
+			'c is below it, and streams', '{unknown,a,b,c}|streaming|f');
 		like(value($node, 'SELECT * FROM cascade_tree()'), qr/^\? a\*? +standby +cycle +-.* !cycle/m, 'and draws it');
 		wait_for($node, 'SELECT count(replay_lag_bytes), count(replay_lag) FROM cascade_topology',
 			'and does not know how far anybody is behind', '0|0');
@@ -153,7 +156,7 @@ sub show_cycle
 }
 
 report_to($a, $a);
-show_cycle('a reports to itself', 'it is this node itself');
+show_cycle('a reports to itself', 'it is this node itself', @to_itself);
 $a->wait_for_log(qr/WARNING:  cascade_relay: node "a" should not stream from upstream "a": self-reference/, $log);
 frontiers_follow($p, $a, $b, $c);
 report_to($a);
@@ -162,12 +165,12 @@ show('that all is well again', $place, \@well, @all);
 # ---- a reports to b, and b to a ----
 
 report_to($a, $b);
-show_cycle('a reports to b', 'its own path to the root leads through this node');
+show_cycle('a reports to b', 'its own path to the root leads through this node', @to_one_another);
 frontiers_follow($p, $a, $b, $c);
 
 # neither remembers what was before
 $_->restart for $b, $a;
-show_cycle('after a restart', 'its own path to the root leads through this node');
+show_cycle('after a restart', 'its own path to the root leads through this node', @to_one_another);
 frontiers_follow($p, $a, $b, $c);
 report_to($a);
 show('that all is well once more', $place, \@well, @all);

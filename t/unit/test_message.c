@@ -294,6 +294,7 @@ sample_reply(uint32_t nhops, bool has_tree)
 	reply.incarnation = 0x11223344;
 	reply.state = CRELAY_STATE_STREAMING;
 	reply.replica_class = CRELAY_CLASS_VOTING;
+	reply.replay_lag = 1234567;
 	reply.warnings = CRELAY_WARN_DUPLICATE_NAME;
 	reply.root_known = true;
 	reply.root_lsn = UINT64_C(0x0000000400000028);

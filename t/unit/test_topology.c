@@ -93,7 +93,8 @@ assemble(Tree *tree)
 
 /*
  * The rows as text: a dot for each step of depth, an exclamation mark on a
- * cycle, the name, the incarnation, and in brackets the parent's row.
+ * cycle and a tilde below one, the name, the incarnation, and in brackets the
+ * parent's row.
  */
 static const char *
 drawn(const Tree *tree)
@@ -110,7 +111,7 @@ drawn(const Tree *tree)
 		at += snprintf(text +at, sizeof(text) - at, "%s%.*s%s%s:%u(%d)",
 					   r > 0 ? " " : "", row->depth,
 					   "................................................................",
-					   row->cyclic ? "!" : "", tree->nodes[row->node].name,
+					   row->cyclic ? "!" : row->below_cycle ? "~" : "", tree->nodes[row->node].name,
 					   tree->nodes[row->node].incarnation, row->parent);
 	}
 	return text;
@@ -370,7 +371,7 @@ test_cycles(void)
 	add(&tree, "aa", 16, "b", 12);
 	add(&tree, "i", 17, "p", 1);
 	is_tree(&tree,
-			"p:1(-1) .i:17(0) .!b:12(-1) ..!aa:16(2) ..!c:13(2) ...!d:14(4) ...!tail:15(4) ....!a:11(6)",
+			"p:1(-1) .i:17(0) .!b:12(-1) ..~aa:16(2) ..!c:13(2) ...!d:14(4) ...~tail:15(4) ....~a:11(6)",
 			"three in a cycle with tails: cut at the first by name of the cycle itself");
 
 	tree = tree_of(4);
@@ -519,20 +520,34 @@ oracle_drop_former(Oracle *o)
 	o->n = n;
 }
 
+/*
+ * Whether the upstreams lead from a node back to itself.
+ */
+static bool
+oracle_is_cyclic(const Oracle *o, int node)
+{
+	int			up = o->parent[node];
+
+	for (int step = 0; step < o->n && up >= 0 && up != node; step++)
+		up = o->parent[up];
+	return up == node;
+}
+
 static void
-oracle_draw(Oracle *o, int node, int parent_row, int depth, bool cyclic)
+oracle_draw(Oracle *o, int node, int parent_row, int depth, bool below_cycle)
 {
 	int			row = o->nrows++;
 
 	o->rows[row].node = node;
 	o->rows[row].parent = parent_row;
 	o->rows[row].depth = depth;
-	o->rows[row].cyclic = cyclic;
+	o->rows[row].cyclic = below_cycle && oracle_is_cyclic(o, node);
+	o->rows[row].below_cycle = below_cycle && !o->rows[row].cyclic;
 	o->done[node] = true;
 	for (int i = 0; i < o->n; i++)
 	{
 		if (o->parent[o->kept[i]] == node && !o->done[o->kept[i]])
-			oracle_draw(o, o->kept[i], row, depth + 1, cyclic);
+			oracle_draw(o, o->kept[i], row, depth + 1, below_cycle);
 	}
 }
 
@@ -612,7 +627,8 @@ same_rows(const Oracle *o, const Tree *tree)
 		if (o->rows[r].node != tree->rows[r].node ||
 			o->rows[r].parent != tree->rows[r].parent ||
 			o->rows[r].depth != tree->rows[r].depth ||
-			o->rows[r].cyclic != tree->rows[r].cyclic)
+			o->rows[r].cyclic != tree->rows[r].cyclic ||
+			o->rows[r].below_cycle != tree->rows[r].below_cycle)
 			return false;
 	}
 	return true;
