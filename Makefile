@@ -21,6 +21,7 @@ DATA = sql/cascade_relay--1.0.sql
 OBJS = \
 	src/adopt_funcs.o \
 	src/bookmark.o \
+	src/branch.o \
 	src/cascade_relay.o \
 	src/causal_funcs.o \
 	src/check.o \
@@ -49,6 +50,7 @@ OBJS = \
 
 INTERNAL_HEADERS = \
 	src/bookmark.h \
+	src/branch.h \
 	src/check.h \
 	src/compat.h \
 	src/downstream.h \
@@ -70,8 +72,8 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/bookmark.c src/check.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
-PURE_HEADERS = src/bookmark.h src/check.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
+PURE_SOURCES = src/bookmark.c src/branch.c src/check.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
+PURE_HEADERS = src/bookmark.h src/branch.h src/check.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
 	src/topology.h
 
 REGRESS = unloaded bookmark policy

@@ -885,12 +885,18 @@ check_versions(Look *look)
 static void
 check_full(Look *look, const CrelayCheckRow *row)
 {
+	const CrelayCheckFacts *facts = look->facts;
+	char		who[CRELAY_NAME_LEN + 64] = "";
+
 	if (!warns(row, CRELAY_WARN_REGISTRY_FULL))
 		return;
+	if (row->local && facts->full_by != NULL && facts->full_by[0] != '\0')
+		snprintf(who, sizeof(who), "; node \"%s\" has reported %d of them",
+				 facts->full_by, facts->full_rows);
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_REGISTRY_FULL, row->node->name,
-		   "Raise cascade_relay.max_nodes on that node and restart it.",
-		   "node \"%s\" knows of more nodes than it has room for; some are not shown",
-		   row->node->name);
+		   "Raise cascade_relay.max_nodes on that node and restart it, unless they are not real.",
+		   "node \"%s\" knows of more nodes than it has room for; some are not shown%s",
+		   row->node->name, who);
 }
 
 /* ---- all of it ---- */

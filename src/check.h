@@ -122,6 +122,10 @@ typedef struct CrelayCheckFacts
 	const char *held_text;		/* why less is held than needed; or empty */
 	const char *held_hint;
 
+	/* who has filled the registry; empty unknown */
+	const char *full_by;
+	int			full_rows;
+
 	int			nrows;
 	const CrelayCheckRow *rows;
 	int			ndownstreams;

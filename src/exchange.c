@@ -29,6 +29,12 @@
 #define BACKOFF_MIN_MS		250
 #define BACKOFF_MAX_MS		10000
 
+/*
+ * How often a report waits for a need that came up meanwhile.  A node below
+ * that changes its mind all the time must not keep the others from being heard.
+ */
+#define HELD_UP_MAX			20
+
 /* The tree goes along with every so many reports, if nothing changes. */
 #define TREE_EVERY			5
 
@@ -47,6 +53,7 @@ typedef struct Exchange
 	uint64		sent_frontier_seg;
 	uint64		sent_target_seg;
 	bool		sent_tree;		/* with the report that is under way */
+	int			held_up;		/* computed again so often, in a row */
 	TimestampTz tree_at;
 	uint64		tree_membership;
 	uint64		tree_below;
@@ -363,6 +370,7 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	report->warnings = node->warnings;
 	report->backend_xmin = node->backend_xmin;
 	strlcpy(report->xmin_pinned_by, node->xmin_pinned_by, sizeof(report->xmin_pinned_by));
+	report->incarnation = node->incarnation;
 	report->flush_lsn = node->flush_lsn;
 	report->replay_lsn = node->replay_lsn;
 	report->frontier_lsn = survey->frontier.frontier_lsn;
@@ -442,6 +450,7 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 	uint64		frontier_seg = survey->frontier.frontier_lsn / wal_segment_size;
 	uint64		target_seg = survey->frontier.hold_target_lsn / wal_segment_size;
 	int64		interval = (int64) settings->report_interval_ms * 1000;
+	uint64		hold_target;
 	CrelayReport report;
 	uint8_t    *buf;
 	size_t		len;
@@ -451,15 +460,21 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 		return;
 
 	/* somebody below has come or fallen back meanwhile: look again first */
-	if (!crelay_registry_publish_target(survey->frontier.hold_target_lsn,
-										survey->floor_seq))
+	hold_target = survey->frontier.hold_target_lsn;
+	if (crelay_registry_publish_target(hold_target, survey->floor_seq))
+		local->sent_target_lsn = hold_target;
+	else if (++ex.held_up < HELD_UP_MAX)
 	{
 		ex.next = now;
 		return;
 	}
-	local->sent_target_lsn = survey->frontier.hold_target_lsn;
+	else
+		/* asking for what was asked for before breaks no promise */
+		hold_target = Min(hold_target, local->sent_target_lsn);
+	ex.held_up = 0;
 
 	fill_report(settings, survey, local, &report);
+	report.hold_target_lsn = hold_target;
 	report.has_tree = tree_is_due(settings, survey, now);
 	len = encode_report(&report, settings, now, &buf);
 	if (len == 0 && report.has_tree)

@@ -131,8 +131,7 @@ check_advertised_conninfo(char **newval, void **extra, GucSource source)
 {
 	if (!check_wire_text(*newval, CRELAY_CONNINFO_LEN))
 		return false;
-	if (pg_strcasecmp(*newval, "") != 0 &&
-		(strstr(*newval, "password") != NULL || strstr(*newval, "://") != NULL))
+	if (!crelay_conninfo_is_public(*newval))
 	{
 		/* instead of the message that would repeat the value */
 		GUC_check_errmsg("invalid value for parameter \"%s\"",

@@ -141,6 +141,23 @@ crelay_node_name_is_valid(const char *name)
 	return false;
 }
 
+/*
+ * Whether a conninfo is in keyword and value form and has none of libpq's
+ * keywords for a secret.
+ */
+bool
+crelay_conninfo_is_public(const char *conninfo)
+{
+	static const char *const secret[] = {"password", "scram_", "secret", "://"};
+
+	for (size_t i = 0; i < sizeof(secret) / sizeof(secret[0]); i++)
+	{
+		if (strstr(conninfo, secret[i]) != NULL)
+			return false;
+	}
+	return true;
+}
+
 /* The first error is the one that explains the others. */
 static void
 fail(CrelayCursor *cur, const char *error)
@@ -512,6 +529,7 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_u64(cur, report->oldest_wal_lsn);
 	put_string(cur, report->pinned_by, sizeof(report->pinned_by), 1);
 	put_string(cur, report->xmin_pinned_by, sizeof(report->xmin_pinned_by), 1);
+	put_u32(cur, report->incarnation);
 	end_section(cur);
 
 	if (report->has_tree)
@@ -1105,6 +1123,9 @@ get_report_part(CrelayCursor cur, CrelayReport *report)
 	report->oldest_wal_lsn = get_u64(&cur);
 	get_string(&cur, report->pinned_by, sizeof(report->pinned_by), 1);
 	get_string(&cur, report->xmin_pinned_by, sizeof(report->xmin_pinned_by), 1);
+	/* from here on an older sender may have less to say */
+	if (cur.error == NULL && cur.size - cur.at >= 4)
+		report->incarnation = get_u32(&cur);
 	return cur.error;
 }
 

@@ -119,6 +119,7 @@ typedef struct CrelayReport
 	uint64_t	oldest_wal_lsn;
 	char		pinned_by[CRELAY_NAME_LEN];
 	char		xmin_pinned_by[CRELAY_NAME_LEN];	/* of backend_xmin */
+	uint32_t	incarnation;	/* of the sender; 0 if it does not say */
 	bool		has_tree;		/* about, and nrows rows follow */
 	CrelayAbout about;
 	CrelayHistory history;		/* with the tree part */
@@ -212,6 +213,9 @@ extern bool crelay_message_get_row(CrelayCursor *cur, CrelayNode *row, int64_t n
 /* What a refusal means to the one who is refused, and what to do about it. */
 extern const char *crelay_refusal_text(CrelayRefusal refusal);
 extern const char *crelay_refusal_hint(CrelayRefusal refusal);
+
+/* An address that may be shown to everybody, and used as it is. */
+extern bool crelay_conninfo_is_public(const char *conninfo);
 
 /* A node name of our own: slot-name characters, 1 to CRELAY_NODE_NAME_MAX. */
 extern bool crelay_node_name_is_valid(const char *name);

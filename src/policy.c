@@ -121,7 +121,8 @@ is_available(const CrelayPolicyTree *tree, int row)
 /*
  * The row of a name, -1 if there is none.  Of several (an earlier life of the
  * node, unmanaged namesakes) the one that is there, then one that speaks for
- * itself, then the one heard of last.
+ * itself, then the one heard of last.  Of several that are there, the one
+ * nearest to the root: nobody takes the name of a node above by using it.
  */
 int
 crelay_policy_find(const CrelayPolicyTree *tree, const char *name)
@@ -140,7 +141,10 @@ crelay_policy_find(const CrelayPolicyTree *tree, const char *name)
 		if (b == NULL ||
 			(is_available(tree, row) != is_available(tree, best) ?
 			 is_available(tree, row) :
-			 a->managed != b->managed ? a->managed : a->observed_at > b->observed_at))
+			 a->managed != b->managed ? a->managed :
+			 is_available(tree, row) && tree->rows[row].depth != tree->rows[best].depth ?
+			 tree->rows[row].depth < tree->rows[best].depth :
+			 a->observed_at > b->observed_at))
 			best = row;
 	}
 	return best;

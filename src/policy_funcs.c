@@ -423,8 +423,7 @@ address_of(const CrelayNode *upstream)
 {
 	const char *conninfo = upstream->conninfo;
 
-	if (conninfo[0] == '\0' || strstr(conninfo, "password") != NULL ||
-		strstr(conninfo, "://") != NULL)
+	if (conninfo[0] == '\0' || !crelay_conninfo_is_public(conninfo))
 		return NULL;
 	return conninfo;
 }

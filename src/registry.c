@@ -41,7 +41,7 @@
 typedef struct Row
 {
 	CrelayNode	node;
-	int			next;			/* in its list, or in the free list */
+	int			next;			/* in its list, or in the free list; -1 last */
 } Row;
 
 /* A refusal that was logged already. */
@@ -69,8 +69,8 @@ typedef struct Registry
 	int			nchildren;		/* slots used so far, holes included */
 	int			nrows;
 	int			first_free;
-	int			first_unmanaged;
-	int			first_upstream;
+	CrelayRowList unmanaged;
+	CrelayRowList upstream;
 	Row		   *rows;			/* [max_nodes] */
 	int			ncovers;
 	CrelayCover *covers;		/* [max_replication_slots] */
@@ -115,8 +115,8 @@ crelay_registry_init(void)
 	for (int i = 0; i < registry->max_nodes; i++)
 		registry->rows[i].next = i + 1 < registry->max_nodes ? i + 1 : -1;
 	registry->first_free = 0;
-	registry->first_unmanaged = -1;
-	registry->first_upstream = -1;
+	registry->unmanaged.first = -1;
+	registry->upstream.first = -1;
 }
 
 bool
@@ -143,38 +143,136 @@ crelay_registry_require(void)
 /* ---- lists of rows; the caller holds the lock exclusively ---- */
 
 static void
-free_rows(int *first)
+free_rows(CrelayRowList *list)
 {
-	while (*first >= 0)
-	{
-		int			row = *first;
-
-		*first = registry->rows[row].next;
-		registry->rows[row].next = registry->first_free;
-		registry->first_free = row;
-		registry->nrows--;
-	}
+	if (list->n == 0)
+		return;
+	registry->rows[list->last].next = registry->first_free;
+	registry->first_free = list->first;
+	registry->nrows -= list->n;
+	list->first = -1;
+	list->n = 0;
 }
 
 /*
- * A new row at the head of a list, or NULL if the registry is full, which is
- * counted for the worker to say.
+ * Takes rows away from the end of a list, where the deepest are.
+ */
+static void
+cut_rows(CrelayRowList *list, int n)
+{
+	CrelayRowList tail;
+	int			keep = list->n - n;
+
+	if (keep <= 0)
+	{
+		free_rows(list);
+		return;
+	}
+	tail = *list;
+	tail.n = n;
+	for (int i = 0; i < keep; i++)
+	{
+		list->last = tail.first;
+		tail.first = registry->rows[tail.first].next;
+	}
+	registry->rows[list->last].next = -1;
+	list->n = keep;
+	free_rows(&tail);
+}
+
+/*
+ * A new row at the end of a list, or NULL if there is no free one.
  */
 static CrelayNode *
-add_row(int *first)
+add_row(CrelayRowList *list)
 {
 	int			row = registry->first_free;
 
 	if (row < 0)
-	{
-		registry->local.rows_dropped++;
 		return NULL;
-	}
 	registry->first_free = registry->rows[row].next;
-	registry->rows[row].next = *first;
-	*first = row;
+	registry->rows[row].next = -1;
+	if (list->n == 0)
+		list->first = row;
+	else
+		registry->rows[list->last].next = row;
+	list->last = row;
+	list->n++;
 	registry->nrows++;
 	return &registry->rows[row].node;
+}
+
+/*
+ * Counts what there was no room for, and remembers who had the most, for the
+ * worker to say.
+ */
+static void
+note_full(uint64 dropped, int most, const char *by, TimestampTz now)
+{
+	CrelayLocal *local = &registry->local;
+
+	local->rows_dropped += dropped;
+	local->full_at = now;
+	local->full_rows = most;
+	strlcpy(local->full_by, by, sizeof(local->full_by));
+}
+
+/*
+ * The longest list of rows, and whose it is: empty for what this node has seen
+ * by itself or heard from above.
+ */
+static CrelayRowList *
+longest_list(const char **owner)
+{
+	CrelayRowList *longest = &registry->unmanaged;
+
+	*owner = "";
+	if (registry->upstream.n > longest->n)
+		longest = &registry->upstream;
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		CrelayChild *child = &registry->children[i];
+
+		if (!child->in_use || child->rows.n <= longest->n)
+			continue;
+		longest = &child->rows;
+		*owner = child->node.name;
+	}
+	return longest;
+}
+
+/*
+ * Makes room for that many rows of a list that has none now.  If there is not
+ * enough, whoever has more than this one would get gives some away, so that no
+ * source can crowd out another: each gets what it wants, or no less than
+ * anybody else.  Each round halves the difference to the longest, so there are
+ * few.
+ */
+static void
+make_room(int wanted, const char *owner, TimestampTz now)
+{
+	for (;;)
+	{
+		int			free = registry->max_nodes - registry->nrows;
+		const char *longest_owner;
+		CrelayRowList *longest;
+		int			n;
+
+		if (free >= wanted)
+			return;
+		longest = longest_list(&longest_owner);
+		n = Min(wanted - free, (longest->n - free) / 2);
+		if (n <= 0)
+		{
+			if (free >= longest->n)
+				note_full(wanted - free, wanted, owner, now);
+			else
+				note_full(wanted - free, longest->n, longest_owner, now);
+			return;
+		}
+		note_full(n, longest->n, longest_owner, now);
+		cut_rows(longest, n);
+	}
 }
 
 /*
@@ -182,11 +280,11 @@ add_row(int *first)
  * has changed.
  */
 static uint64
-rows_digest(int first)
+rows_digest(const CrelayRowList *list)
 {
 	uint64		digest = 0;
 
-	for (int row = first; row >= 0; row = registry->rows[row].next)
+	for (int row = list->first; row >= 0; row = registry->rows[row].next)
 	{
 		const CrelayNode *node = &registry->rows[row].node;
 
@@ -207,9 +305,9 @@ rows_digest(int first)
  * Copies one list of rows; the caller has made sure of the room.
  */
 static void
-copy_rows(CrelaySnapshot *snapshot, int first, int origin)
+copy_rows(CrelaySnapshot *snapshot, const CrelayRowList *list, int origin)
 {
-	for (int row = first; row >= 0; row = registry->rows[row].next)
+	for (int row = list->first; row >= 0; row = registry->rows[row].next)
 	{
 		snapshot->rows[snapshot->nrows] = registry->rows[row].node;
 		snapshot->row_origins[snapshot->nrows++] = origin;
@@ -225,7 +323,7 @@ copy_child_rows(CrelaySnapshot *snapshot, int child_slot)
 {
 	int			from = snapshot->nrows;
 
-	copy_rows(snapshot, registry->children[child_slot].first_row, child_slot);
+	copy_rows(snapshot, &registry->children[child_slot].rows, child_slot);
 	if (registry->children[child_slot].node.state != CRELAY_STATE_DOWN)
 		return;
 	for (int i = from; i < snapshot->nrows; i++)
@@ -244,7 +342,7 @@ copy_upstream_rows(CrelaySnapshot *snapshot)
 {
 	int			from = snapshot->nrows;
 
-	copy_rows(snapshot, registry->first_upstream, CRELAY_ORIGIN_UPSTREAM);
+	copy_rows(snapshot, &registry->upstream, CRELAY_ORIGIN_UPSTREAM);
 	if (registry->local.node.role != CRELAY_ROLE_PRIMARY)
 		return;
 	for (int i = from; i < snapshot->nrows; i++)
@@ -276,7 +374,7 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 	}
 	if (with_rows)
 	{
-		copy_rows(snapshot, registry->first_unmanaged, CRELAY_ORIGIN_UNMANAGED);
+		copy_rows(snapshot, &registry->unmanaged, CRELAY_ORIGIN_UNMANAGED);
 		copy_upstream_rows(snapshot);
 	}
 }
@@ -341,9 +439,10 @@ crelay_registry_is_stopping(void)
  * else, as seen after the given time; the caller holds the lock.
  */
 static bool
-list_has_live(int first, const char *name, uint32 incarnation, TimestampTz since)
+list_has_live(const CrelayRowList *list, const char *name, uint32 incarnation,
+			  TimestampTz since)
 {
-	for (int row = first; row >= 0; row = registry->rows[row].next)
+	for (int row = list->first; row >= 0; row = registry->rows[row].next)
 	{
 		const CrelayNode *node = &registry->rows[row].node;
 
@@ -369,11 +468,11 @@ crelay_registry_lives_elsewhere(const char *name, uint32 incarnation, TimestampT
 	bool		found;
 
 	LWLockAcquire(registry->lock, LW_SHARED);
-	found = list_has_live(registry->first_upstream, name, incarnation, since);
+	found = list_has_live(&registry->upstream, name, incarnation, since);
 	for (int i = 0; i < registry->nchildren && !found; i++)
 	{
 		if (registry->children[i].in_use)
-			found = list_has_live(registry->children[i].first_row, name,
+			found = list_has_live(&registry->children[i].rows, name,
 								  incarnation, since);
 	}
 	LWLockRelease(registry->lock);
@@ -435,10 +534,9 @@ refuse_stranger(const CrelayHello *hello, char *detail, Size detail_size)
  * taken over, unless the very same worker says hello again.
  */
 static CrelayRefusal
-find_claim(const CrelayHello *hello, TimestampTz now, int *child_slot,
-		   char *detail, Size detail_size)
+find_claim(const CrelayHello *hello, TimestampTz now, CrelayClaim *claim)
 {
-	*child_slot = -1;
+	claim->child_slot = -1;
 	for (int i = 0; i < registry->nchildren; i++)
 	{
 		CrelayChild *child = &registry->children[i];
@@ -454,17 +552,52 @@ find_claim(const CrelayHello *hello, TimestampTz now, int *child_slot,
 		if (child->start_id != hello->start_id && is_live(child, now))
 		{
 			child->duplicate_seen = now;
-			snprintf(detail, detail_size,
+			snprintf(claim->detail, sizeof(claim->detail),
 					 "node \"%s\" with incarnation %08x is connected from %s",
 					 child->node.name, child->node.incarnation, child->client_addr);
 			return CRELAY_REFUSE_DUPLICATE;
 		}
 		if (same_name && same_incarnation)
-			*child_slot = i;
+			claim->child_slot = i;
 		else if (child->start_id == hello->start_id)
 			child->session_pid = 0; /* it has changed its name */
 	}
 	return CRELAY_REFUSE_NONE;
+}
+
+/*
+ * Forgets a child that nobody speaks for and nothing is held for, the one that
+ * was heard of longest ago, so that whoever only says hello cannot fill the
+ * registry.  One that has never reported goes before one that has.  Returns
+ * its place, -1 if there is none.
+ */
+static int
+evict_child(void)
+{
+	const CrelayChild *oldest = NULL;
+	int			slot = -1;
+
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		const CrelayChild *child = &registry->children[i];
+
+		if (!child->in_use || child->session_pid != 0 || child->held_lsn != 0)
+			continue;
+		if (oldest != NULL &&
+			(child->reported != oldest->reported ? child->reported :
+			 Max(child->connected_at, child->last_report) >=
+			 Max(oldest->connected_at, oldest->last_report)))
+			continue;
+		oldest = child;
+		slot = i;
+	}
+	if (slot >= 0)
+	{
+		free_rows(&registry->children[slot].rows);
+		registry->children[slot].in_use = false;
+		registry->membership_seq++;
+	}
+	return slot;
 }
 
 static int
@@ -479,6 +612,8 @@ new_child(const CrelayHello *hello)
 			break;
 	}
 	if (slot >= registry->max_nodes)
+		slot = evict_child();
+	if (slot < 0)
 		return -1;
 	if (slot == registry->nchildren)
 		registry->nchildren++;
@@ -486,7 +621,7 @@ new_child(const CrelayHello *hello)
 	child = &registry->children[slot];
 	memset(child, 0, sizeof(CrelayChild));
 	child->in_use = true;
-	child->first_row = -1;
+	child->rows.first = -1;
 	snprintf(child->hold_name, sizeof(child->hold_name), "%s%s_%08x",
 			 CRELAY_HOLD_PREFIX, hello->node_name, hello->incarnation);
 	strlcpy(child->node.name, hello->node_name, sizeof(child->node.name));
@@ -519,41 +654,43 @@ is_news(uint32 incarnation, CrelayRefusal refusal)
  */
 CrelayRefusal
 crelay_registry_claim(const CrelayHello *hello, pid_t pid,
-					  const char *client_addr, TimestampTz now,
-					  int *child_slot, char *detail, Size detail_size,
-					  bool *news)
+					  const char *client_addr, const char *role_name,
+					  TimestampTz now, CrelayClaim *claim)
 {
 	CrelayRefusal refusal;
 
-	detail[0] = '\0';
+	memset(claim, 0, sizeof(CrelayClaim));
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	refusal = refuse_stranger(hello, detail, detail_size);
+	refusal = refuse_stranger(hello, claim->detail, sizeof(claim->detail));
 	if (refusal == CRELAY_REFUSE_NONE)
-		refusal = find_claim(hello, now, child_slot, detail, detail_size);
-	if (refusal == CRELAY_REFUSE_NONE && *child_slot < 0)
+		refusal = find_claim(hello, now, claim);
+	if (refusal == CRELAY_REFUSE_NONE && claim->child_slot < 0)
 	{
-		*child_slot = new_child(hello);
-		if (*child_slot < 0)
+		claim->child_slot = new_child(hello);
+		if (claim->child_slot < 0)
 		{
 			refusal = CRELAY_REFUSE_FULL;
-			registry->local.rows_dropped++;
+			note_full(1, registry->nchildren, "", now);
 		}
 	}
 	if (refusal == CRELAY_REFUSE_NONE)
 	{
-		CrelayChild *child = &registry->children[*child_slot];
+		CrelayChild *child = &registry->children[claim->child_slot];
 
+		if (strcmp(child->role_name, role_name) != 0)
+			strlcpy(claim->former_role, child->role_name, sizeof(claim->former_role));
 		child->session_pid = pid;
 		child->start_id = hello->start_id;
 		child->report_interval_ms = hello->report_interval_ms;
 		child->connected_at = now;
 		strlcpy(child->client_addr, client_addr, sizeof(child->client_addr));
+		strlcpy(child->role_name, role_name, sizeof(child->role_name));
 		strlcpy(child->node.upstream_name, registry->local.node.name,
 				sizeof(child->node.upstream_name));
 		child->node.upstream_incarnation = registry->local.node.incarnation;
 		registry->membership_seq++;
 	}
-	*news = is_news(hello->incarnation, refusal);
+	claim->news = is_news(hello->incarnation, refusal);
 	LWLockRelease(registry->lock);
 	return refusal;
 }
@@ -639,15 +776,61 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 }
 
 /*
- * Takes over the tree part: what is rarely said of the child itself, and all
- * rows below it.
+ * What a list says of nodes that are live there is not to be said by somebody
+ * else: as with a hello, nobody takes over what is live.  When a node has
+ * moved, its former upstream says so.
  */
 static void
-accept_tree(CrelayChild *child, const CrelayReport *report, CrelayCursor *rows,
-			TimestampTz now)
+disbelieve_live(CrelayBranch *branch, const CrelayRowList *list)
 {
-	uint64		before = rows_digest(child->first_row);
-	CrelayNode	row;
+	for (int row = list->first; row >= 0; row = registry->rows[row].next)
+	{
+		const CrelayNode *node = &registry->rows[row].node;
+
+		if (node->state == CRELAY_STATE_STREAMING ||
+			node->state == CRELAY_STATE_CATCHUP ||
+			node->state == CRELAY_STATE_ARCHIVE)
+			crelay_branch_disbelieve(branch, node->incarnation);
+	}
+}
+
+/*
+ * Settles which rows of a child's report count: none about this node or one
+ * above it, none about a node that speaks for itself here or is live in
+ * another branch, and none that does not hang below the child.  Returns how
+ * many do.
+ */
+static int
+judge_rows(const CrelayChild *child, CrelayBranch *branch, TimestampTz now)
+{
+	const CrelayLocal *local = &registry->local;
+
+	crelay_branch_disbelieve(branch, local->node.incarnation);
+	for (int i = 0; i < local->nhops; i++)
+		crelay_branch_disbelieve(branch, local->hops[i].incarnation);
+	for (int i = 0; i < registry->nchildren && branch->n > 0; i++)
+	{
+		const CrelayChild *other = &registry->children[i];
+
+		if (!other->in_use || other == child || !is_live(other, now))
+			continue;
+		crelay_branch_disbelieve(branch, other->node.incarnation);
+		disbelieve_live(branch, &other->rows);
+	}
+	if (branch->n > 0 && local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
+		disbelieve_live(branch, &registry->upstream);
+	return crelay_branch_finish(branch, child->node.incarnation);
+}
+
+/*
+ * Takes over the tree part: what is rarely said of the child itself, and the
+ * rows below it that are believed.
+ */
+static void
+accept_tree(CrelayChild *child, const CrelayReport *report,
+			CrelayBranch *branch, TimestampTz now)
+{
+	uint64		before = rows_digest(&child->rows);
 
 	registry->below_seq++;
 	child->has_about = true;
@@ -662,20 +845,21 @@ accept_tree(CrelayChild *child, const CrelayReport *report, CrelayCursor *rows,
 	strlcpy(child->node.version, report->about.version,
 			sizeof(child->node.version));
 
-	free_rows(&child->first_row);
-	while (crelay_message_get_row(rows, &row, now))
+	free_rows(&child->rows);
+	make_room(judge_rows(child, branch, now) + (int) report->nrows - branch->n,
+			  child->node.name, now);
+	for (int i = 0; i < branch->n; i++)
 	{
 		CrelayNode *to;
 
-		/* nobody below speaks for this node */
-		if (row.incarnation != 0 &&
-			row.incarnation == registry->local.node.incarnation)
+		if (branch->beliefs[i] != CRELAY_BELIEVED)
 			continue;
-		to = add_row(&child->first_row);
-		if (to != NULL)
-			*to = row;
+		to = add_row(&child->rows);
+		if (to == NULL)
+			break;
+		*to = branch->nodes[i];
 	}
-	if (rows_digest(child->first_row) != before)
+	if (rows_digest(&child->rows) != before)
 		registry->membership_seq++;
 }
 
@@ -687,7 +871,7 @@ accept_tree(CrelayChild *child, const CrelayReport *report, CrelayCursor *rows,
  */
 bool
 crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
-					   const CrelayReport *report, CrelayCursor *rows,
+					   const CrelayReport *report, CrelayBranch *branch,
 					   const CrelayHistory *own_history, uint64 own_lsn,
 					   uint64 segment_size, TimestampTz now, bool *diverged)
 {
@@ -713,7 +897,7 @@ crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 	child->diverged = *diverged;
 	accept_values(child, report, now);
 	if (report->has_tree)
-		accept_tree(child, report, rows, now);
+		accept_tree(child, report, branch, now);
 	registry->local.reports_received++;
 	LWLockRelease(registry->lock);
 
@@ -811,7 +995,7 @@ crelay_registry_forget_former(int child_slot, pid_t pid)
 		if (!former->in_use || i == child_slot || former->session_pid != 0 ||
 			former->node.incarnation != child->node.incarnation)
 			continue;
-		free_rows(&former->first_row);
+		free_rows(&former->rows);
 		former->in_use = false;
 		registry->floor_seq++;
 		registry->membership_seq++;
@@ -1075,16 +1259,23 @@ crelay_registry_publish_local(const CrelayLocal *local)
 		uint64		sent_target = registry->local.sent_target_lsn;
 		uint64		received = registry->local.reports_received;
 		uint64		dropped = registry->local.rows_dropped;
+		TimestampTz full_at = registry->local.full_at;
+		int			full_rows = registry->local.full_rows;
+		char		full_by[CRELAY_NAME_LEN];
 
 		if (registry->local.node.role != local->node.role ||
 			registry->local.node.timeline != local->node.timeline ||
 			registry->local.node.upstream_incarnation != local->node.upstream_incarnation)
 			registry->membership_seq++;
+		strlcpy(full_by, registry->local.full_by, sizeof(full_by));
 		registry->local = *local;
 		registry->local.stopping = stopping;
 		registry->local.sent_target_lsn = sent_target;
 		registry->local.reports_received = received;
 		registry->local.rows_dropped = dropped;
+		registry->local.full_at = full_at;
+		registry->local.full_rows = full_rows;
+		strlcpy(registry->local.full_by, full_by, sizeof(full_by));
 		registry->local.ready = true;
 	}
 	LWLockRelease(registry->lock);
@@ -1141,7 +1332,7 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 	{
 		CrelayChild *child = &registry->children[views[i].child_slot];
 
-		if (!child->in_use)
+		if (!child->in_use || child->node.incarnation != views[i].incarnation)
 			continue;
 		if (child->node.state != views[i].state)
 			registry->membership_seq++;
@@ -1162,16 +1353,18 @@ crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n)
 	uint64		before;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	before = rows_digest(registry->first_unmanaged);
-	free_rows(&registry->first_unmanaged);
+	before = rows_digest(&registry->unmanaged);
+	free_rows(&registry->unmanaged);
+	make_room(n, "", GetCurrentTimestamp());
 	for (int i = 0; i < n; i++)
 	{
-		CrelayNode *to = add_row(&registry->first_unmanaged);
+		CrelayNode *to = add_row(&registry->unmanaged);
 
-		if (to != NULL)
-			*to = nodes[i];
+		if (to == NULL)
+			break;
+		*to = nodes[i];
 	}
-	if (rows_digest(registry->first_unmanaged) != before)
+	if (rows_digest(&registry->unmanaged) != before)
 		registry->membership_seq++;
 	LWLockRelease(registry->lock);
 }
@@ -1188,16 +1381,18 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	registry->above_seq++;
-	free_rows(&registry->first_upstream);
+	free_rows(&registry->upstream);
+	make_room((int) rows->rows, "", now);
 	while (crelay_message_get_row(rows, &row, now))
 	{
 		CrelayNode *to;
 
 		if (row.incarnation == own_incarnation && strcmp(row.name, own_name) == 0)
 			continue;
-		to = add_row(&registry->first_upstream);
-		if (to != NULL)
-			*to = row;
+		to = add_row(&registry->upstream);
+		if (to == NULL)
+			break;
+		*to = row;
 	}
 	LWLockRelease(registry->lock);
 }

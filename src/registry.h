@@ -24,6 +24,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "branch.h"
 #include "message.h"
 #include "node.h"
 
@@ -43,6 +44,14 @@ typedef enum CrelayUpstreamState
 	CRELAY_UPSTREAM_WAITING,
 	CRELAY_UPSTREAM_REFUSED
 } CrelayUpstreamState;
+
+/* Rows that came from one source, in the order in which they came. */
+typedef struct CrelayRowList
+{
+	int			first;			/* -1 none */
+	int			last;
+	int			n;
+} CrelayRowList;
 
 /* A managed direct downstream.  Written by the session that owns it. */
 typedef struct CrelayChild
@@ -68,11 +77,12 @@ typedef struct CrelayChild
 	char		slot_name[CRELAY_SLOT_LEN];
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
+	char		role_name[CRELAY_SLOT_LEN]; /* that its session logged in as */
 	CrelayHistory history;		/* timeline 0: not known */
 	CrelayState own_state;		/* as the child says */
 	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
 	CrelayNode	node;			/* its own row; state is set by the worker */
-	int			first_row;		/* rows below it, -1 none */
+	CrelayRowList rows;			/* below it */
 } CrelayChild;
 
 /*
@@ -117,6 +127,9 @@ typedef struct CrelayLocal
 	uint64		reports_failed;
 	uint64		reports_received;
 	uint64		rows_dropped;	/* for want of room */
+	TimestampTz full_at;		/* when that happened last */
+	int			full_rows;		/* how many whoever had most had then, */
+	char		full_by[CRELAY_NAME_LEN];	/* and who it was; or empty */
 	char		last_error[CRELAY_LAST_ERROR_LEN];
 	TimestampTz last_error_time;
 	pid_t		worker_pid;
@@ -157,6 +170,7 @@ typedef struct CrelayCover
 typedef struct CrelayChildView
 {
 	int			child_slot;
+	uint32		incarnation;
 	CrelayState state;
 	CrelayClass replica_class;
 	int64		replay_lag;
@@ -173,16 +187,25 @@ extern bool crelay_registry_is_stopping(void);
 extern bool crelay_registry_lives_elsewhere(const char *name, uint32 incarnation,
 											TimestampTz since);
 
+/* What a hello came to, beside the refusal. */
+typedef struct CrelayClaim
+{
+	int			child_slot;
+	bool		news;			/* the refusal was not logged yet */
+	char		detail[CRELAY_DETAIL_LEN];	/* of the refusal */
+	char		former_role[CRELAY_SLOT_LEN];	/* who spoke for it before, if
+												 * that was another role */
+} CrelayClaim;
+
 /* for the sessions that children report through */
 extern CrelayRefusal crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 										   const char *client_addr,
-										   TimestampTz now, int *child_slot,
-										   char *detail, Size detail_size,
-										   bool *news);
+										   const char *role_name,
+										   TimestampTz now, CrelayClaim *claim);
 extern bool crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid);
 extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 								   const CrelayReport *report,
-								   CrelayCursor *rows,
+								   CrelayBranch *branch,
 								   const CrelayHistory *own_history,
 								   uint64 own_lsn, uint64 segment_size,
 								   TimestampTz now, bool *diverged);

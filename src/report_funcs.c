@@ -40,6 +40,7 @@ PG_FUNCTION_INFO_V1(cascade_report);
 /* The node that this session speaks for, -1 none yet. */
 static int	my_child_slot = -1;
 static uint32 my_incarnation;
+static char my_node_name[CRELAY_NODE_NAME_MAX + 1];
 static bool exit_callback_registered;
 
 static void
@@ -100,14 +101,30 @@ check_fit(CrelayFit fit)
 }
 
 /*
+ * A session reports for one node.  Two workers that share one, because there
+ * is a connection pooler between, would move each other's holds.
+ */
+static void
+other_node(const char *node_name, uint32 incarnation)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("this session speaks for node \"%s\" with incarnation %08x",
+					my_node_name, my_incarnation),
+			 errdetail("It was used by node \"%s\" with incarnation %08x.",
+					   node_name, incarnation),
+			 errhint("Let each node connect directly, without a connection pooler.")));
+}
+
+/*
  * Registers this session as the one that speaks for the node.
  */
 static void
 answer_hello(const CrelayHello *hello, CrelayReply *reply)
 {
 	char		addr[CRELAY_SLOT_LEN];
-	int			child_slot;
-	bool		news;
+	const char *role_name;
+	CrelayClaim claim;
 
 	if (!crelay_node_name_is_valid(hello->node_name))
 	{
@@ -119,17 +136,20 @@ answer_hello(const CrelayHello *hello, CrelayReply *reply)
 		before_shmem_exit(leave_on_exit, (Datum) 0);
 		exit_callback_registered = true;
 	}
+	if (my_child_slot >= 0 && (hello->incarnation != my_incarnation ||
+							   strcmp(hello->node_name, my_node_name) != 0))
+		other_node(hello->node_name, hello->incarnation);
 	if (my_child_slot >= 0)
 	{
 		crelay_registry_leave(MyProcPid);
 		my_child_slot = -1;
 	}
 	crelay_session_address(addr, sizeof(addr));
-	reply->refusal = crelay_registry_claim(hello, MyProcPid, addr,
-										   GetCurrentTimestamp(), &child_slot,
-										   reply->detail, sizeof(reply->detail),
-										   &news);
-	if (news)
+	role_name = GetUserNameFromId(GetUserId(), false);
+	reply->refusal = crelay_registry_claim(hello, MyProcPid, addr, role_name,
+										   GetCurrentTimestamp(), &claim);
+	strlcpy(reply->detail, claim.detail, sizeof(reply->detail));
+	if (claim.news)
 		ereport(LOG,
 				(errmsg("cascade_relay: refused node \"%s\" with incarnation %08x from %s",
 						hello->node_name, hello->incarnation, addr),
@@ -138,8 +158,13 @@ answer_hello(const CrelayHello *hello, CrelayReply *reply)
 									reply->detail[0] ? "; " : "", reply->detail)));
 	if (reply->refusal != CRELAY_REFUSE_NONE)
 		return;
-	my_child_slot = child_slot;
+	if (claim.former_role[0] != '\0')
+		ereport(LOG,
+				(errmsg("cascade_relay: role \"%s\" at %s speaks for node \"%s\" now, and no longer role \"%s\"",
+						role_name, addr, hello->node_name, claim.former_role)));
+	my_child_slot = claim.child_slot;
 	my_incarnation = hello->incarnation;
+	strlcpy(my_node_name, hello->node_name, sizeof(my_node_name));
 	reply->answer = CRELAY_ANSWER_OK;
 }
 
@@ -236,6 +261,27 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 }
 
 /*
+ * The rows of a report, for judging.  What there would be no room for anyway
+ * is left unread, with one more that tells so.
+ */
+static CrelayBranch *
+read_branch(CrelayCursor *rows)
+{
+	CrelayBranch *branch = palloc0(sizeof(CrelayBranch));
+	int			room = (int) Min(rows->rows, (uint32) crelay_guc_max_nodes() + 1);
+	TimestampTz now = GetCurrentTimestamp();
+
+	branch->nodes = palloc_array(CrelayNode, room + 1);
+	branch->beliefs = palloc_array(CrelayBelief, room + 1);
+	branch->keys = palloc_array(CrelayBranchKey, room + 1);
+	while (branch->n < room &&
+		   crelay_message_get_row(rows, &branch->nodes[branch->n], now))
+		branch->n++;
+	crelay_branch_begin(branch);
+	return branch;
+}
+
+/*
  * Takes a report: from here on the child counts, then it is held, and only
  * then told so.
  */
@@ -252,9 +298,11 @@ answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply
 		reply->refusal = CRELAY_REFUSE_NO_HELLO;
 		return;
 	}
+	if (report->incarnation != 0 && report->incarnation != my_incarnation)
+		other_node(CRELAY_UNKNOWN_NODE, report->incarnation);
 	crelay_read_position(&position);
 	if (!crelay_registry_accept(my_child_slot, my_incarnation, MyProcPid,
-								report, rows,
+								report, read_branch(rows),
 								crelay_read_history(position.timeline),
 								position.applied_lsn, wal_segment_size,
 								GetCurrentTimestamp(), &diverged))

@@ -227,6 +227,35 @@ update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *loc
 }
 
 /*
+ * Of the nodes without a slot that have left, as many are remembered as can be
+ * connected: whoever comes again and again under new names replaces those that
+ * left before, and nobody else.
+ */
+static void
+forget_departed(void)
+{
+	for (;;)
+	{
+		int			departed = 0;
+		int			oldest = -1;
+
+		for (int i = 0; i < n_unmanaged; i++)
+		{
+			if (unmanaged[i].node.state != CRELAY_STATE_DOWN ||
+				unmanaged[i].slot_name[0] != '\0')
+				continue;
+			departed++;
+			if (oldest < 0 ||
+				unmanaged[i].node.observed_at < unmanaged[oldest].node.observed_at)
+				oldest = i;
+		}
+		if (departed <= max_wal_senders)
+			return;
+		unmanaged[oldest] = unmanaged[--n_unmanaged];
+	}
+}
+
+/*
  * What becomes of the nodes that were not found in this pass.  One whose slot
  * was dropped while it was away has been taken out on purpose; one without a
  * slot is down, and nothing holds WAL for it; one that now reports by itself
@@ -304,6 +333,7 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 			update_unmanaged(u, d, local, in_recovery, now);
 	}
 	settle_absent(snapshot);
+	forget_departed();
 
 	nodes = palloc_array(CrelayNode, n_unmanaged + n + 1);
 	for (int i = 0; i < n_unmanaged; i++)
@@ -373,6 +403,7 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		const CrelayChild *child = &snapshot->children[i];
 
 		views[i].child_slot = snapshot->child_slots[i];
+		views[i].incarnation = child->node.incarnation;
 		views[i].state = child_state(child, senders[i], now, stale_after);
 		views[i].replica_class = child_class(child, senders[i], local);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;

@@ -301,17 +301,23 @@ log_dropped_rows(void)
 	CrelayLocal *shared = palloc(sizeof(CrelayLocal));
 
 	crelay_registry_get_local(shared);
-	if (shared->rows_dropped > 0 && !rows_dropped_logged)
+	if (shared->full_at == 0 ||
+		GetCurrentTimestamp() - shared->full_at > (int64) settings.stale_timeout_ms * 1000)
 	{
-		rows_dropped_logged = true;
-		ereport(LOG,
-				(errmsg("cascade_relay: more nodes than \"%s\" (%d); some are not shown",
-						"cascade_relay.max_nodes", crelay_guc_max_nodes()),
-				 errhint("Raise \"%s\" and restart this server.",
-						 "cascade_relay.max_nodes")));
+		rows_dropped_logged = false;
+		return;
 	}
-	if (shared->rows_dropped > 0)
-		local.node.warnings |= CRELAY_WARN_REGISTRY_FULL;
+	local.node.warnings |= CRELAY_WARN_REGISTRY_FULL;
+	if (rows_dropped_logged)
+		return;
+	rows_dropped_logged = true;
+	ereport(LOG,
+			(errmsg("cascade_relay: more nodes than \"%s\" (%d); some are not shown",
+					"cascade_relay.max_nodes", crelay_guc_max_nodes()),
+			 shared->full_by[0] ? errdetail("Node \"%s\" has reported %d of them.",
+											shared->full_by, shared->full_rows) : 0,
+			 errhint("Raise \"%s\" and restart this server.",
+					 "cascade_relay.max_nodes")));
 }
 
 static TimestampTz

@@ -381,7 +381,7 @@ wait_for($i, 'SELECT frontier_lsn = replay_lsn AND pinned_by = node_name AND hol
 wait_for($p, "SELECT (SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = '$i_hold') <= (SELECT replay_lsn FROM cascade_topology WHERE node_name = 'i')", 'and its hold is not beyond it');
 for my $node ($p, $i)
 {
-	is(value($node, q{SELECT count(*) = 2 AND bool_and(replay_lag_bytes IS NULL OR replay_lag_bytes >= 0) FROM cascade_topology WHERE node_name = 'braggart'}),
+	is(value($node, q{SELECT count(*) > 0 AND bool_and(replay_lag_bytes IS NULL OR replay_lag_bytes >= 0) FROM cascade_topology WHERE node_name = 'braggart'}),
 		't', 'no lag is negative');
 	ok(value($node, q{SELECT string_agg(t, E'\n') FROM cascade_tree() t}) =~ /braggart/, 'the tree can be drawn');
 }

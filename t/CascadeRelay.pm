@@ -426,9 +426,9 @@ sub encode_hello
 			  . _string($m{node_name} // 'fake')), %m);
 }
 
-# A report.  LSNs may be given as text.  With tree => [rows] it has the tree
-# part: slot_name, application_name, location and conninfo of the sender, and
-# the rows as strings that the caller has packed.
+# A report.  LSNs may be given as text; "of" is the sender's incarnation.  With
+# tree => [rows] it has the tree part: slot_name, application_name, location and
+# conninfo of the sender, and the rows as strings that the caller has packed.
 sub encode_report
 {
 	my (%m) = @_;
@@ -439,7 +439,8 @@ sub encode_report
 			$m{backend_xmin} // 0,
 			map { _lsn($m{$_}) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn oldest_wal_lsn))
 		  . _string($m{pinned_by} // '')
-		  . _string($m{xmin_pinned_by} // ''));
+		  . _string($m{xmin_pinned_by} // '')
+		  . (defined $m{of} ? pack('N', $m{of}) : ''));
 
 	if ($m{tree})
 	{

@@ -139,6 +139,7 @@ write_report(const char *name, bool tree, int history, int rows, bool full)
 	report.oldest_wal_lsn = UINT64_MAX;
 	strcpy(report.pinned_by, "walreceiver#4711");
 	strcpy(report.xmin_pinned_by, "reporting");
+	report.incarnation = rows > 0 ? 0xa1b2c3d4 : 0;
 	report.has_tree = tree;
 	strcpy(report.about.slot_name, "leaf_slot");
 	strcpy(report.about.application_name, "Leaf One");

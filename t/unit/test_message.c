@@ -266,6 +266,7 @@ sample_report(bool has_tree)
 	report.oldest_wal_lsn = UINT64_C(0x5000000000000005);
 	strcpy(report.pinned_by, "walreceiver#4711");
 	strcpy(report.xmin_pinned_by, "reporting");
+	report.incarnation = 0xa1b2c3d4;
 	report.has_tree = has_tree;
 	if (has_tree)
 	{
@@ -526,7 +527,7 @@ test_report(void)
 	fill(report.xmin_pinned_by, sizeof(report.xmin_pinned_by), 'y');
 	m = encode_report(&report, 0);
 	ok(m.size > 0 && m.size <= 256, "a report without a tree takes at most 256 bytes");
-	is_number(m.size, 246, "that is, at most 246");
+	is_number(m.size, 250, "that is, at most 250");
 	ok(decode(m) == NULL, "and can be read");
 	free(m.data);
 
@@ -774,8 +775,9 @@ test_truncation(Message m, int optional)
 }
 
 /* Each section of a message, cut by each number of bytes. */
+/* The last bytes of a section may be missing, if it grew by them. */
 static void
-test_short_section(Message m, unsigned tag, const char *what)
+test_short_section(Message m, unsigned tag, size_t grown, const char *what)
 {
 	size_t		at = section_at(m, tag);
 	size_t		len = load(m.data + at + 2, 4);
@@ -789,7 +791,8 @@ test_short_section(Message m, unsigned tag, const char *what)
 
 		store(part.data + at + 2, len - n, 4);
 		error = decode_and_free(part);
-		if (error == NULL || strcmp(error, "a section is too short") != 0)
+		if (n <= grown ? error != NULL :
+			error == NULL || strcmp(error, "a section is too short") != 0)
 			wrong++;
 	}
 	ok(len > 0 && wrong == 0, "%s section that is too short is rejected", what);
@@ -1510,12 +1513,12 @@ main(void)
 	test_truncation(hello_message(), 0);
 	test_truncation(report_message(3), 1);
 	test_truncation(reply_message(3, 3), 2);
-	test_short_section(hello_message(), TAG_HELLO, "a hello");
-	test_short_section(report_message(3), TAG_REPORT, "a report");
-	test_short_section(report_message(3), TAG_ABOUT, "an about");
-	test_short_section(report_message(3), TAG_ROWS, "a rows");
-	test_short_section(reply_message(3, 3), TAG_REPLY, "a reply");
-	test_short_section(reply_message(3, 3), TAG_HOPS, "a hops");
+	test_short_section(hello_message(), TAG_HELLO, 0, "a hello");
+	test_short_section(report_message(3), TAG_REPORT, 4, "a report");
+	test_short_section(report_message(3), TAG_ABOUT, 0, "an about");
+	test_short_section(report_message(3), TAG_ROWS, 0, "a rows");
+	test_short_section(reply_message(3, 3), TAG_REPLY, 0, "a reply");
+	test_short_section(reply_message(3, 3), TAG_HOPS, 0, "a hops");
 	test_trailing(hello_message(), "garbage behind a hello");
 	test_trailing(report_message(2), "garbage behind a report");
 	test_trailing(reply_message(2, 2), "garbage behind a reply");
