@@ -28,6 +28,8 @@ OBJS = \
 	src/check_funcs.o \
 	src/downstream.o \
 	src/exchange.o \
+	src/follow.o \
+	src/follow_funcs.o \
 	src/frontier.o \
 	src/guc.o \
 	src/history.o \
@@ -37,6 +39,7 @@ OBJS = \
 	src/policy.o \
 	src/policy_funcs.o \
 	src/registry.o \
+	src/repoint.o \
 	src/report_funcs.o \
 	src/status_funcs.o \
 	src/survey.o \
@@ -45,6 +48,7 @@ OBJS = \
 	src/tree.o \
 	src/upstream.o \
 	src/upstream_error.o \
+	src/upstream_session.o \
 	src/upstream_target.o \
 	src/worker.o
 
@@ -55,6 +59,7 @@ INTERNAL_HEADERS = \
 	src/compat.h \
 	src/downstream.h \
 	src/exchange.h \
+	src/follow.h \
 	src/frontier.h \
 	src/guc.h \
 	src/history.h \
@@ -63,12 +68,14 @@ INTERNAL_HEADERS = \
 	src/node.h \
 	src/policy.h \
 	src/registry.h \
+	src/repoint.h \
 	src/survey.h \
 	src/topology.h \
 	src/tree.h \
 	src/tuple.h \
 	src/upstream.h \
 	src/upstream_internal.h \
+	src/upstream_session.h \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.

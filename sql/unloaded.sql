@@ -39,6 +39,7 @@ SELECT * FROM cascade_check;
 SELECT * FROM cascade_check();
 SELECT cascade_release('leaf');
 SELECT cascade_adopt('leaf');
+SELECT cascade_follow('root');
 SELECT cascade_adopt(NULL);
 \set VERBOSITY default
 -- a missing argument needs no shared memory
@@ -123,11 +124,13 @@ SELECT * FROM cascade_holds;
 SELECT * FROM cascade_tree();
 SELECT cascade_release('leaf');
 SELECT cascade_adopt('leaf');
+SELECT cascade_follow('root');
 -- a role that may replicate: as far as the shared memory, but it reads nothing
 SET ROLE regress_cascade_reporter;
 SELECT cascade_report(:hello);
 SELECT cascade_report('');
 SELECT cascade_adopt('leaf');
+SELECT cascade_follow('root');
 SELECT * FROM cascade_status;
 -- a role that monitors: reads, and does not act
 SET ROLE regress_cascade_monitor;
@@ -139,6 +142,7 @@ SELECT * FROM cascade_tree();
 SELECT cascade_report(:hello);
 SELECT cascade_release('leaf');
 SELECT cascade_adopt('leaf');
+SELECT cascade_follow('root');
 RESET ROLE;
 \set VERBOSITY default
 

@@ -21,11 +21,15 @@
  *					upstream.c	 the connection
  *					upstream_target.c	its parameters
  *					upstream_error.c	its complaints; only upstream*.c sees libpq
+ *	a move			follow.c	 to another upstream, or back if it fails
+ *					repoint.c	 the settings that say where to stream from
+ *					upstream_session.c	asking another node, and waiting for it
  *	SQL				tree.c		 the tree as it is shown
  *					*_funcs.c	 arguments, permissions, tuples
  *	everywhere		node.h, guc.c, compat.h
  *
- * Owns: _PG_init and the shared memory hooks.
+ * Owns: _PG_init, the shared memory hooks, and the one that keeps passwords in
+ * connection strings out of the log.
  *
  * Not here: anything else.
  *
@@ -44,6 +48,7 @@
 
 #include "guc.h"
 #include "registry.h"
+#include "repoint.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -52,6 +57,7 @@ extern PGDLLEXPORT void _PG_init(void);
 
 static shmem_request_hook_type previous_shmem_request_hook;
 static shmem_startup_hook_type previous_shmem_startup_hook;
+static emit_log_hook_type previous_emit_log_hook;
 
 static void
 request_shmem(void)
@@ -72,6 +78,14 @@ startup_shmem(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+static void
+emit_log(ErrorData *edata)
+{
+	crelay_repoint_redact(edata);
+	if (previous_emit_log_hook)
+		previous_emit_log_hook(edata);
+}
+
 void
 _PG_init(void)
 {
@@ -90,5 +104,7 @@ _PG_init(void)
 	shmem_request_hook = request_shmem;
 	previous_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup_shmem;
+	previous_emit_log_hook = emit_log_hook;
+	emit_log_hook = emit_log;
 	crelay_worker_register();
 }

@@ -22,6 +22,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/backend_status.h"
+#include "utils/guc_tables.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
@@ -156,6 +157,60 @@ crelay_wait_event_replay(void)
 	return event;
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/*
+ * The same for a session that talks to another node, or waits for the
+ * walreceiver to stream from it.
+ */
+static inline uint32
+crelay_wait_event_follow(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("CascadeRelayFollow");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/*
+ * Whether a value was given on the server's command line, or in another way
+ * that no configuration file overrides.
+ */
+static inline bool
+crelay_setting_is_overridden(const char *name)
+{
+	struct config_generic *record = NULL;
+
+#if PG_VERSION_NUM >= 160000
+	record = find_option(name, false, true, DEBUG1);
+#else
+	struct config_generic **records = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions() && record == NULL; i++)
+	{
+		if (strcmp(records[i]->name, name) == 0)
+			record = records[i];
+	}
+#endif
+	return record != NULL && record->source > PGC_S_FILE;
+}
+
+/*
+ * Whether the server takes ALTER SYSTEM at all.
+ */
+static inline bool
+crelay_alter_system_is_allowed(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return AllowAlterSystem;
+#else
+	return true;
 #endif
 }
 

@@ -131,6 +131,10 @@ crelay_read_receiver(CrelayReceiver *receiver)
 		{
 			strlcpy(receiver->host, walrcv->sender_host, sizeof(receiver->host));
 			receiver->port = walrcv->sender_port;
+			receiver->start_lsn = walrcv->receiveStart;
+
+			/* a new one starts with the same time for both */
+			receiver->heard = walrcv->lastMsgSendTime != walrcv->lastMsgReceiptTime;
 		}
 	}
 	SpinLockRelease(&walrcv->mutex);

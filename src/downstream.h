@@ -43,6 +43,8 @@ typedef struct CrelayReceiver
 	char		slot_name[CRELAY_SLOT_LEN];
 	char		host[NI_MAXHOST];	/* of the connection; empty unknown */
 	int			port;
+	bool		heard;			/* this one has got something from there */
+	uint64		start_lsn;		/* where it asked to begin */
 } CrelayReceiver;
 
 extern void crelay_read_position(CrelayPosition *position);

@@ -9,6 +9,54 @@
  */
 #include "history.h"
 
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * One line of a history file: a timeline, where it was left, and why.  False
+ * for a comment, an empty line, or nonsense.
+ */
+static bool
+parse_line(const char *line, CrelaySwitch *left)
+{
+	unsigned int timeline;
+	unsigned int high;
+	unsigned int low;
+
+	if (sscanf(line, "%u %X/%X", &timeline, &high, &low) != 3 || timeline == 0)
+		return false;
+	left->timeline = timeline;
+	left->lsn = (uint64_t) high << 32 | low;
+	return true;
+}
+
+/*
+ * Reads the history file of a timeline, which lists its ancestors, the oldest
+ * first; of too many the latest are kept.  An empty text is that of the first
+ * timeline.
+ */
+void
+crelay_history_parse(CrelayHistory *history, uint32_t timeline, const char *content)
+{
+	memset(history, 0, sizeof(*history));
+	history->timeline = timeline;
+	while (content != NULL && *content != '\0')
+	{
+		const char *end = strchr(content, '\n');
+		CrelaySwitch left;
+
+		if (*content != '\n' && parse_line(content, &left))
+		{
+			if (history->n < CRELAY_MAX_HISTORY)
+				history->n++;
+			memmove(&history->left[1], &history->left[0],
+					sizeof(CrelaySwitch) * (history->n - 1));
+			history->left[0] = left;
+		}
+		content = end != NULL ? end + 1 : NULL;
+	}
+}
+
 /*
  * Whether a history leads through a position: one on its current timeline, or
  * on an earlier one before that was left.  Timelines from before the part of

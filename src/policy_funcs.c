@@ -74,20 +74,6 @@ class_by_name(const char *name)
 /* ---- trees ---- */
 
 static void
-read_known_tree(CrelayPolicyTree *policy, CrelayTree **tree)
-{
-	uint32		timeline;
-
-	*tree = crelay_tree_read();
-	timeline = (*tree)->local.node.timeline;
-	policy->nodes = (*tree)->nodes;
-	policy->rows = (*tree)->rows;
-	policy->nrows = (*tree)->nrows;
-	policy->history = timeline != 0 ? crelay_read_history(timeline) : NULL;
-	policy->segment_size = wal_segment_size;
-}
-
-static void
 bad_tree(const char *what, const char *where)
 {
 	ereport(ERROR,
@@ -283,7 +269,6 @@ cascade_plan_upstream(PG_FUNCTION_ARGS)
 	CrelayPlanQuestion question = {0};
 	CrelayPolicyTree policy;
 	CrelayPlan	plan;
-	CrelayTree *tree;
 	CrelayTuple tuple = {0};
 	TupleDesc	desc;
 
@@ -297,7 +282,7 @@ cascade_plan_upstream(PG_FUNCTION_ARGS)
 		CRELAY_CLASS_VOTING;
 	question.requested = text_argument(fcinfo, 2);
 	question.has_conninfo = conninfo != NULL;
-	read_known_tree(&policy, &tree);
+	(void) crelay_tree_for_policy(&policy);
 	crelay_policy_plan(&policy, &question, &plan);
 
 	put_plan(&tuple, &policy, &question, &plan);
@@ -341,10 +326,9 @@ cascade_policy(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayPolicyTree policy;
-	CrelayTree *tree;
 
 	if (PG_ARGISNULL(0))
-		read_known_tree(&policy, &tree);
+		(void) crelay_tree_for_policy(&policy);
 	else
 		parse_tree(text_to_cstring(PG_GETARG_TEXT_PP(0)), &policy);
 
@@ -459,17 +443,15 @@ clone_command(const char *node_name, const CrelayNode *upstream)
 }
 
 /*
- * What to run in psql, first on the new upstream, then on the node.  The slot
- * is a copy of a hold that keeps the segment that the node needs first, if
- * there is one.  The rest of the node's primary_conninfo - user, service,
- * password - stays what it is and is not looked at here.
+ * What to run in psql, first on the new upstream, then on the node, where that
+ * one cannot do it by itself.  The rest of the node's primary_conninfo - user,
+ * service, password - stays what it is and is not looked at here.
  */
 static char *
-move_command(const CrelayNode *node, const CrelayNode *upstream)
+move_by_hand(const CrelayNode *node, const CrelayNode *upstream)
 {
 	const char *address = address_of(upstream);
 	const char *slot = quote_literal_cstr(slot_for(node->name));
-	uint64		behind = node->replay_lsn - node->replay_lsn % wal_segment_size + wal_segment_size;
 	StringInfoData text;
 
 	initStringInfo(&text);
@@ -480,14 +462,15 @@ move_command(const CrelayNode *node, const CrelayNode *upstream)
 		address = "host=ADDRESS";
 	}
 	appendStringInfo(&text, "-- on %s:\n", plain_name(upstream->name));
-	appendStringInfo(&text, "SELECT coalesce(("
-					 "SELECT pg_copy_physical_replication_slot(h.slot_name, %s, false)::text"
-					 " FROM (SELECT slot_name FROM pg_replication_slots"
-					 " WHERE starts_with(slot_name, '%s') AND restart_lsn < '%X/%X'"
-					 " ORDER BY restart_lsn DESC LIMIT 1) h),"
-					 " pg_create_physical_replication_slot(%s, true)::text)"
-					 " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s);\n",
-					 slot, CRELAY_HOLD_PREFIX, LSN_FORMAT_ARGS(behind), slot, slot);
+	if (!upstream->managed)
+		appendStringInfo(&text, "SELECT pg_create_physical_replication_slot(%s, true);\n", slot);
+	else if (node->replay_lsn == 0)
+		appendStringInfo(&text, "SELECT cascade_adopt(%s, %s);\n",
+						 quote_literal_cstr(node->name), slot);
+	else
+		appendStringInfo(&text, "SELECT cascade_adopt(%s, %s, '%X/%X');\n",
+						 quote_literal_cstr(node->name), slot,
+						 LSN_FORMAT_ARGS(node->replay_lsn));
 	appendStringInfo(&text, "-- on %s:\n", plain_name(node->name));
 	appendStringInfo(&text, "SELECT format('ALTER SYSTEM SET primary_conninfo = %%L',"
 					 " CASE WHEN c LIKE 'postgres%%://%%' THEN '' ELSE c END || %s)"
@@ -496,6 +479,23 @@ move_command(const CrelayNode *node, const CrelayNode *upstream)
 	appendStringInfo(&text, "ALTER SYSTEM SET primary_slot_name = %s;\n", slot);
 	appendStringInfoString(&text, "SELECT pg_reload_conf();");
 	return text.data;
+}
+
+/*
+ * What to run on the node, if it can move itself.  One that is away may not
+ * remember where the upstream is when it comes back.
+ */
+static char *
+move_command(const CrelayNode *node, const CrelayNode *upstream)
+{
+	const char *address = address_of(upstream);
+
+	if (!node->managed || !upstream->managed || address == NULL)
+		return move_by_hand(node, upstream);
+	if (crelay_state_is_live(node->state))
+		return psprintf("SELECT cascade_follow(%s)", quote_literal_cstr(upstream->name));
+	return psprintf("SELECT cascade_follow(%s, conninfo => %s)",
+					quote_literal_cstr(upstream->name), quote_literal_cstr(address));
 }
 
 /* ---- candidates ---- */
@@ -577,12 +577,11 @@ cascade_upstream_candidates(PG_FUNCTION_ARGS)
 	CrelayCandidateQuestion question;
 	CrelayPolicyTree policy;
 	CrelayCandidate *candidates;
-	CrelayTree *tree;
 	const char *node_name = text_argument(fcinfo, 0);
 
 	question.without = text_argument(fcinfo, 1);
 	question.location = text_argument(fcinfo, 2);
-	read_known_tree(&policy, &tree);
+	(void) crelay_tree_for_policy(&policy);
 	if (question.without != NULL && crelay_policy_find(&policy, question.without) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -672,7 +671,7 @@ cascade_oldest_wal_file(PG_FUNCTION_ARGS)
 	char		name[MAXFNAMELEN];
 	uint64		need = 0;
 
-	read_known_tree(&policy, &tree);
+	tree = crelay_tree_for_policy(&policy);
 	if (!tree->local.ready || tree->local.worker_pid == 0 ||
 		tree->local.hold_target_lsn == 0 || policy.history == NULL)
 		PG_RETURN_NULL();

@@ -9,8 +9,10 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/timestamp.h"
 
+#include "downstream.h"
 #include "guc.h"
 #include "tree.h"
 
@@ -45,6 +47,23 @@ crelay_tree_read(void)
 	tree->rows = palloc_array(CrelayTreeRow, n + 1);
 	tree->nrows = crelay_topology_assemble(tree->nodes, n, links, tree->rows);
 	pfree(links);
+	return tree;
+}
+
+/*
+ * The same, with what it takes to decide about it.
+ */
+CrelayTree *
+crelay_tree_for_policy(CrelayPolicyTree *policy)
+{
+	CrelayTree *tree = crelay_tree_read();
+	uint32		timeline = tree->local.node.timeline;
+
+	policy->nodes = tree->nodes;
+	policy->rows = tree->rows;
+	policy->nrows = tree->nrows;
+	policy->history = timeline != 0 ? crelay_read_history(timeline) : NULL;
+	policy->segment_size = wal_segment_size;
 	return tree;
 }
 

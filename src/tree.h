@@ -31,6 +31,7 @@ typedef struct CrelayTree
 } CrelayTree;
 
 extern CrelayTree *crelay_tree_read(void);
+extern CrelayTree *crelay_tree_for_policy(CrelayPolicyTree *policy);
 extern CrelayState crelay_tree_state(const CrelayTree *tree,
 									 const CrelayTreeRow *row);
 extern CrelayPlanReason crelay_tree_breach(const CrelayTree *tree, int row);

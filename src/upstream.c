@@ -66,7 +66,8 @@ typedef enum CrelayCollect
 	CRELAY_COLLECT_BROKEN		/* the connection is gone */
 } CrelayCollect;
 
-static const char lookup_query[] =
+/* The schema that the extension lives in over there. */
+const char	crelay_lookup_query[] =
 "SELECT pg_catalog.quote_ident(n.nspname)"
 " FROM pg_catalog.pg_extension e"
 " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
@@ -147,8 +148,8 @@ fail_conn(CrelayLink *link)
 	return fail_complaint(link, &complaint);
 }
 
-static void
-read_result(CrelayComplaint *complaint, const PGresult *result)
+void
+crelay_complaint_read_result(CrelayComplaint *complaint, const PGresult *result)
 {
 	crelay_complaint_set(complaint,
 						 PQresultErrorField(result, PG_DIAG_SQLSTATE),
@@ -166,7 +167,7 @@ fail_result(CrelayLink *link)
 	if (link->result == NULL ||
 		PQresultErrorField(link->result, PG_DIAG_SQLSTATE) == NULL)
 		return fail_conn(link);
-	read_result(&complaint, link->result);
+	crelay_complaint_read_result(&complaint, link->result);
 	return fail_complaint(link, &complaint);
 }
 
@@ -186,7 +187,7 @@ receive_notice(void *arg, const PGresult *result)
 		return;
 	if (strcmp(severity, "ERROR") == 0 || strcmp(severity, "FATAL") == 0 ||
 		strcmp(severity, "PANIC") == 0 || strncmp(sqlstate, "57P", 3) == 0)
-		read_result(&link->notice, result);
+		crelay_complaint_read_result(&link->notice, result);
 }
 
 /*-------------------------------------------------------------------------
@@ -351,7 +352,7 @@ static CrelayLinkEvent
 start_lookup(CrelayLink *link, TimestampTz now)
 {
 	if (PQsetnonblocking(link->conn, 1) != 0 ||
-		!PQsendQueryParams(link->conn, lookup_query, 0, NULL, NULL, NULL, NULL,
+		!PQsendQueryParams(link->conn, crelay_lookup_query, 0, NULL, NULL, NULL, NULL,
 						   0))
 		return fail_conn(link);
 	begin_step(link, CRELAY_LINK_LOOKUP, link->deadline_ms, now);

@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * upstream_internal.h
- *	  What the three files of the upstream room say to each other.
+ *	  What the four files of the upstream room say to each other.
  *
- * For upstream.c, upstream_target.c and upstream_error.c only; everyone else
- * includes upstream.h.
+ * For upstream.c, upstream_session.c, upstream_target.c and upstream_error.c
+ * only; everyone else includes upstream.h or upstream_session.h.
  *
  *	upstream.c			the state machine: when to do what, and libpq's calls
+ *	upstream_session.c	a conversation that waits for its answers
  *	upstream_target.c	from a target to libpq's parameters, and what libpq
  *						made of them
  *	upstream_error.c	from a complaint to an event, an error and a hint; plain
@@ -24,8 +25,9 @@
 
 #include "upstream.h"
 
-/* libpq's PGconn and PQconninfoOption, without its header. */
+/* libpq's PGconn, PGresult and PQconninfoOption, without its header. */
 struct pg_conn;
+struct pg_result;
 struct _PQconninfoOption;
 
 /*-------------------------------------------------------------------------
@@ -67,6 +69,9 @@ extern bool crelay_params_build(CrelayParams *params,
  * false, with nothing changed, if that one is unknown or does not count.
  */
 extern bool crelay_params_follow_walreceiver(CrelayParams *params);
+
+/* Makes it the connection that a walreceiver would open there. */
+extern void crelay_params_set_replication(CrelayParams *params);
 
 extern void crelay_params_free(CrelayParams *params);
 
@@ -110,6 +115,14 @@ extern void crelay_peer_read(CrelayPeer *peer, struct pg_conn *conn);
 extern void crelay_peer_free(CrelayPeer *peer);
 
 /*-------------------------------------------------------------------------
+ * upstream.c
+ *-------------------------------------------------------------------------
+ */
+
+/* Asks for the schema that the extension lives in, quoted; no row: nowhere. */
+extern const char crelay_lookup_query[];
+
+/*-------------------------------------------------------------------------
  * upstream_error.c
  *-------------------------------------------------------------------------
  */
@@ -141,6 +154,10 @@ typedef struct CrelayVerdict
 extern void crelay_complaint_set(CrelayComplaint *complaint,
 								 const char *sqlstate, const char *message,
 								 const char *detail, const char *hint);
+
+/* The same from libpq's result; in upstream.c, where libpq is known. */
+extern void crelay_complaint_read_result(CrelayComplaint *complaint,
+										 const struct pg_result *result);
 
 /* From libpq's account of a failed connect, which must be a verbose one. */
 extern void crelay_complaint_read_connect(CrelayComplaint *complaint,

@@ -26,6 +26,7 @@
 #include "utils/guc.h"
 
 #include "upstream_internal.h"
+#include "upstream_session.h"
 
 #define DEFAULT_DATABASE		"postgres"
 
@@ -407,6 +408,14 @@ crelay_params_follow_walreceiver(CrelayParams *params)
 	return true;
 }
 
+/* Database and password file entry are those that walreceiver.c asks for. */
+void
+crelay_params_set_replication(CrelayParams *params)
+{
+	params_set(params, "replication", "true");
+	params_set(params, "dbname", "replication");
+}
+
 void
 crelay_params_free(CrelayParams *params)
 {
@@ -583,4 +592,170 @@ crelay_target_application_name(const char *primary_conninfo, char *name,
 			*p = '?';
 	}
 	PQconninfoFree(options);
+}
+
+/*-------------------------------------------------------------------------
+ * Places
+ *-------------------------------------------------------------------------
+ */
+
+bool
+crelay_conninfo_names_host(const char *conninfo)
+{
+	PQconninfoOption *options;
+	bool		named;
+
+	named = parse_conninfo(conninfo, &options) && names_host(options);
+	PQconninfoFree(options);
+	return named;
+}
+
+static bool
+place_copy(char *dst, Size size, const char *value)
+{
+	return strlcpy(dst, value ? value : "", size) < size;
+}
+
+bool
+crelay_place_read(CrelayPlace *place, const char *conninfo, const char **error)
+{
+	PQconninfoOption *options;
+	const char *port;
+
+	*error = NULL;
+	memset(place, 0, sizeof(*place));
+	if (!parse_conninfo(conninfo, &options))
+		*error = "it cannot be parsed";
+	else if (count_hosts(options) == 0)
+		*error = "it names no host";
+	else if (count_hosts(options) > 1)
+		*error = "it names several hosts";
+	else
+	{
+		port = option_value(options, "port");
+		if (!place_copy(place->host, sizeof(place->host), option_value(options, "host")) ||
+			!place_copy(place->hostaddr, sizeof(place->hostaddr), option_value(options, "hostaddr")) ||
+			!place_copy(place->port, sizeof(place->port), port ? port : DEF_PGPORT_STR) ||
+			list_elements(port) > 1)
+			*error = "its address is too long, or its port is none";
+	}
+	PQconninfoFree(options);
+	return *error == NULL;
+}
+
+/* A buffer that a conninfo is written into. */
+typedef struct Writer
+{
+	char	   *dst;
+	Size		size;
+	Size		len;
+	bool		full;
+} Writer;
+
+static void
+write_char(Writer *writer, char c)
+{
+	if (writer->len + 1 >= writer->size)
+	{
+		writer->full = true;
+		return;
+	}
+	writer->dst[writer->len++] = c;
+	writer->dst[writer->len] = '\0';
+}
+
+static void
+write_string(Writer *writer, const char *str)
+{
+	for (; *str != '\0'; str++)
+		write_char(writer, *str);
+}
+
+/* A keyword and its value, quoted if it has to be. */
+static void
+write_option(Writer *writer, const char *keyword, const char *value)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@+";
+	bool		quote = value[0] == '\0' || value[strspn(value, plain)] != '\0';
+
+	if (writer->len > 0)
+		write_char(writer, ' ');
+	write_string(writer, keyword);
+	write_char(writer, '=');
+	if (quote)
+		write_char(writer, '\'');
+	for (; *value != '\0'; value++)
+	{
+		if (*value == '\'' || *value == '\\')
+			write_char(writer, '\\');
+		write_char(writer, *value);
+	}
+	if (quote)
+		write_char(writer, '\'');
+}
+
+/* What says where to go to, or which of several hosts to take. */
+static bool
+is_place_keyword(const char *keyword)
+{
+	static const char *const words[] = {
+		"host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts"
+	};
+
+	for (int i = 0; i < (int) lengthof(words); i++)
+	{
+		if (strcmp(keyword, words[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_line_break(const PQconninfoOption *options)
+{
+	for (; options != NULL && options->keyword != NULL; options++)
+	{
+		if (options->val != NULL && strpbrk(options->val, "\r\n") != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A service would go on saying where to, in whatever the string does not: so
+ * with one, host and hostaddr are both given, if need be as empty.
+ */
+bool
+crelay_place_redirect(const CrelayPlace *place, const char *conninfo,
+					  char *dst, Size size, const char **error)
+{
+	Writer		writer = {dst, size, 0, false};
+	PQconninfoOption *options;
+	bool		service;
+
+	dst[0] = '\0';
+	*error = NULL;
+	if (!parse_conninfo(conninfo, &options))
+		*error = "it cannot be parsed";
+	else if (has_line_break(options))
+		*error = "it contains a line break";
+	else
+	{
+		service = option_value(options, "service") != NULL;
+		if (place->host[0] != '\0' || service)
+			write_option(&writer, "host", place->host);
+		if (place->hostaddr[0] != '\0' || service)
+			write_option(&writer, "hostaddr", place->hostaddr);
+		write_option(&writer, "port", place->port);
+		for (PQconninfoOption *o = options; o != NULL && o->keyword != NULL; o++)
+		{
+			if (o->val != NULL && !is_place_keyword(o->keyword))
+				write_option(&writer, o->keyword, o->val);
+		}
+		if (writer.full)
+			*error = "it would be too long";
+	}
+	PQconninfoFree(options);
+	return *error == NULL;
 }

@@ -257,10 +257,10 @@ sub command_of
 $l1->start;
 for my $leaf ($l1, $l2)
 {
-	my ($there, $here) = command_of($p, "'" . $leaf->name . "', 'i'", 'p');
+	my $name = $leaf->name;
+	my $command = value($p, "SELECT command FROM cascade_upstream_candidates('$name', 'i') WHERE upstream_name = 'p'");
 
-	$p->safe_psql('postgres', $there);
-	$leaf->safe_psql('postgres', $here);
+	like(value($leaf, $command), qr/^streaming from "p"/, "$name runs $command");
 }
 same_rows($p, $l1, $l2);
 for my $leaf ($l1, $l2)
@@ -268,7 +268,7 @@ for my $leaf ($l1, $l2)
 	my $name = $leaf->name;
 
 	is(value($p, "SELECT slot_name FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE application_name = '$name'"),
-		$name, "$name streams through a slot of its own and has kept its application_name");
+		"cascade_adopted_$name", "$name streams through a slot of its own and has kept its application_name");
 	wait_for($p, "SELECT upstream_name FROM cascade_topology WHERE node_name = '$name'", "$name is below p", 'p');
 	is(value($p, "SELECT rank, upstream_name, command IS NULL FROM cascade_upstream_candidates('$name') WHERE rank = 1"),
 		'1|p|t', '... where it should be');

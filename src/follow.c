@@ -1,0 +1,890 @@
+/*-------------------------------------------------------------------------
+ *
+ * follow.c
+ *	  Moving this standby to another upstream, or leaving it where it was.
+ *
+ * Owns, leaves out, fails and locks: see follow.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "replication/walreceiver.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "downstream.h"
+#include "follow.h"
+#include "guc.h"
+#include "history.h"
+#include "repoint.h"
+#include "tree.h"
+#include "upstream_session.h"
+
+/* One step on the target may take this long, if the timeout allows it. */
+#define STEP_MS				10000
+
+/* What may be spent on cleaning up, here and at the upstream that is left. */
+#define CLEANUP_MS			3000
+
+/* How often the target is asked how it goes: seldom, after a few times. */
+#define ASK_FIRST_MS		10
+#define ASK_EVERY_MS		200
+
+/* Where a move stands.  It outlives the transaction that is to be undone. */
+typedef struct Move
+{
+	char		target[CRELAY_NAME_LEN];
+	char		node_name[CRELAY_NODE_NAME_MAX + 1];
+	char		slot_name[CRELAY_SLOT_LEN];
+	CrelayPlace place;
+	CrelayPosition position;	/* of this node, as the move began */
+	bool		doubted;		/* the tree does not think that it is there */
+	instr_time	start;
+	int			timeout_ms;
+
+	/* connection strings may carry a password */
+	char		conninfo[MAXCONNINFO];	/* the new primary_conninfo */
+	char		upstream_conninfo[MAXCONNINFO]; /* what goes over it for SQL */
+	char		old_conninfo[MAXCONNINFO];
+
+	/* where it streamed from until now */
+	char		old_name[CRELAY_NAME_LEN];
+	char		old_slot[CRELAY_SLOT_LEN];
+	CrelayReceiver old_receiver;
+	bool		old_reachable;
+
+	/* what has to be undone */
+	CrelayRepoint repoint;
+	CrelaySession *session;		/* SQL on the target */
+	CrelaySession *probe;		/* what a walreceiver would meet there */
+	bool		adopted;		/* its slot was not there before */
+} Move;
+
+/*-------------------------------------------------------------------------
+ * Refusing
+ *-------------------------------------------------------------------------
+ */
+
+static void
+refuse(const Move *move, int sqlstate, const char *why, const char *detail,
+	   const char *hint)
+{
+	ereport(ERROR,
+			(errcode(sqlstate),
+			 errmsg("cannot follow \"%s\": %s", move->target, why),
+			 detail != NULL && detail[0] != '\0' ? errdetail("%s", detail) : 0,
+			 hint != NULL && hint[0] != '\0' ? errhint("%s", hint) : 0));
+	pg_unreachable();
+}
+
+/*
+ * What a refusal of a plan means.
+ */
+static const char *
+explain_reason(CrelayPlanReason reason)
+{
+	switch (reason)
+	{
+		case CRELAY_PLAN_OK:
+			break;
+		case CRELAY_PLAN_SELF_REFERENCE:
+			return "That is this node.";
+		case CRELAY_PLAN_CYCLE:
+			return "That node streams, directly or not, from this one.";
+		case CRELAY_PLAN_UNKNOWN_UPSTREAM:
+			return "This node does not know a node of that name.";
+		case CRELAY_PLAN_VOTING_DIRECT_ONLY:
+			return "This node is on the durability path, and streams from the primary alone.";
+		case CRELAY_PLAN_TIMELINE_DIVERGED:
+			return "That node is on another history of timelines.";
+		case CRELAY_PLAN_NOT_AVAILABLE:
+			return "That node is not there, as far as this one knows.";
+		case CRELAY_PLAN_WAL_UNAVAILABLE:
+			return "That node does not have the WAL any more that this one would ask for.";
+	}
+	return NULL;
+}
+
+static void
+refuse_plan(const Move *move, CrelayPlanReason reason)
+{
+	const char *hint = crelay_plan_reason_hint(reason);
+
+	if (reason == CRELAY_PLAN_UNKNOWN_UPSTREAM)
+		hint = "Check the name, or give its host and port as conninfo.";
+	refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		   crelay_plan_reason_text(reason), explain_reason(reason), hint);
+}
+
+/*
+ * The target, or the way to it, has failed.
+ */
+static void
+refuse_session(const Move *move, const CrelaySession *session, const char *asked)
+{
+	const char *sqlstate = crelay_session_sqlstate(session);
+	const char *why = asked;
+
+	if (sqlstate[0] == '\0' || strncmp(sqlstate, "57P", 3) == 0)
+		why = crelay_plan_reason_text(CRELAY_PLAN_NOT_AVAILABLE);
+	else if (strncmp(sqlstate, "28", 2) == 0)
+		why = "it refuses the login";
+	else if (strcmp(sqlstate, "53300") == 0)
+		why = session == move->probe ? "it has no free walsender" :
+			"it has no free connection";
+	else if (strcmp(sqlstate, "53400") == 0)
+		why = "it has no free replication slot";
+	refuse(move, ERRCODE_CONNECTION_FAILURE, why,
+		   psprintf("%s.", crelay_session_error(session)),
+		   crelay_session_hint(session));
+}
+
+/*-------------------------------------------------------------------------
+ * Time
+ *-------------------------------------------------------------------------
+ */
+
+static int
+elapsed_ms(const instr_time *start)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, *start);
+	return (int) Min(INSTR_TIME_GET_MILLISEC(now), PG_INT32_MAX);
+}
+
+static int
+left_ms(const Move *move)
+{
+	return Max(move->timeout_ms - elapsed_ms(&move->start), 0);
+}
+
+static int
+step_ms(const Move *move)
+{
+	return Max(Min(left_ms(move), STEP_MS), 1);
+}
+
+static void
+nap(long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, crelay_wait_event_follow());
+	ResetLatch(MyLatch);
+}
+
+/*-------------------------------------------------------------------------
+ * Planning
+ *-------------------------------------------------------------------------
+ */
+
+/*
+ * Whether the policy lets this node stream from there; returns the address of
+ * the target: the one that is given, else the one that it advertises.  After a
+ * restart with the upstream gone a node knows nobody, and has to be told.
+ *
+ * What the tree says about who is there, and about nobody else's WAL, is as
+ * old as the last reply, and an upstream that has just died gives none any
+ * more: so whether the target is there is left to finding out.
+ */
+static const char *
+plan(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
+{
+	int			self = crelay_policy_find(policy, move->node_name);
+	int			target = crelay_policy_find(policy, move->target);
+	CrelayPlanQuestion question = {0};
+	CrelayPlan	answer;
+
+	question.node_name = move->node_name;
+	question.requested = move->target;
+	question.has_conninfo = conninfo != NULL;
+	question.replica_class = self >= 0 ?
+		policy->nodes[policy->rows[self].node].replica_class : CRELAY_CLASS_UNKNOWN;
+	crelay_policy_plan(policy, &question, &answer);
+	if (answer.refusal == CRELAY_PLAN_NOT_AVAILABLE && !policy->rows[target].cyclic)
+		move->doubted = true;
+	else if (answer.refusal != CRELAY_PLAN_OK)
+		refuse_plan(move, answer.refusal);
+	return conninfo != NULL ? conninfo : policy->nodes[policy->rows[target].node].conninfo;
+}
+
+/*
+ * Where the target is, and the connection strings that lead there.
+ */
+static void
+choose_conninfo(Move *move, const char *address, const CrelaySettings *settings)
+{
+	const char *error;
+
+	if (address[0] == '\0')
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "it does not say where it is", NULL,
+			   psprintf("Set \"%s\" on \"%s\" to its host and port, and reload there; or give them to %s as conninfo.",
+						"cascade_relay.advertised_conninfo", move->target,
+						"cascade_follow"));
+	if (!crelay_place_read(&move->place, address, &error))
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "its address is of no use", psprintf("As a connection string, %s.", error),
+			   psprintf("Set \"%s\" on \"%s\" to its host and port, and reload there; or give them to %s as conninfo.",
+						"cascade_relay.advertised_conninfo", move->target,
+						"cascade_follow"));
+	if (!crelay_place_redirect(&move->place, PrimaryConnInfo ? PrimaryConnInfo : "",
+							   move->conninfo, sizeof(move->conninfo), &error))
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "\"primary_conninfo\" cannot be changed to lead there",
+			   psprintf("As it is now, %s.", error), NULL);
+	error = NULL;
+	if (!crelay_conninfo_names_host(settings->upstream_conninfo))
+		strlcpy(move->upstream_conninfo, settings->upstream_conninfo,
+				sizeof(move->upstream_conninfo));
+	else if (!crelay_place_redirect(&move->place, settings->upstream_conninfo,
+									move->upstream_conninfo,
+									sizeof(move->upstream_conninfo), &error))
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "\"cascade_relay.upstream_conninfo\" cannot be changed to lead there",
+			   psprintf("As it is now, %s.", error), NULL);
+}
+
+/*
+ * Remembers what will be left.
+ */
+static void
+note_old_place(Move *move, const CrelayLocal *local)
+{
+	strlcpy(move->old_conninfo, PrimaryConnInfo ? PrimaryConnInfo : "",
+			sizeof(move->old_conninfo));
+	strlcpy(move->old_slot, PrimarySlotName ? PrimarySlotName : "",
+			sizeof(move->old_slot));
+	strlcpy(move->old_name, local->upstream_name, sizeof(move->old_name));
+	crelay_read_receiver(&move->old_receiver);
+	move->old_reachable = move->old_receiver.host[0] != '\0' ||
+		local->upstream_state == CRELAY_UPSTREAM_CONNECTED;
+}
+
+static void
+check_recovery(const Move *move)
+{
+	if (!RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("recovery is not in progress"),
+				 errhint("Only a standby follows another node; %s is for a node that is to become one.",
+						 "pg_rewind")));
+	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "recovery is paused here",
+			   "The server changes its upstream as it replays.",
+			   "Run pg_wal_replay_resume() first.");
+}
+
+/*-------------------------------------------------------------------------
+ * The target
+ *-------------------------------------------------------------------------
+ */
+
+static bool
+open_probe(Move *move, int timeout_ms)
+{
+	CrelayTarget target = {0};
+
+	target.primary_conninfo = move->conninfo;
+	target.upstream_conninfo = "";
+	return crelay_session_open(move->probe, CRELAY_SESSION_REPLICATION, &target,
+							   timeout_ms);
+}
+
+static bool
+open_session(Move *move, int timeout_ms)
+{
+	CrelayTarget target = {0};
+
+	target.primary_conninfo = move->conninfo;
+	target.upstream_conninfo = move->upstream_conninfo;
+	return crelay_session_open(move->session, CRELAY_SESSION_SQL, &target,
+							   timeout_ms);
+}
+
+static uint64
+parse_lsn(const char *str)
+{
+	uint32		high;
+	uint32		low;
+
+	if (str == NULL || sscanf(str, "%X/%X", &high, &low) != 2)
+		return 0;
+	return (uint64) high << 32 | low;
+}
+
+/*
+ * The target's history of timelines, from the file that a walreceiver would
+ * ask for.
+ */
+static void
+read_history(Move *move, uint32 timeline, CrelayHistory *history)
+{
+	const char *content = "";
+
+	if (timeline > 1)
+	{
+		if (!crelay_session_ask(move->probe, psprintf("TIMELINE_HISTORY %u", timeline),
+								0, NULL, step_ms(move)))
+			refuse_session(move, move->probe, "it does not give its history of timelines");
+		content = crelay_session_value(move->probe, 0, 1);
+	}
+	crelay_history_parse(history, timeline, content ? content : "");
+}
+
+static void
+check_history(Move *move, uint32 timeline, uint64 lsn)
+{
+	const CrelayHistory *ours = crelay_read_history(move->position.timeline);
+	CrelayHistory theirs;
+	char	   *detail;
+
+	read_history(move, timeline, &theirs);
+	detail = psprintf("It is on timeline %u at %X/%X, and this node on timeline %u at %X/%X.",
+					  timeline, LSN_FORMAT_ARGS(lsn), ours->timeline,
+					  LSN_FORMAT_ARGS(move->position.applied_lsn));
+	if (!crelay_history_agrees(ours, move->position.applied_lsn, &theirs, lsn))
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   crelay_plan_reason_text(CRELAY_PLAN_TIMELINE_DIVERGED), detail,
+			   crelay_plan_reason_hint(CRELAY_PLAN_TIMELINE_DIVERGED));
+	if (timeline < ours->timeline)
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "it has not reached this node's timeline yet", detail,
+			   "Wait until it has followed the failover, or choose another node.");
+}
+
+/*
+ * Looks at the target with the connection that the walreceiver will make: who
+ * lets that in, and has a walsender for it, will do so again.
+ */
+static void
+check_target(Move *move)
+{
+	const char *identifier;
+	const char *timeline;
+	uint64		lsn;
+
+	if (!open_probe(move, step_ms(move)))
+		refuse_session(move, move->probe, "it does not let this node in");
+	if (!crelay_session_ask(move->probe, "IDENTIFY_SYSTEM", 0, NULL, step_ms(move)))
+		refuse_session(move, move->probe, "it does not say who it is");
+	identifier = crelay_session_value(move->probe, 0, 0);
+	timeline = crelay_session_value(move->probe, 0, 1);
+	lsn = parse_lsn(crelay_session_value(move->probe, 0, 2));
+	if (identifier == NULL || timeline == NULL || lsn == 0)
+		refuse(move, ERRCODE_PROTOCOL_VIOLATION, "it does not say who it is", NULL, NULL);
+	if (strtou64(identifier, NULL, 10) != GetSystemIdentifier())
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "it belongs to another database cluster",
+			   psprintf("Its system identifier is %s, and that of this node " UINT64_FORMAT ".",
+						identifier, GetSystemIdentifier()),
+			   psprintf("Check \"%s\" on \"%s\".", "cascade_relay.advertised_conninfo",
+						move->target));
+	check_history(move, (uint32) strtoul(timeline, NULL, 10), lsn);
+
+	/* its walsender is free again by the time that the real one comes */
+	crelay_session_close(move->probe);
+}
+
+/*
+ * An address may lead to somebody else than who advertises it.
+ */
+static void
+check_name(Move *move)
+{
+	const char *name;
+
+	if (!crelay_session_ask(move->session,
+							"SELECT pg_catalog.current_setting('cascade_relay.node_name', true)",
+							0, NULL, step_ms(move)))
+		refuse_session(move, move->session, "it does not say who it is");
+	name = crelay_session_value(move->session, 0, 0);
+	if (name != NULL && name[0] != '\0' && strcmp(name, move->target) != 0)
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "its address leads to another node",
+			   psprintf("That node is called \"%s\".", name),
+			   psprintf("Check \"%s\" on \"%s\".", "cascade_relay.advertised_conninfo",
+						move->target));
+}
+
+/*
+ * Has the target make a slot that keeps what this node will ask for, or find
+ * the one that is there fit.
+ *
+ * Streaming begins anew at the segment in which the server reads WAL for
+ * replay, which is not before what it has replayed.
+ */
+static void
+adopt(Move *move)
+{
+	const char *params[2];
+
+	snprintf(move->slot_name, sizeof(move->slot_name), "%s%s",
+			 CRELAY_ADOPTED_PREFIX, move->node_name);
+	params[0] = move->slot_name;
+	if (!crelay_session_ask(move->session,
+							"SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+							1, params, step_ms(move)))
+		refuse_session(move, move->session, "it does not show its replication slots");
+
+	/* from here on the slot may be there, whatever the answer will be */
+	move->adopted = crelay_session_rows(move->session) == 0;
+	params[0] = move->node_name;
+	params[1] = psprintf("%X/%X", LSN_FORMAT_ARGS(move->position.applied_lsn));
+	if (!crelay_session_ask(move->session,
+							psprintf("SELECT %s.cascade_adopt($1::pg_catalog.text, NULL, $2::pg_catalog.pg_lsn)",
+									 crelay_session_schema(move->session)),
+							2, params, step_ms(move)))
+		refuse_session(move, move->session, "it cannot adopt this node");
+}
+
+/*-------------------------------------------------------------------------
+ * Waiting
+ *-------------------------------------------------------------------------
+ */
+
+/*
+ * Whether the walreceiver is connected to the target, with the slot there.
+ */
+static bool
+is_connected(const Move *move, const CrelayReceiver *receiver)
+{
+	const char *host = move->place.host[0] != '\0' ? move->place.host : move->place.hostaddr;
+
+	return receiver->running && receiver->streaming &&
+		strcmp(receiver->slot_name, move->slot_name) == 0 &&
+		strcmp(receiver->host, host) == 0 &&
+		receiver->port == atoi(move->place.port);
+}
+
+/*
+ * Whether the target has a walsender on the slot, and nothing to send: then
+ * nothing will come before somebody writes.  A walsender that cannot serve
+ * what it was asked for has failed by then.
+ */
+static bool
+has_nothing_to_send(Move *move)
+{
+	const char *params[1] = {move->slot_name};
+	CrelayPosition position;
+	uint64		lsn;
+
+	if (!crelay_session_is_open(move->session) ||
+		!crelay_session_ask(move->session,
+							"SELECT active, CASE WHEN pg_catalog.pg_is_in_recovery()"
+							" THEN greatest(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())"
+							" ELSE pg_catalog.pg_current_wal_flush_lsn() END"
+							" FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+							1, params, step_ms(move)) ||
+		crelay_session_rows(move->session) == 0 ||
+		strcmp(crelay_session_value(move->session, 0, 0), "t") != 0)
+		return false;
+	lsn = parse_lsn(crelay_session_value(move->session, 0, 1));
+	crelay_read_position(&position);
+	return lsn != 0 && lsn <= position.flush_lsn;
+}
+
+/*
+ * The time is up.  Says what is known about why.
+ */
+static void
+give_up(Move *move)
+{
+	const char *why = psprintf("no streaming within %g s", move->timeout_ms / 1000.0);
+	CrelayReceiver receiver;
+	CrelayPosition position;
+
+	crelay_read_receiver(&receiver);
+	crelay_read_position(&position);
+	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
+		refuse(move, ERRCODE_QUERY_CANCELED, why, "Recovery is paused here.",
+			   "Run pg_wal_replay_resume() first.");
+	if (is_connected(move, &receiver))
+		refuse(move, ERRCODE_QUERY_CANCELED, why,
+			   "The WAL receiver is connected to it, but nothing has come.",
+			   psprintf("See the log of \"%s\", and of this server.", move->target));
+	if (strcmp(receiver.slot_name, move->slot_name) != 0 &&
+		receiver.running && position.applied_lsn < position.flush_lsn)
+		refuse(move, ERRCODE_QUERY_CANCELED, why,
+			   psprintf("Replay is at %X/%X. The server changes its upstream when it needs another WAL file, and what it has received ends at %X/%X.",
+						LSN_FORMAT_ARGS(position.applied_lsn),
+						LSN_FORMAT_ARGS(position.flush_lsn)),
+			   "See what holds up replay here: \"recovery_min_apply_delay\", or a query that conflicts with it.");
+	if (!open_probe(move, CLEANUP_MS))
+		refuse(move, ERRCODE_QUERY_CANCELED, why,
+			   psprintf("Now it says: %s.", crelay_session_error(move->probe)),
+			   crelay_session_hint(move->probe));
+	refuse(move, ERRCODE_QUERY_CANCELED, why,
+		   "The WAL receiver does not stay connected to it, or was not started.",
+		   "See the log of this server.");
+}
+
+/*
+ * Waits until WAL comes from the target through the slot there.  Nothing tells
+ * a session about its walreceiver, so it looks, often at first.
+ */
+static void
+wait_for_streaming(Move *move, CrelayReceiver *receiver)
+{
+	instr_time	asked;
+	int			pause = ASK_FIRST_MS;
+
+	INSTR_TIME_SET_CURRENT(asked);
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		crelay_read_receiver(receiver);
+		if (is_connected(move, receiver))
+		{
+			if (receiver->heard)
+				return;
+			if (elapsed_ms(&asked) >= pause)
+			{
+				if (has_nothing_to_send(move))
+					return;
+				INSTR_TIME_SET_CURRENT(asked);
+				pause = Min(2 * pause, ASK_EVERY_MS);
+			}
+		}
+		if (!RecoveryInProgress())
+			refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+				   "this node was promoted meanwhile", NULL, NULL);
+		if (left_ms(move) == 0)
+			give_up(move);
+		InvalidateCatalogSnapshot();
+		nap(Max(1, Min(20, elapsed_ms(&move->start) / 100)));
+	}
+}
+
+/*-------------------------------------------------------------------------
+ * Leaving
+ *-------------------------------------------------------------------------
+ */
+
+/*
+ * Drops a slot over there as soon as nobody uses it.
+ */
+static bool
+drop_slot(CrelaySession *session, const char *slot_name, int timeout_ms)
+{
+	const char *params[1] = {slot_name};
+	instr_time	start;
+
+	INSTR_TIME_SET_CURRENT(start);
+	for (;;)
+	{
+		int			left = timeout_ms - elapsed_ms(&start);
+
+		if (left <= 0 || !crelay_session_is_open(session))
+			return false;
+		if (crelay_session_ask(session,
+							   "SELECT active, CASE WHEN NOT active THEN"
+							   " pg_catalog.pg_drop_replication_slot(slot_name)::pg_catalog.text END"
+							   " FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+							   1, params, left) &&
+			(crelay_session_rows(session) == 0 ||
+			 strcmp(crelay_session_value(session, 0, 0), "f") == 0))
+			return true;
+		nap(20);
+	}
+}
+
+/*
+ * The slot that this node used until now goes if it was made for it by
+ * cascade_adopt.  That must not fail what has succeeded.
+ */
+static void
+leave_old_place(Move *move)
+{
+	size_t		prefix = strlen(CRELAY_ADOPTED_PREFIX);
+	const char *name = move->old_name[0] != '\0' ? move->old_name : "the old upstream";
+	CrelaySettings settings;
+	CrelayTarget target = {0};
+
+	if (move->old_slot[0] == '\0')
+		return;
+	if (strncmp(move->old_slot, CRELAY_ADOPTED_PREFIX, prefix) != 0)
+	{
+		ereport(NOTICE,
+				(errmsg("replication slot \"%s\" stays on \"%s\", where it keeps WAL",
+						move->old_slot, name),
+				 errhint("If nobody needs it, run there: SELECT pg_drop_replication_slot('%s');",
+						 move->old_slot)));
+		return;
+	}
+	crelay_guc_copy(&settings);
+	target.host = move->old_receiver.host[0] != '\0' ? move->old_receiver.host : NULL;
+	target.port = move->old_receiver.port;
+	target.primary_conninfo = move->old_conninfo;
+	target.upstream_conninfo = settings.upstream_conninfo;
+	if (!move->old_reachable ||
+		!crelay_session_open(move->session, CRELAY_SESSION_SQL, &target, CLEANUP_MS) ||
+		!drop_slot(move->session, move->old_slot, CLEANUP_MS))
+		ereport(NOTICE,
+				(errmsg("replication slot \"%s\" is left behind on \"%s\"",
+						move->old_slot, name),
+				 errdetail("That node could not be told."),
+				 errhint("If it comes back, run there: SELECT pg_drop_replication_slot('%s');",
+						 move->old_slot)));
+	crelay_session_close(move->session);
+}
+
+static void
+warn_about_reports(const CrelaySettings *settings)
+{
+	if (crelay_conninfo_names_host(settings->upstream_conninfo))
+		ereport(WARNING,
+				(errmsg("this node goes on reporting to the host in \"%s\"",
+						"cascade_relay.upstream_conninfo"),
+				 errhint("Change it, or take the host out of it.")));
+}
+
+/*-------------------------------------------------------------------------
+ * Undoing
+ *-------------------------------------------------------------------------
+ */
+
+static void
+drop_adopted(Move *move)
+{
+	if (!move->adopted)
+		return;
+	move->adopted = false;
+	if (!crelay_session_is_open(move->session))
+		(void) open_session(move, CLEANUP_MS);
+	if (!drop_slot(move->session, move->slot_name, CLEANUP_MS))
+		ereport(WARNING,
+				(errmsg("replication slot \"%s\" may be left behind on \"%s\"",
+						move->slot_name, move->target),
+				 errhint("Look there, and run: SELECT pg_drop_replication_slot('%s');",
+						 move->slot_name)));
+}
+
+/*
+ * The session is ending.  Errors in here would only end it again, so there is
+ * nothing to catch.
+ */
+static void
+undo_at_exit(int code, Datum arg)
+{
+	Move	   *move = (Move *) DatumGetPointer(arg);
+
+	crelay_repoint_restore(&move->repoint);
+	drop_adopted(move);
+	crelay_session_close(move->session);
+	crelay_session_close(move->probe);
+}
+
+/*
+ * Puts the settings back.  If even that fails it is said, and the first error
+ * is still the one that is thrown.
+ */
+static void
+undo_settings(Move *move)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		crelay_repoint_restore(&move->repoint);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		ereport(WARNING,
+				(errmsg("could not restore \"%s\" and \"%s\": %s",
+						"primary_conninfo", "primary_slot_name", error->message),
+				 errhint("Set them to what they were, and reload.")));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
+/*
+ * After an error.  Not to be interrupted: it is short, and the next cancel
+ * would only be meant for what has been cancelled already.
+ */
+static void
+undo(Move *move)
+{
+	HOLD_INTERRUPTS();
+	undo_settings(move);
+	drop_adopted(move);
+	RESUME_INTERRUPTS();
+}
+
+static void
+end_move(Move *move)
+{
+	crelay_session_close(move->session);
+	crelay_session_close(move->probe);
+	crelay_repoint_forget(&move->repoint);
+	pfree(move->session);
+	pfree(move->probe);
+	explicit_bzero(move, sizeof(Move));
+	pfree(move);
+}
+
+/*-------------------------------------------------------------------------
+ * The move
+ *-------------------------------------------------------------------------
+ */
+
+static char *
+describe(const Move *move, const CrelayReceiver *receiver)
+{
+	return psprintf("streaming from \"%s\" with slot \"%s\" from %X/%X",
+					move->target, receiver->slot_name,
+					LSN_FORMAT_ARGS(receiver->start_lsn));
+}
+
+/*
+ * Whether the node is where it should go to, as both ends say.
+ */
+static bool
+is_there(const Move *move, const CrelayLocal *local)
+{
+	CrelayReceiver receiver;
+
+	crelay_read_receiver(&receiver);
+	return local->upstream_state == CRELAY_UPSTREAM_CONNECTED &&
+		strcmp(local->upstream_name, move->target) == 0 &&
+		receiver.streaming && receiver.heard && receiver.slot_name[0] != '\0';
+}
+
+static char *
+run(Move *move, const char *conninfo)
+{
+	CrelaySettings settings;
+	CrelayPolicyTree policy;
+	CrelayTree *tree;
+	CrelayReceiver receiver;
+
+	check_recovery(move);
+	crelay_repoint_check_manager();
+	crelay_repoint_check_effect();
+	crelay_guc_copy(&settings);
+	strlcpy(move->node_name, settings.node_name, sizeof(move->node_name));
+	tree = crelay_tree_for_policy(&policy);
+	choose_conninfo(move, plan(move, &policy, conninfo), &settings);
+	note_old_place(move, &tree->local);
+	if (is_there(move, &tree->local))
+		return psprintf("already %s", describe(move, &move->old_receiver));
+
+	crelay_read_position(&move->position);
+	check_target(move);
+	if (!open_session(move, step_ms(move)))
+		refuse_session(move, move->session, "it does not let this node in");
+	check_name(move);
+	adopt(move);
+
+	crelay_repoint_save(&move->repoint);
+	crelay_repoint_set(&move->repoint, move->conninfo, move->slot_name);
+	wait_for_streaming(move, &receiver);
+
+	/* done: nothing of it is undone any more */
+	move->repoint.changed = false;
+	move->adopted = false;
+	ereport(LOG,
+			(errmsg("cascade_relay: this node follows \"%s\" now, with slot \"%s\" from %X/%X",
+					move->target, move->slot_name, LSN_FORMAT_ARGS(receiver.start_lsn))));
+	leave_old_place(move);
+	warn_about_reports(&settings);
+	return describe(move, &receiver);
+}
+
+/*
+ * Runs the move in a subtransaction, so that what is to be undone after an
+ * error finds a transaction in order.
+ */
+static char *
+run_guarded(Move *move, const char *conninfo)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile answer = NULL;
+
+	before_shmem_exit(undo_at_exit, PointerGetDatum(move));
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		answer = run(move, conninfo);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		undo(move);
+		cancel_before_shmem_exit(undo_at_exit, PointerGetDatum(move));
+		end_move(move);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	cancel_before_shmem_exit(undo_at_exit, PointerGetDatum(move));
+	end_move(move);
+	return answer;
+}
+
+/*
+ * Moves this node to the target, whose address may be given (else NULL), and
+ * returns a sentence that says so, once it streams from there.
+ */
+char *
+crelay_follow(const char *target, const char *conninfo, int timeout_ms)
+{
+	LOCKTAG		tag;
+	Move	   *move;
+	char	   *answer;
+
+	crelay_registry_require();
+	crelay_repoint_check_rights();
+
+	/* no database, and a kind of its own: in no advisory lock's way */
+	SET_LOCKTAG_ADVISORY(tag, InvalidOid, 0x43524c59, 0, 3);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another session is moving this node already")));
+
+	move = MemoryContextAllocZero(TopMemoryContext, sizeof(Move));
+	move->session = crelay_session_create(TopMemoryContext);
+	move->probe = crelay_session_create(TopMemoryContext);
+	strlcpy(move->target, target, sizeof(move->target));
+	move->timeout_ms = timeout_ms;
+	INSTR_TIME_SET_CURRENT(move->start);
+	answer = run_guarded(move, conninfo);
+	LockRelease(&tag, ExclusiveLock, false);
+	return answer;
+}
