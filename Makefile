@@ -35,6 +35,7 @@ OBJS = \
 	src/history.o \
 	src/hold.o \
 	src/hold_funcs.o \
+	src/instance.o \
 	src/message.o \
 	src/policy.o \
 	src/policy_funcs.o \
@@ -46,6 +47,7 @@ OBJS = \
 	src/topology.o \
 	src/topology_funcs.o \
 	src/tree.o \
+	src/unloaded.o \
 	src/upstream.o \
 	src/upstream_error.o \
 	src/upstream_session.o \
@@ -53,6 +55,7 @@ OBJS = \
 	src/worker.o
 
 INTERNAL_HEADERS = \
+	src/advisory.h \
 	src/bookmark.h \
 	src/branch.h \
 	src/check.h \
@@ -64,6 +67,7 @@ INTERNAL_HEADERS = \
 	src/guc.h \
 	src/history.h \
 	src/hold.h \
+	src/instance.h \
 	src/message.h \
 	src/node.h \
 	src/policy.h \
@@ -73,6 +77,7 @@ INTERNAL_HEADERS = \
 	src/topology.h \
 	src/tree.h \
 	src/tuple.h \
+	src/unloaded.h \
 	src/upstream.h \
 	src/upstream_internal.h \
 	src/upstream_session.h \

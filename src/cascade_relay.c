@@ -15,6 +15,8 @@
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots
  *					registry.c	 shared memory: children, nodes, status
+ *					unloaded.c	 taking reports without it
+ *					instance.c	 who this instance is, whether it stops
  *	the worker		worker.c	 the loop
  *					survey.c	 one look at this node
  *					exchange.c	 reports to the upstream, and its replies
@@ -89,11 +91,12 @@ emit_log(ErrorData *edata)
 void
 _PG_init(void)
 {
+	crelay_guc_define(process_shared_preload_libraries_in_progress);
+
 	/* without preloading, the functions say politely what is missing */
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
-	crelay_guc_define();
 	if (!EnableHotStandby)
 		ereport(LOG,
 				(errmsg("cascade_relay: as a standby this server would not report: \"%s\" is off",

@@ -46,6 +46,8 @@
  *							W  and they keep more than max_wal_size
  *	version_mixed	 tree	W  a node's library is older than another's
  *					 here	W  the SQL objects are not of the library's version
+ *	not_preloaded	 tree	W  a node takes reports without preloading the
+ *							   library: there is less that it can do
  *	registry_full	 tree	W  more nodes than max_nodes; not all are shown
  *
  * "For long" is CRELAY_LONG_TIMEOUTS times stale_timeout.
@@ -137,6 +139,8 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "unbounded";
 		case CRELAY_CHECK_VERSION_MIXED:
 			return "version_mixed";
+		case CRELAY_CHECK_NOT_PRELOADED:
+			return "not_preloaded";
 		case CRELAY_CHECK_REGISTRY_FULL:
 			return "registry_full";
 		case CRELAY_CHECK_OK:
@@ -883,6 +887,19 @@ check_versions(Look *look)
 }
 
 static void
+check_preloaded(Look *look, const CrelayCheckRow *row)
+{
+	if (!warns(row, CRELAY_WARN_NOT_PRELOADED))
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_NOT_PRELOADED, row->node->name,
+		   "When it suits, add cascade_relay to shared_preload_libraries there, and restart it.",
+		   row->node->role == CRELAY_ROLE_PRIMARY ?
+		   "node \"%s\" holds WAL without preloading cascade_relay: only max_slot_wal_keep_size bounds it, a hold never goes back, and each branch sees only itself in the tree" :
+		   "node \"%s\" holds WAL without preloading cascade_relay, but reports nothing further up: what lies below it is not protected by the nodes above it",
+		   row->node->name);
+}
+
+static void
 check_full(Look *look, const CrelayCheckRow *row)
 {
 	const CrelayCheckFacts *facts = look->facts;
@@ -942,6 +959,7 @@ look_at_all(Look *look)
 	check_delay(look);
 	check_bounds(look);
 	check_versions(look);
+	each_row(look, check_preloaded);
 	each_row(look, check_full);
 }
 

@@ -20,6 +20,7 @@
 
 #include "replication/slot.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/backend_status.h"
 #include "utils/guc_tables.h"
@@ -93,6 +94,19 @@ crelay_slot_data_invalidated(const ReplicationSlotPersistentData *data)
 #else
 	return data->restart_lsn == InvalidXLogRecPtr &&
 		data->invalidated_at != InvalidXLogRecPtr;
+#endif
+}
+
+/*
+ * Whether this process holds that lock in that mode.
+ */
+static inline bool
+crelay_lock_is_mine(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
 #endif
 }
 

@@ -615,6 +615,7 @@ take_refusal(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 	else
 		note_failure(local, CRELAY_UPSTREAM_REFUSED, error,
 					 crelay_refusal_hint(reply->refusal), now);
+	local->upstream_lacks_extension = reply->refusal == CRELAY_REFUSE_UNBOUNDED;
 }
 
 /*

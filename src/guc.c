@@ -183,11 +183,12 @@ assign_ignore_slots(const char *newval, void *extra)
 }
 
 /*
- * Defines all parameters.  Only while shared_preload_libraries is processed:
- * a parameter for server start cannot be added later.
+ * Defines all parameters.  In a session of a server that does not preload the
+ * library, what its files say of them is taken over; a parameter for server
+ * start cannot be added then, and stays what it was before, unknown.
  */
 void
-crelay_guc_define(void)
+crelay_guc_define(bool preloading)
 {
 	make_default_node_name();
 
@@ -234,12 +235,6 @@ crelay_guc_define(void)
 							   &advertised_conninfo_setting, "",
 							   PGC_SIGHUP, 0,
 							   check_advertised_conninfo, NULL, NULL);
-	DefineCustomIntVariable("cascade_relay.max_nodes",
-							"How many other nodes this node can know.",
-							NULL,
-							&max_nodes_setting, 1024, 8, 65000,
-							PGC_POSTMASTER, 0,
-							NULL, NULL, NULL);
 	DefineCustomStringVariable("cascade_relay.ignore_slots",
 							   "LIKE patterns of slots and nodes that do not count in the retention frontier.",
 							   NULL,
@@ -259,6 +254,15 @@ crelay_guc_define(void)
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
 
+	if (!preloading)
+		return;
+
+	DefineCustomIntVariable("cascade_relay.max_nodes",
+							"How many other nodes this node can know.",
+							NULL,
+							&max_nodes_setting, 1024, 8, 65000,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
 	MarkGUCPrefixReserved("cascade_relay");
 }
 

@@ -39,7 +39,7 @@ typedef struct CrelaySettings
 	bool		enabled;
 } CrelaySettings;
 
-extern void crelay_guc_define(void);
+extern void crelay_guc_define(bool preloading);
 extern void crelay_guc_copy(CrelaySettings *settings);
 extern int	crelay_guc_max_nodes(void);
 extern bool crelay_guc_ignores(const char *name);

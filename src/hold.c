@@ -18,6 +18,7 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
+#include "advisory.h"
 #include "compat.h"
 #include "hold.h"
 
@@ -103,21 +104,46 @@ wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
 
 /*
  * Creates the slot of a new hold, ephemeral and acquired, if that many slots
- * are free.  One at a time: two that look at the last two free slots together
- * would take both.
+ * are free.
  */
 static bool
-create_acquired(const char *slot_name, int free_slots)
+create_if_free(const char *slot_name, int free_slots)
 {
-	LWLock	   *lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_LOCK_HOLD].lock;
 	SlotFacts	facts;
 
-	LWLockAcquire(lock, LW_EXCLUSIVE);
 	look_at_slot(slot_name, &facts);
 	if (facts.free_slots >= free_slots)
 		crelay_slot_create(slot_name, RS_EPHEMERAL);
-	LWLockRelease(lock);
 	return facts.free_slots >= free_slots;
+}
+
+/*
+ * The same, one at a time: two that look at the last two free slots together
+ * would take both.  An error lets go of either lock.
+ */
+static bool
+create_acquired(const char *slot_name, int free_slots, bool unloaded)
+{
+	bool		created;
+
+	if (unloaded)
+	{
+		LOCKTAG		tag;
+
+		crelay_advisory_tag(&tag, CRELAY_ADVISORY_CREATE, 0);
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+		created = create_if_free(slot_name, free_slots);
+		LockRelease(&tag, ExclusiveLock, false);
+	}
+	else
+	{
+		LWLock	   *lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_LOCK_HOLD].lock;
+
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+		created = create_if_free(slot_name, free_slots);
+		LWLockRelease(lock);
+	}
+	return created;
 }
 
 /*
@@ -261,7 +287,8 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 	if (MyReplicationSlot == NULL)
 	{
 		/* one that took the place of another may have that one's slot */
-		if (!create_acquired(request->slot_name, facts->exists ? 1 : 2))
+		if (!create_acquired(request->slot_name, facts->exists ? 1 : 2,
+							 request->unloaded))
 		{
 			result->reason = CRELAY_HELD_NO_FREE_SLOT;
 			return;
@@ -351,6 +378,31 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 }
 
 /*
+ * Says what has become of a hold, if that is worth a line; before is what was
+ * held when it was last looked at.
+ */
+void
+crelay_hold_log(const char *slot_name, const CrelayHoldResult *result,
+				uint64 held_before)
+{
+	if (result->replaced)
+		ereport(LOG,
+				(errmsg("cascade_relay: hold \"%s\" had been invalidated by the server, and was placed again at %X/%X",
+						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
+				 errhint("Check \"%s\": WAL that it protected may be gone.",
+						 "max_slot_wal_keep_size")));
+	else if (result->created && held_before != 0)
+		ereport(LOG,
+				(errmsg("cascade_relay: hold \"%s\" had been dropped by somebody else, and was placed again at %X/%X",
+						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
+				 errhint("An HA manager may drop slots that it does not know; the README says how to exempt them.")));
+	else if (result->created)
+		ereport(LOG,
+				(errmsg("cascade_relay: placed hold \"%s\" at %X/%X",
+						slot_name, LSN_FORMAT_ARGS(result->held_lsn))));
+}
+
+/*
  * The same for the worker, where an error with one slot must not keep it from
  * the others: it is logged, and false returned.  Not to be used inside a
  * transaction.
@@ -430,7 +482,7 @@ adopt_guarded(const CrelayAdoptRequest *request, const CrelayPosition *position,
 
 	if (exists)
 		crelay_slot_acquire(request->slot_name);
-	else if (create_acquired(request->slot_name, 1))
+	else if (create_acquired(request->slot_name, 1, false))
 		result->created = true;
 	else
 	{

@@ -20,8 +20,9 @@
  *
  * Locking: that of slot.c.  A slot is acquired for the length of one call and
  * released on every way out, errors included.  One lock of its own makes the
- * creation of holds wait for one another, over slot.c's locks and I/O.  The
- * registry's lock is never held around a call.
+ * creation of holds wait for one another, over slot.c's locks and I/O; where
+ * the library is not preloaded, an advisory one.  The registry's lock is never
+ * held around a call.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,6 +47,7 @@ typedef struct CrelayHoldRequest
 	uint64		target;			/* wanted restart_lsn */
 	bool		create;			/* place it if it is not there */
 	const char *cover;			/* a slot under which it may go back, or NULL */
+	bool		unloaded;		/* this server does not preload the library */
 	CrelayHoldFence fence;		/* NULL: none */
 	void	   *fence_arg;
 } CrelayHoldRequest;
@@ -101,6 +103,8 @@ extern bool crelay_hold_try(const CrelayHoldRequest *request,
 extern void crelay_hold_adopt(const CrelayAdoptRequest *request,
 							  const CrelayPosition *position,
 							  CrelayAdoptResult *result);
+extern void crelay_hold_log(const char *slot_name,
+							const CrelayHoldResult *result, uint64 held_before);
 extern bool crelay_hold_find_former(const char *slot_name, uint32 incarnation,
 									char *former);
 extern bool crelay_hold_drop(const char *slot_name);

@@ -1269,6 +1269,8 @@ crelay_refusal_text(CrelayRefusal refusal)
 			return "somebody else has acquired this node's hold";
 		case CRELAY_HELD_DIVERGED:
 			return "this node is on another history of timelines";
+		case CRELAY_REFUSE_UNBOUNDED:
+			return "it does not preload cascade_relay, and nothing there bounds the WAL that slots keep";
 	}
 	return "a reason that this version does not know";
 }
@@ -1311,6 +1313,8 @@ crelay_refusal_hint(CrelayRefusal refusal)
 			return "One of the two has WAL that the other one will never have: rewind it with pg_rewind, or rebuild it.";
 		case CRELAY_HELD_BUSY:
 			return "Nothing may stream through a slot whose name begins with cascade_relay_.";
+		case CRELAY_REFUSE_UNBOUNDED:
+			return "Set max_slot_wal_keep_size there and reload; or add cascade_relay to shared_preload_libraries there, and restart it.";
 	}
 	return "";
 }

@@ -76,10 +76,11 @@ typedef enum CrelayRefusal
 	CRELAY_HELD_LATER,			/* accepted, but held from a later LSN only */
 	CRELAY_HELD_FOREIGN_SLOT,	/* accepted, but the slot is not one of ours */
 	CRELAY_HELD_BUSY,			/* accepted, but somebody has the slot */
-	CRELAY_HELD_DIVERGED		/* accepted, but on another history */
+	CRELAY_HELD_DIVERGED,		/* accepted, but on another history */
+	CRELAY_REFUSE_UNBOUNDED		/* not preloaded, and no bound for slots */
 } CrelayRefusal;
 
-#define CRELAY_REFUSAL_LAST		CRELAY_HELD_DIVERGED
+#define CRELAY_REFUSAL_LAST		CRELAY_REFUSE_UNBOUNDED
 
 /* First message of a session. */
 typedef struct CrelayHello

@@ -108,6 +108,7 @@ typedef enum CrelayState
 #define CRELAY_WARN_HOLD_CLAMPED		(1u << 7)
 #define CRELAY_WARN_STALE_NODE			(1u << 8)
 #define CRELAY_WARN_REGISTRY_FULL		(1u << 9)
+#define CRELAY_WARN_NOT_PRELOADED		(1u << 10)
 
 /*
  * One node of the tree.  Key and parent are (name, incarnation); an unmanaged

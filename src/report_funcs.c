@@ -34,6 +34,7 @@
 #include "hold.h"
 #include "message.h"
 #include "registry.h"
+#include "unloaded.h"
 
 PG_FUNCTION_INFO_V1(cascade_report);
 
@@ -174,26 +175,6 @@ still_owner(void *arg)
 	return crelay_registry_owns(my_child_slot, my_incarnation, MyProcPid);
 }
 
-static void
-log_hold(const char *slot_name, const CrelayHoldResult *result, uint64 held_before)
-{
-	if (result->replaced)
-		ereport(LOG,
-				(errmsg("cascade_relay: hold \"%s\" had been invalidated by the server, and was placed again at %X/%X",
-						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
-				 errhint("Check \"%s\": WAL that it protected may be gone.",
-						 "max_slot_wal_keep_size")));
-	else if (result->created && held_before != 0)
-		ereport(LOG,
-				(errmsg("cascade_relay: hold \"%s\" had been dropped by somebody else, and was placed again at %X/%X",
-						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
-				 errhint("An HA manager may drop slots that it does not know; the README says how to exempt them.")));
-	else if (result->created)
-		ereport(LOG,
-				(errmsg("cascade_relay: placed hold \"%s\" at %X/%X",
-						slot_name, LSN_FORMAT_ARGS(result->held_lsn))));
-}
-
 /*
  * Lets go of what a node was held by under its former name, once it is held
  * under the present one.
@@ -253,7 +234,7 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 	reply->refusal = result.reason;
 	held_before = crelay_registry_set_held(my_child_slot, MyProcPid,
 										   result.held_lsn, result.reason);
-	log_hold(slot_name, &result, held_before);
+	crelay_hold_log(slot_name, &result, held_before);
 	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
 		drop_former_hold(slot_name);
 	if (result.replaced || (result.created && held_before != 0))
@@ -328,12 +309,64 @@ answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply
 }
 
 /*
+ * The same on a server that does not preload the library.
+ */
+static void
+unloaded_hello(const CrelayHello *hello, CrelayReply *reply)
+{
+	if (my_incarnation != 0 && (hello->incarnation != my_incarnation ||
+								strcmp(hello->node_name, my_node_name) != 0))
+		other_node(hello->node_name, hello->incarnation);
+	crelay_unloaded_answer_hello(hello, reply);
+	if (reply->answer != CRELAY_ANSWER_OK)
+		return;
+	my_incarnation = hello->incarnation;
+	strlcpy(my_node_name, hello->node_name, sizeof(my_node_name));
+}
+
+static void
+unloaded_report(const CrelayReport *report, CrelayReply *reply)
+{
+	if (my_incarnation != 0 && report->incarnation != 0 &&
+		report->incarnation != my_incarnation)
+		other_node(CRELAY_UNKNOWN_NODE, report->incarnation);
+	crelay_unloaded_answer_report(report, reply);
+}
+
+/*
+ * Answers a hello, or else the report.
+ */
+static void
+answer_unloaded(const CrelayHello *hello, const CrelayReport *report,
+				CrelayReply *reply)
+{
+	if (crelay_unloaded_may_serve(reply))
+	{
+		if (hello == NULL)
+			unloaded_report(report, reply);
+		else if (crelay_node_name_is_valid(hello->node_name))
+			unloaded_hello(hello, reply);
+		else
+			reply->refusal = CRELAY_REFUSE_NAME;
+	}
+	crelay_unloaded_fill_reply(reply);
+}
+
+/*
  * The tree as this node knows it, without the part that the child itself has
  * reported.
  */
 static void
 put_tree(CrelayCursor *cur, const CrelaySnapshot *snapshot, TimestampTz now)
 {
+	CrelayNode	row;
+
+	if (!crelay_registry_is_there())
+	{
+		crelay_unloaded_fill_row(&row);
+		crelay_message_put_row(cur, &row, now);
+		return;
+	}
 	crelay_message_put_row(cur, &snapshot->local.node, now);
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
@@ -356,7 +389,7 @@ encode_reply(CrelayReply *reply)
 	size_t		size;
 	size_t		len;
 
-	if (reply->has_tree)
+	if (reply->has_tree && crelay_registry_is_there())
 		crelay_registry_snapshot(&snapshot, true);
 	size = crelay_message_size_bound(1 + snapshot.nchildren + snapshot.nrows);
 	result = palloc(VARHDRSZ + size);
@@ -414,10 +447,13 @@ cascade_report(PG_FUNCTION_ARGS)
 	if (!ok)
 		malformed(error);
 
-	crelay_registry_require();
-
 	reply = palloc0(sizeof(CrelayReply));
 	reply->answer = CRELAY_ANSWER_REFUSED;
+	if (!crelay_registry_is_there())
+	{
+		answer_unloaded(kind == CRELAY_MSG_HELLO ? &hello : NULL, &report, reply);
+		PG_RETURN_BYTEA_P(encode_reply(reply));
+	}
 	crelay_guc_copy(&settings);
 	if (crelay_registry_is_stopping())
 		reply->answer = CRELAY_ANSWER_CLOSING;

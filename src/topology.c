@@ -520,6 +520,8 @@ crelay_warning_text(uint32_t bit)
 			return "stale_node";
 		case CRELAY_WARN_REGISTRY_FULL:
 			return "registry_full";
+		case CRELAY_WARN_NOT_PRELOADED:
+			return "not_preloaded";
 	}
 	return NULL;
 }

@@ -10,8 +10,6 @@
 #include "postgres.h"
 
 #include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -26,18 +24,16 @@
 #include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/pidfile.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "exchange.h"
 #include "guc.h"
 #include "hold.h"
+#include "instance.h"
 #include "registry.h"
 #include "survey.h"
 #include "worker.h"
-
-#define INCARNATION_FILE	"pg_replslot/cascade_relay.incarnation"
 
 /*
  * How often to look while something moves, how long that lasts after the last
@@ -82,110 +78,7 @@ crelay_worker_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* ---- the incarnation ---- */
-
-/*
- * Reads the incarnation, 0 if there is no valid one yet.
- */
-static uint32
-read_incarnation(void)
-{
-	FILE	   *file = AllocateFile(INCARNATION_FILE, "r");
-	uint32		incarnation = 0;
-
-	if (file == NULL)
-	{
-		if (errno != ENOENT)
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not open file \"%s\": %m", INCARNATION_FILE)));
-		return 0;
-	}
-	if (fscanf(file, "%8x", &incarnation) != 1)
-		incarnation = 0;
-	FreeFile(file);
-	return incarnation;
-}
-
-/*
- * Writes a new incarnation so that it is either whole on disk or not there.
- * It lies beside the slots, so it lives and dies with them: base backups and
- * pg_rewind leave both behind.
- */
-static uint32
-create_incarnation(void)
-{
-	const char *tmp = INCARNATION_FILE ".tmp";
-	uint32		incarnation = 0;
-	char text[	16];
-	int			fd;
-	int			len;
-
-	while (incarnation == 0)
-	{
-		if (!pg_strong_random(&incarnation, sizeof(incarnation)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate random values")));
-	}
-	len = snprintf(text, sizeof(text), "%08x\n", incarnation);
-
-	fd = OpenTransientFile(tmp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	errno = 0;
-	if (fd < 0 || write(fd, text, len) != len || pg_fsync(fd) != 0)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", tmp)));
-	}
-	CloseTransientFile(fd);
-	(void) durable_rename(tmp, INCARNATION_FILE, ERROR);
-	return incarnation;
-}
-
-static void
-establish_identity(void)
-{
-	uint32		incarnation = read_incarnation();
-
-	if (incarnation == 0)
-	{
-		incarnation = create_incarnation();
-		ereport(LOG,
-				(errmsg("cascade_relay: this node begins as incarnation %08x",
-						incarnation)));
-	}
-	local.node.incarnation = incarnation;
-}
-
 /* ---- a server that stops ---- */
-
-/*
- * Whether the postmaster has been told to stop.  A smart shutdown waits for
- * the sessions of other nodes' workers, and tells its own workers only when
- * they are gone; the status line of its pid file is the only place that says
- * so before.
- */
-static bool
-server_is_stopping(void)
-{
-	FILE	   *file = AllocateFile("postmaster.pid", "r");
-	char		line[MAXPGPATH];
-	bool		stopping = false;
-
-	if (file == NULL)
-		return false;
-	for (int i = 1; fgets(line, sizeof(line), file) != NULL; i++)
-	{
-		if (i == LOCK_FILE_LINE_PM_STATUS)
-			stopping = strncmp(line, PM_STATUS_STOPPING,
-							   strlen("stopping")) == 0;
-	}
-	FreeFile(file);
-	return stopping;
-}
 
 /*
  * Ends the sessions that children report through; they try again elsewhere, or
@@ -208,7 +101,7 @@ end_report_sessions(void)
 static void
 check_stopping(void)
 {
-	bool		stopping = server_is_stopping();
+	bool		stopping = crelay_instance_is_stopping();
 
 	crelay_registry_set_stopping(stopping);
 	if (stopping)
@@ -327,7 +220,7 @@ run_pass(void)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (local.node.incarnation == 0)
-		establish_identity();
+		local.node.incarnation = crelay_instance_incarnation();
 	crelay_survey_run(&settings, now, &local, &survey);
 	if (survey.has_sessions)
 		check_stopping();

@@ -100,8 +100,8 @@ $harmless->('the library on l');
 $p->safe_psql('postgres', 'CREATE EXTENSION cascade_relay');
 wait_caught_up($p, $i, $l);
 not_preloaded($_) for ($p, $i);
-like(wait_error($l, 'refused', 'must be loaded via "shared_preload_libraries"', 'the upstream lacks the library'),
-	qr/HINT: .*shared_preload_libraries.*on the upstream.*restart it/, 'and what to do there');
+like(wait_error($l, 'refused', 'it does not preload cascade_relay, and nothing there bounds', 'the upstream lacks the library'),
+	qr/HINT: Set max_slot_wal_keep_size there and reload; or add .*shared_preload_libraries there, and restart it/, 'and what to do there');
 is(status($l, 'protected IS NULL, upstream_held_lsn IS NULL, upstream_name IS NULL'), 't|t|t', 'l knows nothing of a root');
 wait_for($l, q{SELECT path = '{unknown,l}' AND state = 'streaming' FROM cascade_topology WHERE is_local},
 	'its path begins with unknown');
@@ -109,7 +109,7 @@ $harmless->('the extension on p');
 
 preload($i);
 wait_connected($l);
-wait_error($i, 'refused', 'must be loaded via "shared_preload_libraries"', 'p lacks the library');
+wait_error($i, 'refused', 'it does not preload cascade_relay, and nothing there bounds', 'p lacks the library');
 is(status($l, 'upstream_name, protected IS NULL'), 'i|t', 'l reports to i, but nobody knows a root');
 is(value($l, q{SELECT path FROM cascade_topology WHERE is_local}), '{unknown,i,l}', 'its path is longer now');
 wait_for($i, q{SELECT string_agg(node_name || ' ' || state, ',') = 'i streaming,l streaming' FROM cascade_topology},

@@ -809,6 +809,18 @@ objects_unknown(Scene *s)
 }
 
 static void
+unloaded_primary(Scene *s)
+{
+	s->nodes[P].warnings = CRELAY_WARN_NOT_PRELOADED;
+}
+
+static void
+unloaded_standby(Scene *s)
+{
+	s->nodes[I].warnings = CRELAY_WARN_NOT_PRELOADED;
+}
+
+static void
 full(Scene *s)
 {
 	s->nodes[I].warnings = CRELAY_WARN_REGISTRY_FULL;
@@ -955,11 +967,13 @@ static const struct
 	{"the SQL objects are older", P, objects_behind, "warning version_mixed p"},
 	{"the SQL objects are newer", I, objects_ahead, "warning version_mixed i"},
 	{"there are SQL objects of no version", P, objects_unknown, "ok ok p"},
+	{"a primary that does not preload", I, unloaded_primary, "warning not_preloaded p"},
+	{"a standby that does not", P, unloaded_standby, "warning not_preloaded i"},
 	{"more nodes than room", P, full, "warning registry_full i"},
 
 	{"all bits, also those of newer versions", P, all_bits,
 		"critical upstream_refused l; critical upstream_silent l; critical duplicate_name l; critical cycle l; "
-	"critical no_free_slot l; warning hold_dropped l; warning hold_clamped l; warning registry_full l"},
+	"critical no_free_slot l; warning hold_dropped l; warning hold_clamped l; warning not_preloaded l; warning registry_full l"},
 	{"what an absent node once said is old", P, bits_of_the_absent, "ok ok p"},
 	{"the worst first", P, two_kinds,
 	"critical no_free_slot p; warning pinned_long l; ok unbounded p"},
@@ -1118,6 +1132,17 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.hint, "Install the same version of cascade_relay on this node too, and restart it.",
 			"and about an old library");
+
+	set_healthy(&scene, P);
+	unloaded_primary(&scene);
+	look(&scene, &findings);
+	ok(strstr(findings.message, "only max_slot_wal_keep_size bounds it") != NULL,
+	   "what a primary lacks without preloading");
+	unloaded_standby(&scene);
+	scene.nodes[P].warnings = 0;
+	look(&scene, &findings);
+	ok(strstr(findings.message, "reports nothing further up") != NULL,
+	   "what a standby lacks");
 
 	/* longer than there is room for */
 	memset(long_error, 'x', sizeof(long_error) - 1);

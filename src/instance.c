@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * instance.c
+ *	  What this instance keeps in files: who it is, and whether it stops.
+ *
+ * Owns, leaves out and locks: see instance.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/pidfile.h"
+
+#include "instance.h"
+
+#define INCARNATION_FILE	"pg_replslot/cascade_relay.incarnation"
+
+/*
+ * Reads the incarnation, 0 if there is no valid one yet.
+ */
+static uint32
+read_incarnation(void)
+{
+	FILE	   *file = AllocateFile(INCARNATION_FILE, "r");
+	uint32		incarnation = 0;
+
+	if (file == NULL)
+	{
+		if (errno != ENOENT)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", INCARNATION_FILE)));
+		return 0;
+	}
+	if (fscanf(file, "%8x", &incarnation) != 1)
+		incarnation = 0;
+	FreeFile(file);
+	return incarnation;
+}
+
+/*
+ * Writes a new incarnation so that it is either whole on disk or not there.
+ * It lies beside the slots, so it lives and dies with them: base backups and
+ * pg_rewind leave both behind.
+ */
+static uint32
+create_incarnation(void)
+{
+	const char *tmp = INCARNATION_FILE ".tmp";
+	uint32		incarnation = 0;
+	char text[	16];
+	int			fd;
+	int			len;
+
+	while (incarnation == 0)
+	{
+		if (!pg_strong_random(&incarnation, sizeof(incarnation)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+	}
+	len = snprintf(text, sizeof(text), "%08x\n", incarnation);
+
+	fd = OpenTransientFile(tmp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", tmp)));
+	errno = 0;
+	if (write(fd, text, len) != len || pg_fsync(fd) != 0)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", tmp)));
+	}
+	CloseTransientFile(fd);
+	(void) durable_rename(tmp, INCARNATION_FILE, ERROR);
+	return incarnation;
+}
+
+/*
+ * The incarnation of this instance, made if there is none yet.
+ */
+uint32
+crelay_instance_incarnation(void)
+{
+	uint32		incarnation = read_incarnation();
+
+	if (incarnation == 0)
+	{
+		incarnation = create_incarnation();
+		ereport(LOG,
+				(errmsg("cascade_relay: this node begins as incarnation %08x",
+						incarnation)));
+	}
+	return incarnation;
+}
+
+/*
+ * Whether the postmaster has been told to stop.  A smart shutdown waits for
+ * the sessions of other nodes' workers, and tells its own workers only when
+ * they are gone; the status line of its pid file is the only place that says
+ * so before.
+ */
+bool
+crelay_instance_is_stopping(void)
+{
+	FILE	   *file = AllocateFile("postmaster.pid", "r");
+	char		line[MAXPGPATH];
+	bool		stopping = false;
+
+	if (file == NULL)
+		return false;
+	for (int i = 1; fgets(line, sizeof(line), file) != NULL; i++)
+	{
+		if (i == LOCK_FILE_LINE_PM_STATUS)
+			stopping = strncmp(line, PM_STATUS_STOPPING,
+							   strlen("stopping")) == 0;
+	}
+	FreeFile(file);
+	return stopping;
+}
