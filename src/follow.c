@@ -191,8 +191,9 @@ nap(long ms)
 
 /*
  * Whether the policy lets this node stream from there; returns the address of
- * the target: the one that is given, else the one that it advertises.  After a
- * restart with the upstream gone a node knows nobody, and has to be told.
+ * the target, NULL if it is not known: the one that is given, else the one that
+ * the policy trusts.  After a restart with the upstream gone a node knows
+ * nobody, and has to be told.
  *
  * What the tree says about who is there, and about nobody else's WAL, is as
  * old as the last reply, and an upstream that has just died gives none any
@@ -216,7 +217,7 @@ plan(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
 		move->doubted = true;
 	else if (answer.refusal != CRELAY_PLAN_OK)
 		refuse_plan(move, answer.refusal);
-	return conninfo != NULL ? conninfo : policy->nodes[policy->rows[target].node].conninfo;
+	return conninfo != NULL ? conninfo : crelay_policy_address(policy, self, target);
 }
 
 /*
@@ -227,7 +228,7 @@ choose_conninfo(Move *move, const char *address, const CrelaySettings *settings)
 {
 	const char *error;
 
-	if (address[0] == '\0')
+	if (address == NULL)
 		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 			   "it does not say where it is", NULL,
 			   psprintf("Set \"%s\" on \"%s\" to its host and port, and reload there; or give them to %s as conninfo.",

@@ -80,7 +80,7 @@
 #define ROW_NUMBERS			(5 * 4 + 6 * 1 + 5 * 8 + 4)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
-							 CRELAY_VERSION_LEN + GROWTH)
+							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + GROWTH)
 
 /*
  * t/037_upgrade.pl builds a library of a version to come with
@@ -418,6 +418,7 @@ put_software(CrelayCursor *cur, const CrelayAbout *about)
 {
 	begin_section(cur, TAG_SOFTWARE);
 	put_string(cur, about->version, sizeof(about->version), 1);
+	put_string(cur, about->upstream_address, sizeof(about->upstream_address), 1);
 	end_section(cur);
 }
 
@@ -612,6 +613,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_string(cur, row->conninfo, sizeof(row->conninfo), 2);
 	put_string(cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	put_string(cur, row->version, sizeof(row->version), 1);
+	put_string(cur, row->upstream_address, sizeof(row->upstream_address), 1);
 	end_item(cur, start);
 	cur->rows++;
 }
@@ -962,6 +964,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	get_string(&cur, row->conninfo, sizeof(row->conninfo), 2);
 	get_string(&cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	get_later_string(&cur, row->version, sizeof(row->version), 1);
+	get_later_string(&cur, row->upstream_address, sizeof(row->upstream_address), 1);
 
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
@@ -1009,6 +1012,7 @@ static const char *
 get_software(CrelayCursor cur, CrelayAbout *about)
 {
 	get_string(&cur, about->version, sizeof(about->version), 1);
+	get_later_string(&cur, about->upstream_address, sizeof(about->upstream_address), 1);
 	return cur.error;
 }
 

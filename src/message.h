@@ -99,6 +99,7 @@ typedef struct CrelayAbout
 	char		application_name[CRELAY_SLOT_LEN];
 	char		location[CRELAY_LOCATION_LEN];
 	char		conninfo[CRELAY_CONNINFO_LEN];
+	char		upstream_address[CRELAY_ADDRESS_LEN];
 	char		version[CRELAY_VERSION_LEN];	/* may be empty */
 } CrelayAbout;
 

@@ -47,6 +47,7 @@
 #define CRELAY_SLOT_LEN			64	/* buffer for a slot name */
 #define CRELAY_LOCATION_LEN		64
 #define CRELAY_CONNINFO_LEN		256
+#define CRELAY_ADDRESS_LEN		128
 #define CRELAY_MAX_DEPTH		64	/* hops of a path; longer is a cycle */
 
 /*
@@ -138,6 +139,8 @@ typedef struct CrelayNode
 	char		pinned_by[CRELAY_NAME_LEN];
 	char		location[CRELAY_LOCATION_LEN];
 	char		conninfo[CRELAY_CONNINFO_LEN];	/* advertised; no password */
+	char		upstream_address[CRELAY_ADDRESS_LEN];	/* where it found its
+														 * upstream */
 	char		version[CRELAY_VERSION_LEN];	/* of its library */
 	int64_t		observed_at;
 } CrelayNode;

@@ -201,6 +201,25 @@ is_below(const CrelayPolicyTree *tree, int row, const char *name)
 		top_of(tree, self) == top_of(tree, row);
 }
 
+/*
+ * Where a node can look for an upstream, or NULL: as that one advertises it;
+ * else, of a node above, where the next one on the way down has found it.  What
+ * anybody else says of it is not taken: a login would be sent there.
+ */
+const char *
+crelay_policy_address(const CrelayPolicyTree *tree, int row, int upstream)
+{
+	if (node_of(tree, upstream)->conninfo[0] != '\0')
+		return node_of(tree, upstream)->conninfo;
+	if (row < 0 || is_adrift(tree, row))
+		return NULL;
+	while (row >= 0 && tree->rows[row].parent != upstream)
+		row = tree->rows[row].parent;
+	if (row < 0 || node_of(tree, row)->upstream_address[0] == '\0')
+		return NULL;
+	return node_of(tree, row)->upstream_address;
+}
+
 /* ---- the rules about two nodes ---- */
 
 /*

@@ -104,6 +104,8 @@ extern const char *crelay_plan_reason_hint(CrelayPlanReason reason);
 extern const char *crelay_verdict_text(CrelayVerdict verdict);
 
 extern int	crelay_policy_find(const CrelayPolicyTree *tree, const char *name);
+extern const char *crelay_policy_address(const CrelayPolicyTree *tree, int row,
+										 int upstream);
 extern int	crelay_policy_primary(const CrelayPolicyTree *tree, const char *without);
 extern void crelay_policy_plan(const CrelayPolicyTree *tree,
 							   const CrelayPlanQuestion *question,

@@ -399,17 +399,16 @@ slot_for(const char *node_name)
 }
 
 /*
- * The address of an upstream as it advertises it, or NULL: none, or one that
- * its node should have refused because of a password in it.
+ * Where a node (a row, -1 for one that does not exist yet) can look for an
+ * upstream, or NULL: nobody knows, or it is an address that its node should
+ * have refused because of a password in it.
  */
 static const char *
-address_of(const CrelayNode *upstream)
+address_of(const CrelayPolicyTree *policy, int row, int upstream)
 {
-	const char *conninfo = upstream->conninfo;
+	const char *conninfo = crelay_policy_address(policy, row, upstream);
 
-	if (conninfo[0] == '\0' || !crelay_conninfo_is_public(conninfo))
-		return NULL;
-	return conninfo;
+	return conninfo != NULL && crelay_conninfo_is_public(conninfo) ? conninfo : NULL;
 }
 
 static void
@@ -427,9 +426,8 @@ append_shell_word(StringInfo line, const char *word)
 }
 
 static char *
-clone_command(const char *node_name, const CrelayNode *upstream)
+clone_command(const char *node_name, const CrelayNode *upstream, const char *address)
 {
-	const char *address = address_of(upstream);
 	StringInfoData line;
 
 	initStringInfo(&line);
@@ -448,9 +446,8 @@ clone_command(const char *node_name, const CrelayNode *upstream)
  * service, password - stays what it is and is not looked at here.
  */
 static char *
-move_by_hand(const CrelayNode *node, const CrelayNode *upstream)
+move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const char *address)
 {
-	const char *address = address_of(upstream);
 	const char *slot = quote_literal_cstr(slot_for(node->name));
 	StringInfoData text;
 
@@ -486,12 +483,10 @@ move_by_hand(const CrelayNode *node, const CrelayNode *upstream)
  * remember where the upstream is when it comes back.
  */
 static char *
-move_command(const CrelayNode *node, const CrelayNode *upstream)
+move_command(const CrelayNode *node, const CrelayNode *upstream, const char *address)
 {
-	const char *address = address_of(upstream);
-
 	if (!node->managed || !upstream->managed || address == NULL)
-		return move_by_hand(node, upstream);
+		return move_by_hand(node, upstream, address);
 	if (crelay_state_is_live(node->state))
 		return psprintf("SELECT cascade_follow(%s)", quote_literal_cstr(upstream->name));
 	return psprintf("SELECT cascade_follow(%s, conninfo => %s)",
@@ -517,11 +512,13 @@ candidate_command(const CrelayPolicyTree *policy, const char *node_name, int sel
 {
 	const CrelayNode *upstream = policy_node(policy, candidate->upstream);
 
+	const char *address = address_of(policy, self, candidate->upstream);
+
 	if (candidate->verdict == CRELAY_VERDICT_REFUSED || candidate->current)
 		return NULL;
 	if (self < 0)
-		return clone_command(node_name, upstream);
-	return move_command(policy_node(policy, self), upstream);
+		return clone_command(node_name, upstream, address);
+	return move_command(policy_node(policy, self), upstream, address);
 }
 
 static void

@@ -844,6 +844,8 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 			sizeof(child->node.conninfo));
 	strlcpy(child->node.version, report->about.version,
 			sizeof(child->node.version));
+	strlcpy(child->node.upstream_address, report->about.upstream_address,
+			sizeof(child->node.upstream_address));
 
 	free_rows(&child->rows);
 	make_room(judge_rows(child, branch, now) + (int) report->nrows - branch->n,

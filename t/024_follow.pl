@@ -46,11 +46,12 @@ my $l2 = new_standby('l2', $i, conninfo => "user=repl password=''$secret''" =~ s
 my $l3 = new_standby('l3', $i);
 my $m = new_standby('m', $l3);
 
-advertise($p, $i, $l1, $l2, $l3, $m);
+# Where p is, the nodes below learn from i.
+advertise($i, $l1, $l2, $l3, $m);
 wait_connected($i, $l1, $l2, $l3, $m);
 for my $node ($l1, $l2, $l3, $m)
 {
-	wait_for($node, q{SELECT count(*) = 6 FROM cascade_topology WHERE conninfo <> ''}, $node->name . ' knows where all are');
+	wait_for($node, q{SELECT count(*) = 5 FROM cascade_topology WHERE conninfo <> ''}, $node->name . ' knows where the others are');
 }
 wait_protected($i, $l1, $l2, $l3, $m);
 

@@ -275,6 +275,7 @@ sample_report(bool has_tree)
 		strcpy(report.about.location, "eu-west");
 		strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
 		strcpy(report.about.version, "1.10");
+		strcpy(report.about.upstream_address, "host=10.0.0.2 port=5433");
 	}
 	return report;
 }
@@ -347,6 +348,7 @@ sample_row(uint32_t i)
 	strcpy(row.location, "default");
 	strcpy(row.conninfo, "host=10.0.0.5 port=5432");
 	strcpy(row.version, row.managed ? "1.0" : "");
+	strcpy(row.upstream_address, row.managed ? "host=10.0.0.1 port=5432" : "");
 	row.observed_at = i == 1 ? 0 : NOW - 1000 * (int64_t) i;
 	return row;
 }
@@ -365,6 +367,7 @@ largest_row(void)
 	fill(row.location, sizeof(row.location), '/');
 	fill(row.conninfo, sizeof(row.conninfo), '=');
 	fill(row.version, sizeof(row.version), '9');
+	fill(row.upstream_address, sizeof(row.upstream_address), '8');
 	return row;
 }
 
@@ -543,6 +546,7 @@ test_report(void)
 	fill(report.about.location, sizeof(report.about.location), 'd');
 	fill(report.about.conninfo, sizeof(report.about.conninfo), 'e');
 	fill(report.about.version, sizeof(report.about.version), 'f');
+	fill(report.about.upstream_address, sizeof(report.about.upstream_address), 'g');
 	m = encode_report(&report, 0);
 	ok(crelay_message_get_report(m.data, m.size, &got, &rows, &error) &&
 	   memcmp(&report, &got, sizeof(got)) == 0, "so does one with the longest strings");
@@ -651,7 +655,7 @@ test_rows(void)
 	m = encode_report(&report, 0);
 	is_number(i - m.size, crelay_message_size_bound(2) - crelay_message_size_bound(1),
 			  "the longest row takes what the bound says");
-	is_number(i - m.size, 745, "that is, 745 bytes");
+	is_number(i - m.size, 873, "that is, 873 bytes");
 	free(m.data);
 	expected = sample_row(3);
 	m = row_message(&expected, &error);
@@ -999,6 +1003,7 @@ test_names(void)
 
 	/* the row's name is the first string, behind 74 bytes of numbers */
 	row = sample_row(0);
+	row.upstream_address[0] = '\0';
 	m = row_message(&row, &error);
 	at = section_at(m, TAG_ROWS) + 6 + 4 + 2 + 70;
 	is_number(m.data[at], strlen(row.name), "(the name is where this test looks for it)");
@@ -1223,6 +1228,18 @@ test_newer_sender(void)
 	free(m.data);
 }
 
+/* The message less the last bytes of its only row. */
+static Message
+without_row_end(Message m, size_t bytes)
+{
+	Message		shorter = without_bytes(m, m.size - bytes, bytes);
+	size_t		at = section_at(m, TAG_ROWS);
+
+	store(shorter.data + at + 2, load(m.data + at + 2, 4) - bytes, 4);
+	store(shorter.data + at + 10, load(m.data + at + 10, 2) - bytes, 2);
+	return shorter;
+}
+
 /* From an older sender, what was appended later is missing. */
 static void
 test_older_sender(void)
@@ -1234,7 +1251,7 @@ test_older_sender(void)
 	Message		whole = report_message(1);
 	Message		m = without_section(whole, TAG_SOFTWARE);
 	Message		shorter;
-	size_t		at = section_at(m, TAG_ROWS);
+	size_t		address = 1 + strlen("host=10.0.0.1 port=5432");
 
 	free(whole.data);
 
@@ -1242,19 +1259,20 @@ test_older_sender(void)
 	   report.about.version[0] == '\0' && strcmp(report.about.slot_name, "leaf_slot") == 0,
 	   "a sender that does not tell its version");
 
-	/* the last field of the only row: a length, and "1.0" */
-	shorter = without_bytes(m, m.size - 4, 4);
-	store(shorter.data + at + 2, load(m.data + at + 2, 4) - 4, 4);
-	store(shorter.data + at + 10, load(m.data + at + 10, 2) - 4, 2);
+	/* the last fields of the only row: each a length and a text */
+	shorter = without_row_end(m, address);
+	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
+	   crelay_message_get_row(&rows, &row, NOW) && row.upstream_address[0] == '\0' &&
+	   strcmp(row.version, "1.0") == 0, "a row without where it found its upstream");
+	free(shorter.data);
+	shorter = without_row_end(m, address + 4);
 	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
 	   crelay_message_get_row(&rows, &row, NOW) && row.version[0] == '\0' &&
-	   strcmp(row.xmin_pinned_by, "node_0009") == 0, "a row without a version");
+	   strcmp(row.xmin_pinned_by, "node_0009") == 0, "and without a version");
 	free(shorter.data);
 
-	shorter = without_bytes(m, m.size - 1, 1);
-	store(shorter.data + at + 2, load(m.data + at + 2, 4) - 1, 4);
-	store(shorter.data + at + 10, load(m.data + at + 10, 2) - 1, 2);
-	rejects(shorter, "a section is too short", "half a version is none");
+	rejects(without_row_end(m, 1), "a section is too short", "half an address is none");
+	rejects(without_row_end(m, address + 1), "a section is too short", "half a version is none");
 	free(m.data);
 }
 

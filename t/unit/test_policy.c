@@ -98,6 +98,12 @@ take_mark(CrelayNode *node, const char *mark)
 		case '^':
 			node->oldest_wal_lsn = number * SEGMENT;
 			break;
+		case '&':
+			snprintf(node->upstream_address, sizeof(node->upstream_address), "host=%d", number);
+			break;
+		case '!':
+			snprintf(node->conninfo, sizeof(node->conninfo), "host=%d", number);
+			break;
 		default:
 			abort();
 	}
@@ -427,6 +433,32 @@ test_breaches(void)
 	is_text(breach_of("p a<p,x", "a"), "timeline-diverged", "diverged");
 }
 
+static const char *
+address_for(const char *text, const char *node, const char *upstream)
+{
+	Tree	   *t = tree_of(text);
+	const char *address = crelay_policy_address(&t->policy, row_of(t, node), row_of(t, upstream));
+
+	return address != NULL ? address : "none";
+}
+
+static void
+test_addresses(void)
+{
+	const char *tree = "p i<p,&1 l<i,&2 h<p,&9 b<i,!4";
+	Tree	   *t;
+
+	is_text(address_for(tree, "l", "i"), "host=2", "a node has found its own upstream");
+	is_text(address_for(tree, "l", "p"), "host=1", "and its upstream has found the next");
+	is_text(address_for(tree, "l", "b"), "host=4", "who is elsewhere has to advertise itself");
+	is_text(address_for(tree, "l", "h"), "none", "... or cannot be found");
+	is_text(address_for("p h<p,&9 i<p l<i,&2", "l", "p"), "none", "who is not above is not believed");
+	is_text(address_for("p,!7 i<p,&1 l<i,&2", "l", "p"), "host=7", "what is advertised comes first");
+	is_text(address_for("a<b,&1 b<a,&2", "a", "b"), "none", "on a cycle nobody is above");
+	t = tree_of(tree);
+	ok(crelay_policy_address(&t->policy, -1, row_of(t, "p")) == NULL, "who is not there yet is below nobody");
+}
+
 static uint64_t
 need_of(const char *text, const char *own, uint64_t target)
 {
@@ -461,6 +493,7 @@ main(void)
 	test_timelines();
 	test_random();
 	test_breaches();
+	test_addresses();
 	test_need();
 	return done_testing();
 }
