@@ -22,6 +22,7 @@ OBJS = \
 	src/adopt_funcs.o \
 	src/bookmark.o \
 	src/branch.o \
+	src/bounds.o \
 	src/cascade_relay.o \
 	src/causal_funcs.o \
 	src/check.o \
@@ -58,6 +59,7 @@ INTERNAL_HEADERS = \
 	src/advisory.h \
 	src/bookmark.h \
 	src/branch.h \
+	src/bounds.h \
 	src/check.h \
 	src/compat.h \
 	src/downstream.h \

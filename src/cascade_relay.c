@@ -14,6 +14,7 @@
  *					check.c		 what is wrong, and what to do
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots
+ *					bounds.c	 what bounds the WAL that they keep
  *					registry.c	 shared memory: children, nodes, status
  *					unloaded.c	 taking reports without it
  *					instance.c	 who this instance is, whether it stops

@@ -31,8 +31,14 @@
  *							C  no slot is left, none for a new standby either
  *	hold_dropped	 tree	W  somebody else dropped a hold; it was placed again
  *					 here	C  its node is away and cannot place it again
- *	hold_clamped	 tree	W  the bound lets a hold keep less than it should
+ *	hold_clamped	 here	W  a hold keeps nearly as much as it may
+ *					 tree	W  the bound lets a hold keep less than it should
  *							C  less than a node needs
+ *	disk_reserve	 here	W  the disk has hardly room for what holds keep, or
+ *							   none, so that whoever falls behind is given up
+ *							C  WAL that a node needs was given up for it
+ *	hold_timeout	 here	W  a node has been silent for half of the time
+ *							C  and for all of it: its hold was released
  *	pinned_long		 here	W  another node has kept the same WAL for long
  *	orphan_slot		 here	W  an idle slot or hold keeps WAL, and its node is
  *							   unknown, or lives without it
@@ -72,6 +78,14 @@ typedef struct Look
 } Look;
 
 #define SIZE_LEN	32
+
+/* What a bound takes from a branch, the worst last. */
+typedef enum Cost
+{
+	COST_NOTHING,
+	COST_CLONES,				/* from a standby that may be cloned there */
+	COST_NODES					/* from somebody who is there */
+} Cost;
 
 static void report(Look *look, CrelaySeverity severity, CrelayCheckCode code,
 				   const char *node_name, const char *hint,
@@ -123,6 +137,10 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "hold_dropped";
 		case CRELAY_CHECK_HOLD_CLAMPED:
 			return "hold_clamped";
+		case CRELAY_CHECK_DISK_RESERVE:
+			return "disk_reserve";
+		case CRELAY_CHECK_HOLD_TIMEOUT:
+			return "hold_timeout";
 		case CRELAY_CHECK_PINNED_LONG:
 			return "pinned_long";
 		case CRELAY_CHECK_ORPHAN_SLOT:
@@ -586,25 +604,123 @@ check_dropped_of(Look *look, const CrelayCheckRow *row)
 }
 
 /*
- * What a bound costs a branch of ours.
+ * The bytes that the hold that keeps most keeps; 0 without any hold.
  */
+static uint64_t
+kept_by_holds(const CrelayCheckFacts *facts)
+{
+	uint64_t	kept = 0;
+
+	for (int i = 0; i < facts->ndownstreams; i++)
+	{
+		const CrelayDownstream *d = &facts->downstreams[i];
+
+		if (d->kind == CRELAY_KIND_HOLD && d->slot_name[0] != '\0' &&
+			kept_bytes(facts, d->restart_lsn) > kept)
+			kept = kept_bytes(facts, d->restart_lsn);
+	}
+	return kept;
+}
+
+/*
+ * What it costs a branch of ours that a bound has moved its hold.  Of a node
+ * that has not called yet nothing is known but that hold.
+ */
+static Cost
+cost_of(const CrelayCheckFacts *facts, const CrelayDownstream *d)
+{
+	uint64_t	held_segment = d->restart_lsn / facts->segment_size;
+
+	if (d->kind != CRELAY_KIND_HOLD || !d->counted || !d->clamped)
+		return COST_NOTHING;
+	if (!d->reported ||
+		(d->reported_frontier != 0 && d->reported_frontier / facts->segment_size < held_segment))
+		return COST_NODES;
+	return COST_CLONES;
+}
+
+/*
+ * Whether a hold keeps more than three quarters of what it may.
+ */
+static bool
+is_near_limit(const CrelayCheckFacts *facts, const CrelayDownstream *d)
+{
+	return d->kind == CRELAY_KIND_HOLD && d->counted && d->slot_name[0] != '\0' &&
+		facts->size_limit > 0 && kept_bytes(facts, d->restart_lsn) >
+		(uint64_t) (facts->size_limit - facts->size_limit / 4);
+}
+
 static void
 check_clamped(Look *look, const CrelayDownstream *d)
 {
 	const CrelayCheckFacts *facts = look->facts;
-	uint64_t	floor_segment = facts->hold_floor / facts->segment_size;
 	const char *hint = "Raise cascade_relay.max_hold_size or max_slot_wal_keep_size, if there is room for the WAL.";
+	char		kept[SIZE_LEN];
+	char		limit[SIZE_LEN];
 
-	if (d->kind != CRELAY_KIND_HOLD || !d->reported || !d->counted)
+	if (d->clamped_by_disk)
+		hint = "Give pg_wal more room: see disk_reserve.";
+	switch (cost_of(facts, d))
+	{
+		case COST_NODES:
+			report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
+				   "the hold of node \"%s\" has reached its size limit: WAL that node \"%s\" needs was given up",
+				   d->name, d->pinned_by);
+			break;
+		case COST_CLONES:
+			report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
+				   "the hold of node \"%s\" has reached its size limit: a standby cloned from there would not be protected",
+				   d->name);
+			break;
+		case COST_NOTHING:
+			if (is_near_limit(facts, d))
+				report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
+					   "the hold of node \"%s\" keeps %s of at most %s, pinned by \"%s\": soon WAL is given up",
+					   d->name, size_text(kept, kept_bytes(facts, d->restart_lsn)),
+					   size_text(limit, (uint64_t) facts->size_limit), d->pinned_by);
+			break;
+	}
+}
+
+/*
+ * What the disk costs, or is about to.  What fills it need not be a hold; but
+ * only where there is one, somebody loses by it.
+ */
+static void
+check_disk(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayDiskBound *disk = &facts->disk;
+	const char *hint = "Give pg_wal more room, or bring back the nodes that it is kept for: SELECT * FROM cascade_downstreams ORDER BY retained_bytes DESC. What is to stay free is cascade_relay.min_free_percent, and what WAL needs until the next checkpoint, up to max_wal_size.";
+	uint64_t	kept = kept_by_holds(facts);
+	bool		near = disk->left < (int64_t) (disk->reserve / 2);
+	Cost		cost = COST_NOTHING;
+	char		size[SIZE_LEN];
+	char		room[SIZE_LEN];
+
+	if (!disk->known || kept == 0)
 		return;
-	if (d->reported_frontier != 0 && d->reported_frontier / facts->segment_size < floor_segment)
-		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
-			   "the hold of node \"%s\" has reached its size limit: WAL that node \"%s\" needs was given up",
-			   d->name, d->pinned_by);
-	else if (d->reported_target != 0 && d->reported_target / facts->segment_size < floor_segment)
-		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
-			   "the hold of node \"%s\" has reached its size limit: a standby cloned from there would not be protected",
-			   d->name);
+	for (int i = 0; i < facts->ndownstreams; i++)
+	{
+		const CrelayDownstream *d = &facts->downstreams[i];
+
+		if (d->clamped_by_disk && cost_of(facts, d) > cost)
+			cost = cost_of(facts, d);
+	}
+	size_text(size, kept);
+	size_text(room, disk->free);
+	if (cost == COST_NODES && near)
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DISK_RESERVE, facts->name, hint,
+			   "with %s free on the file system of pg_wal, holds keep %s and not what is needed",
+			   room, size);
+	else if (disk->left < 0)
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_DISK_RESERVE, facts->name, hint,
+			   "with %s free on the file system of pg_wal, holds may keep no more than the %s that they do: who falls behind will not be protected",
+			   room, size);
+	else if (near && kept > (uint64_t) facts->max_wal_size)
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_DISK_RESERVE, facts->name, hint,
+			   "with %s free on the file system of pg_wal, holds that keep %s must soon give up WAL",
+			   room, size);
 }
 
 /*
@@ -624,10 +740,37 @@ check_clamped_of(Look *look, const CrelayCheckRow *row)
 		given_up = true;
 	report(look, given_up ? CRELAY_SEVERITY_CRITICAL : CRELAY_SEVERITY_WARNING,
 		   CRELAY_CHECK_HOLD_CLAMPED, node->name,
-		   "Raise cascade_relay.max_hold_size or max_slot_wal_keep_size on that upstream, if there is room for the WAL.",
+		   "See cascade_check on that upstream: cascade_relay.max_hold_size, max_slot_wal_keep_size or the room on its disk is the limit.",
 		   "the hold of node \"%s\" on \"%s\" has reached its size limit%s%s", node->name,
 		   node->upstream_name, given_up ? ": WAL that is needed was given up, pinned by " : "",
 		   given_up ? node->pinned_by : "");
+}
+
+/*
+ * A node whose silence costs it its hold, or is about to.
+ */
+static void
+check_silent(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	char		silent[SIZE_LEN];
+	char		left[SIZE_LEN];
+
+	if (facts->hold_timeout == 0 || d->kind != CRELAY_KIND_HOLD || d->slot_name[0] == '\0' ||
+		d->own || d->ancestor || d->elsewhere || d->silent <= facts->hold_timeout / 2)
+		return;
+	time_text(silent, d->silent);
+	time_text(left, facts->hold_timeout - d->silent);
+	if (d->silent >= facts->hold_timeout)
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_TIMEOUT, d->name,
+			   "Bring the node back soon, while the WAL may still be there; if it is gone for good, drop its slots.",
+			   "the hold of node \"%s\" was released, because it has not reported for %s: WAL that it or a node below it needs is not kept any more",
+			   d->name, silent);
+	else
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_TIMEOUT, d->name,
+			   "Bring the node back, or raise cascade_relay.hold_timeout.",
+			   "node \"%s\" has not reported for %s; in another %s its hold is released",
+			   d->name, silent, left);
 }
 
 static void
@@ -714,26 +857,22 @@ static void
 check_bounds(Look *look)
 {
 	const CrelayCheckFacts *facts = look->facts;
-	uint64_t	kept = 0;
+	uint64_t	kept = kept_by_holds(facts);
 	bool		holds = false;
 	char		size[SIZE_LEN];
 
 	for (int i = 0; i < facts->ndownstreams; i++)
 	{
-		const CrelayDownstream *d = &facts->downstreams[i];
-
-		if (d->kind != CRELAY_KIND_HOLD || d->slot_name[0] == '\0')
-			continue;
-		holds = true;
-		if (kept_bytes(facts, d->restart_lsn) > kept)
-			kept = kept_bytes(facts, d->restart_lsn);
+		if (facts->downstreams[i].kind == CRELAY_KIND_HOLD &&
+			facts->downstreams[i].slot_name[0] != '\0')
+			holds = true;
 	}
-	if (facts->bounded || !holds)
+	if (facts->size_limit >= 0 || facts->disk.known || !holds)
 		return;
 	report(look, kept > (uint64_t) facts->max_wal_size ?
 		   CRELAY_SEVERITY_WARNING : CRELAY_SEVERITY_OK,
 		   CRELAY_CHECK_UNBOUNDED, facts->name,
-		   "Set cascade_relay.max_hold_size (for holds alone) or max_slot_wal_keep_size to what the disk can bear.",
+		   "Set cascade_relay.min_free_percent, cascade_relay.max_hold_size (both for holds alone) or max_slot_wal_keep_size to what the disk can bear.",
 		   "nothing bounds the WAL that holds may keep on this node; now it is %s",
 		   size_text(size, kept));
 }
@@ -951,6 +1090,8 @@ look_at_all(Look *look)
 	each_row(look, check_dropped_of);
 	each_downstream(look, check_clamped);
 	each_row(look, check_clamped_of);
+	check_disk(look);
+	each_downstream(look, check_silent);
 	check_pinned(look);
 	each_downstream(look, check_orphan);
 	each_row(look, check_stale);

@@ -40,6 +40,8 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_NO_FREE_SLOT,
 	CRELAY_CHECK_HOLD_DROPPED,
 	CRELAY_CHECK_HOLD_CLAMPED,
+	CRELAY_CHECK_DISK_RESERVE,
+	CRELAY_CHECK_HOLD_TIMEOUT,
 	CRELAY_CHECK_PINNED_LONG,
 	CRELAY_CHECK_ORPHAN_SLOT,
 	CRELAY_CHECK_STALE_NODE,
@@ -108,8 +110,9 @@ typedef struct CrelayCheckFacts
 	int64_t		xmin_age;		/* transactions */
 
 	/* the bounds of its holds */
-	bool		bounded;
-	uint64_t	hold_floor;		/* no hold may stand lower; 0 no bound */
+	int64_t		size_limit;		/* bytes, -1 none */
+	CrelayDiskBound disk;
+	int64_t		hold_timeout;	/* microseconds; 0 never */
 	int64_t		max_wal_size;	/* bytes */
 
 	/* its upstream */

@@ -28,6 +28,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "bounds.h"
 #include "check.h"
 #include "downstream.h"
 #include "frontier.h"
@@ -116,13 +117,12 @@ add_downstreams(CrelayCheckFacts *facts, const CrelaySettings *settings,
 static void
 add_bounds(CrelayCheckFacts *facts, const CrelaySettings *settings)
 {
-	int64		limit = crelay_hold_limit(settings->max_hold_size,
-										  max_slot_wal_keep_size_mb < 0 ? -1 :
-										  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
-										  wal_segment_size);
+	CrelayBounds bounds;
 
-	facts->bounded = limit >= 0;
-	facts->hold_floor = crelay_hold_clamp(0, facts->own_lsn, limit);
+	crelay_bounds_get(settings, facts->own_lsn, &bounds);
+	facts->size_limit = bounds.limit;
+	facts->disk = bounds.disk;
+	facts->hold_timeout = (int64) settings->hold_timeout_s * 1000000;
 	facts->max_wal_size = (int64) max_wal_size_mb * 1024 * 1024;
 }
 

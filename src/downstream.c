@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include <netdb.h>
+#include <sys/statvfs.h>
 
 #include "access/timeline.h"
 #include "access/transam.h"
@@ -171,15 +172,17 @@ crelay_read_history(uint32 timeline)
 }
 
 /*
- * The start of the oldest WAL file in the folder, 0 if there is none.  Errors
- * are the caller's to survive: a folder that cannot be read is one.
+ * The start of the oldest WAL file in the folder, and the end of the last one,
+ * which may be there for WAL to come; 0 if there is none.  Errors are the
+ * caller's to survive: a folder that cannot be read is one.
  */
-uint64
-crelay_read_oldest_wal(void)
+void
+crelay_read_wal_files(uint64 *oldest, uint64 *end)
 {
 	DIR		   *dir = AllocateDir(XLOGDIR);
 	struct dirent *entry;
-	XLogSegNo	oldest = 0;
+	XLogSegNo	first = 0;
+	XLogSegNo	last = 0;
 
 	while ((entry = ReadDir(dir, XLOGDIR)) != NULL)
 	{
@@ -189,11 +192,39 @@ crelay_read_oldest_wal(void)
 		if (!IsXLogFileName(entry->d_name))
 			continue;
 		XLogFromFileName(entry->d_name, &tli, &segno, wal_segment_size);
-		if (oldest == 0 || segno < oldest)
-			oldest = segno;
+		if (first == 0 || segno < first)
+			first = segno;
+		last = Max(last, segno);
 	}
 	FreeDir(dir);
-	return oldest * wal_segment_size;
+	*oldest = first * wal_segment_size;
+	*end = last != 0 ? (last + 1) * wal_segment_size : 0;
+}
+
+uint64
+crelay_read_oldest_wal(void)
+{
+	uint64		oldest;
+	uint64		end;
+
+	crelay_read_wal_files(&oldest, &end);
+	return oldest;
+}
+
+/*
+ * The size of the file system that pg_wal is on, and what is free of it to
+ * this server's user.  False if it does not say; it is asked again anyhow.
+ */
+bool
+crelay_read_wal_disk(uint64 *total, uint64 *avail)
+{
+	struct statvfs fs;
+
+	if (statvfs(XLOGDIR, &fs) != 0 || fs.f_blocks == 0)
+		return false;
+	*total = (uint64) fs.f_blocks * fs.f_frsize;
+	*avail = (uint64) fs.f_bavail * fs.f_frsize;
+	return true;
 }
 
 /*
@@ -702,16 +733,38 @@ is_elsewhere(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 }
 
 /*
- * The facts that need this node's settings, path and released names.
+ * What the worker remembers of a hold.
+ */
+static void
+apply_note(CrelayDownstream *d, const CrelayHoldNote *notes, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(notes[i].slot_name, d->slot_name) != 0)
+			continue;
+		d->clamped = notes[i].clamped;
+		d->clamped_by_disk = notes[i].clamped_by_disk;
+		d->silent = notes[i].silent;
+		d->reports_seen = notes[i].reports_seen;
+	}
+}
+
+/*
+ * The facts that need this node's settings, path, notes and released names.
  */
 static void
 mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot)
 {
 	const CrelayLocal *local = &snapshot->local;
+	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, max_replication_slots + 1);
+	int			nnotes = crelay_registry_get_notes(notes);
 
 	for (int i = 0; i < n; i++)
 	{
 		CrelayDownstream *d = &downstreams[i];
+
+		if (d->kind == CRELAY_KIND_HOLD && d->slot_name[0] != '\0')
+			apply_note(d, notes, nnotes);
 
 		/* a hold that somebody has dropped goes by its slot's name still */
 		if (d->key[0] == '\0')
@@ -731,6 +784,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 				d->ancestor = true;
 		}
 	}
+	pfree(notes);
 }
 
 /*

@@ -273,6 +273,57 @@ crelay_hold_clamp(uint64_t target, uint64_t own_lsn, int64_t limit)
 }
 
 /*
+ * How much room the file system of pg_wal must have besides the reserve: for
+ * the WAL that will come before the next checkpoint has removed any.  The
+ * server aims at having done so when it is max_wal_size beyond the last one.
+ * Files that are there already, made for WAL to come, need no more room.
+ *
+ * Both what is needed and what is free go down as WAL is written, so that what
+ * is left changes with a checkpoint only, and no burst of writes can outrun
+ * it: the holds are moved before the checkpoint that removes WAL.
+ */
+static uint64_t
+room_to_checkpoint(const CrelayDisk *disk, uint64_t own_lsn, uint64_t redo_lsn,
+				   int64_t max_wal_size)
+{
+	uint64_t	expected = redo_lsn + (uint64_t) (max_wal_size > 0 ? max_wal_size : 0);
+	uint64_t	made = disk->end_lsn > own_lsn ? disk->end_lsn : own_lsn;
+
+	return redo_lsn != 0 && expected > made ? expected - made : 0;
+}
+
+/*
+ * What the file system of pg_wal leaves for holds: how many more bytes they
+ * may keep, and where no hold may stand lower if they keep too many.  That is
+ * counted from the oldest file on: moving a hold frees nothing before the next
+ * checkpoint, and until then the same must come out, not more each time.
+ *
+ * Unknown figures bound nothing.
+ */
+void
+crelay_disk_bound(const CrelayDisk *disk, int min_free_percent, uint64_t own_lsn,
+				  uint64_t redo_lsn, int64_t max_wal_size, uint64_t segment_size,
+				  CrelayDiskBound *bound)
+{
+	uint64_t	needed;
+	uint64_t	floor;
+
+	memset(bound, 0, sizeof(CrelayDiskBound));
+	if (min_free_percent <= 0 || disk->total == 0)
+		return;
+	bound->known = true;
+	bound->free = disk->free;
+	bound->reserve = disk->total / 100 * (uint64_t) min_free_percent;
+	needed = bound->reserve + room_to_checkpoint(disk, own_lsn, redo_lsn, max_wal_size);
+	bound->left = (int64_t) (disk->free - needed);
+	if (bound->left >= 0 || disk->oldest_lsn == 0)
+		return;
+	floor = disk->oldest_lsn + (uint64_t) -bound->left + segment_size - 1;
+	floor -= floor % segment_size;
+	bound->floor_lsn = floor < own_lsn ? floor : own_lsn;
+}
+
+/*
  * Whether holding one LSN keeps the WAL from another one on: WAL is removed in
  * whole segments.
  */

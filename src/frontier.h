@@ -34,6 +34,15 @@ typedef struct CrelayFrontier
 	char		pinned_by[CRELAY_NAME_LEN];
 } CrelayFrontier;
 
+/* The file system that pg_wal is on, and the files in there. */
+typedef struct CrelayDisk
+{
+	uint64_t	total;			/* bytes; 0 unknown */
+	uint64_t	free;			/* to an ordinary user */
+	uint64_t	oldest_lsn;		/* start of the oldest WAL file; 0 unknown */
+	uint64_t	end_lsn;		/* end of the last one, made for WAL to come */
+} CrelayDisk;
+
 extern CrelayReason crelay_frontier_reason(const CrelayDownstream *d);
 extern const char *crelay_reason_text(CrelayReason reason);
 extern void crelay_frontier_compute(const CrelayOwn *own,
@@ -44,6 +53,10 @@ extern int64_t crelay_hold_limit(int64_t max_hold_size, int64_t max_slot_keep,
 								 uint64_t segment_size);
 extern uint64_t crelay_hold_clamp(uint64_t target, uint64_t own_lsn,
 								  int64_t limit);
+extern void crelay_disk_bound(const CrelayDisk *disk, int min_free_percent,
+							  uint64_t own_lsn, uint64_t redo_lsn,
+							  int64_t max_wal_size, uint64_t segment_size,
+							  CrelayDiskBound *bound);
 extern bool crelay_segment_covers(uint64_t held, uint64_t need,
 								  uint64_t segment_size);
 extern CrelayTruth crelay_hops_protect(const CrelayHop *hops, int nhops,

@@ -33,6 +33,8 @@ static int	stale_timeout_setting;
 static int	replica_class_setting;
 static int	max_nodes_setting;
 static int	max_hold_size_setting;
+static int	min_free_percent_setting;
+static int	hold_timeout_setting;
 static bool enabled_setting;
 
 /* The default node name, made once in the postmaster. */
@@ -247,6 +249,18 @@ crelay_guc_define(bool preloading)
 							&max_hold_size_setting, -1, -1, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_MB,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("cascade_relay.min_free_percent",
+							"How much of the file system of pg_wal holds leave free, in percent.",
+							"Besides, they leave room for the WAL that comes before the next checkpoint. 0 means no such bound.",
+							&min_free_percent_setting, 10, 0, 100,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("cascade_relay.hold_timeout",
+							"Time without a report after which a node's hold is released.",
+							"0 means never.",
+							&hold_timeout_setting, 0, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
 	DefineCustomBoolVariable("cascade_relay.enabled",
 							 "Whether this node reports, and moves the holds of its downstreams.",
 							 "While it is off, holds stay where they are.",
@@ -287,6 +301,8 @@ crelay_guc_copy(CrelaySettings *settings)
 	settings->replica_class = (CrelayClassSetting) replica_class_setting;
 	settings->max_hold_size = max_hold_size_setting < 0 ? -1 :
 		(int64) max_hold_size_setting * 1024 * 1024;
+	settings->min_free_percent = min_free_percent_setting;
+	settings->hold_timeout_s = hold_timeout_setting;
 	settings->enabled = enabled_setting;
 }
 

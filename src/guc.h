@@ -36,6 +36,8 @@ typedef struct CrelaySettings
 	int			stale_timeout_ms;
 	CrelayClassSetting replica_class;
 	int64		max_hold_size;	/* bytes, -1 no bound */
+	int			min_free_percent;	/* of pg_wal's file system, 0 no bound */
+	int			hold_timeout_s; /* 0 never */
 	bool		enabled;
 } CrelaySettings;
 

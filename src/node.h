@@ -182,6 +182,16 @@ typedef struct CrelayHop
 	uint64_t	held_lsn;		/* 0: holds nothing, or nobody has seen it */
 } CrelayHop;
 
+/* What the file system of pg_wal leaves for holds; see crelay_disk_left(). */
+typedef struct CrelayDiskBound
+{
+	bool		known;			/* else it is no bound, or not looked at */
+	int64_t		left;			/* bytes until it bites; negative: missing */
+	uint64_t	reserve;		/* bytes that are to stay free */
+	uint64_t	free;
+	uint64_t	floor_lsn;		/* no hold may stand lower; 0 no bound */
+} CrelayDiskBound;
+
 typedef enum CrelayDownstreamKind
 {
 	CRELAY_KIND_SLOT,
@@ -257,6 +267,12 @@ typedef struct CrelayDownstream
 	char		reported_xmin_pinned_by[CRELAY_NAME_LEN];
 	int64_t		last_report_time;
 	int			child;			/* index in the registry's copy, or -1 */
+
+	/* what the worker remembers of a hold */
+	bool		clamped;		/* a bound keeps it from what is wanted of it */
+	bool		clamped_by_disk;
+	int64_t		silent;			/* microseconds without a report, as counted */
+	uint64_t	reports_seen;	/* of its child then */
 
 	/* verdict */
 	bool		counted;

@@ -74,6 +74,8 @@ typedef struct Registry
 	Row		   *rows;			/* [max_nodes] */
 	int			ncovers;
 	CrelayCover *covers;		/* [max_replication_slots] */
+	int			nnotes;
+	CrelayHoldNote *notes;		/* [max_replication_slots] */
 	CrelayChild children[FLEXIBLE_ARRAY_MEMBER];	/* [max_nodes] */
 } Registry;
 
@@ -87,8 +89,9 @@ crelay_registry_size(void)
 
 	size = add_size(size, mul_size(n, sizeof(CrelayChild)));
 	size = add_size(MAXALIGN(size), mul_size(n, sizeof(Row)));
+	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayCover)));
 	return add_size(MAXALIGN(size),
-					mul_size(max_replication_slots, sizeof(CrelayCover)));
+					mul_size(max_replication_slots, sizeof(CrelayHoldNote)));
 }
 
 /*
@@ -112,6 +115,8 @@ crelay_registry_init(void)
 	registry->rows = (Row *) ((char *) registry + MAXALIGN(children_end));
 	registry->covers = (CrelayCover *)
 		((char *) registry->rows + MAXALIGN(sizeof(Row) * registry->max_nodes));
+	registry->notes = (CrelayHoldNote *)
+		((char *) registry->covers + MAXALIGN(sizeof(CrelayCover) * max_replication_slots));
 	for (int i = 0; i < registry->max_nodes; i++)
 		registry->rows[i].next = i + 1 < registry->max_nodes ? i + 1 : -1;
 	registry->first_free = 0;
@@ -421,6 +426,48 @@ crelay_registry_get_local(CrelayLocal *local)
 	LWLockAcquire(registry->lock, LW_SHARED);
 	*local = registry->local;
 	LWLockRelease(registry->lock);
+}
+
+/*
+ * What the worker has last found the disk to leave for holds.
+ */
+void
+crelay_registry_get_disk(CrelayDiskBound *disk)
+{
+	LWLockAcquire(registry->lock, LW_SHARED);
+	*disk = registry->local.disk;
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * Copies what the worker remembers of the holds; there is room for all slots.
+ */
+int
+crelay_registry_get_notes(CrelayHoldNote *notes)
+{
+	int			n;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	n = registry->nnotes;
+	memcpy(notes, registry->notes, sizeof(CrelayHoldNote) * n);
+	LWLockRelease(registry->lock);
+	return n;
+}
+
+/*
+ * Whether a bound has kept a hold from what was wanted of it, and still does.
+ */
+bool
+crelay_registry_is_clamped(const char *slot_name)
+{
+	bool		clamped = false;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	for (int i = 0; i < registry->nnotes && !clamped; i++)
+		clamped = registry->notes[i].clamped &&
+			strcmp(registry->notes[i].slot_name, slot_name) == 0;
+	LWLockRelease(registry->lock);
+	return clamped;
 }
 
 bool
@@ -1189,6 +1236,9 @@ crelay_registry_worker_start(uint64 system_identifier, uint64 start_id)
 	registry->local.worker_pid = MyProcPid;
 	registry->local.system_identifier = system_identifier;
 	registry->local.start_id = start_id;
+	/* while no worker was there, nobody has listened */
+	for (int i = 0; i < registry->nnotes; i++)
+		registry->notes[i].silent = 0;
 	LWLockRelease(registry->lock);
 }
 
@@ -1320,6 +1370,18 @@ crelay_registry_publish_covers(const CrelayCover *slots, int n)
 			registry->covers[i].restart_lsn = slots[i].restart_lsn;
 	}
 	registry->ncovers = n;
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * Replaces what the worker remembers of the holds.
+ */
+void
+crelay_registry_publish_notes(const CrelayHoldNote *notes, int n)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	memcpy(registry->notes, notes, sizeof(CrelayHoldNote) * n);
+	registry->nnotes = n;
 	LWLockRelease(registry->lock);
 }
 

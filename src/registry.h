@@ -109,6 +109,7 @@ typedef struct CrelayLocal
 	TimestampTz xmin_since;		/* node.backend_xmin has; 0: there is none */
 	uint64		hold_target_lsn;
 	uint64		sent_target_lsn;	/* of the last report sent; 0 none */
+	CrelayDiskBound disk;
 	CrelayUpstreamState upstream_state;
 	char		upstream_name[CRELAY_NAME_LEN];
 	uint32		upstream_incarnation;
@@ -166,6 +167,16 @@ typedef struct CrelayCover
 	uint64		seen_at_redo;	/* when first seen there, or lower */
 } CrelayCover;
 
+/* What the worker remembers of a hold from one pass to the next. */
+typedef struct CrelayHoldNote
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+	bool		clamped;
+	bool		clamped_by_disk;
+	int64		silent;
+	uint64		reports_seen;
+} CrelayHoldNote;
+
 /* What the worker found out about a child by looking at its walsender. */
 typedef struct CrelayChildView
 {
@@ -183,6 +194,9 @@ extern void crelay_registry_require(void);
 
 extern void crelay_registry_snapshot(CrelaySnapshot *snapshot, bool with_rows);
 extern void crelay_registry_get_local(CrelayLocal *local);
+extern void crelay_registry_get_disk(CrelayDiskBound *disk);
+extern int	crelay_registry_get_notes(CrelayHoldNote *notes);
+extern bool crelay_registry_is_clamped(const char *slot_name);
 extern bool crelay_registry_is_stopping(void);
 extern bool crelay_registry_lives_elsewhere(const char *name, uint32 incarnation,
 											TimestampTz since);
@@ -231,6 +245,7 @@ extern int	crelay_registry_sessions(pid_t *pids, int max);
 extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq);
 extern void crelay_registry_publish_local(const CrelayLocal *local);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
+extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n);
 extern void crelay_registry_publish_children(const CrelayChildView *views, int n);
 extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n);
 extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,

@@ -27,9 +27,9 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
+#include "bounds.h"
 #include "compat.h"
 #include "downstream.h"
-#include "frontier.h"
 #include "guc.h"
 #include "hold.h"
 #include "message.h"
@@ -206,23 +206,16 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 	CrelaySettings settings;
 	char		cover[CRELAY_SLOT_LEN];
 	uint64		held_before;
-	int64		limit;
+	CrelayBounds bounds;
 
 	crelay_guc_copy(&settings);
-	limit = crelay_hold_limit(settings.max_hold_size,
-							  max_slot_wal_keep_size_mb < 0 ? -1 :
-							  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
-							  wal_segment_size);
+	crelay_bounds_get(&settings, position->flush_lsn, &bounds);
 	request.slot_name = slot_name;
 	request.create = true;
-	request.target = crelay_hold_clamp(report->hold_target_lsn,
-									   position->flush_lsn, limit);
+	request.target = Max(report->hold_target_lsn, bounds.floor_lsn);
 	request.fence = still_owner;
 	if (crelay_registry_find_cover(request.target, crelay_hold_redo(), slot_name, cover))
 		request.cover = cover;
-	if (request.target != report->hold_target_lsn)
-		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
-
 	crelay_hold_apply(&request, position, &result);
 	if (result.ousted)
 	{
@@ -230,6 +223,9 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 		reply->refusal = CRELAY_REFUSE_OUSTED;
 		return;
 	}
+	if (request.target != report->hold_target_lsn ||
+		(result.held_lsn > report->hold_target_lsn && crelay_registry_is_clamped(slot_name)))
+		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
 	reply->held_lsn = result.held_lsn;
 	reply->refusal = result.reason;
 	held_before = crelay_registry_set_held(my_child_slot, MyProcPid,

@@ -151,21 +151,31 @@ wal_status_text(const CrelayDownstream *d)
 }
 
 /*
- * How much more WAL can be written before the nearest bound is reached.
+ * How much more WAL can be written before the nearest bound is reached.  Only
+ * the server's own bounds other slots than holds.
  */
 static void
 put_safe_wal_size(CrelayTuple *tuple, const CrelayDownstream *d,
-				  const CrelaySettings *settings, uint64 retained)
+				  const CrelaySettings *settings, uint64 own_lsn)
 {
-	int64		bound = -1;
+	CrelayDiskBound disk;
+	uint64		retained = own_lsn > d->restart_lsn ? own_lsn - d->restart_lsn : 0;
+	int64		safe = PG_INT64_MAX;
 
 	if (max_slot_wal_keep_size_mb >= 0)
-		bound = (int64) max_slot_wal_keep_size_mb * 1024 * 1024;
-	if (d->kind == CRELAY_KIND_HOLD && settings->max_hold_size >= 0 &&
-		(bound < 0 || settings->max_hold_size < bound))
-		bound = settings->max_hold_size;
-	crelay_put_bigint(tuple, bound - (int64) retained,
-					  bound >= 0 && d->restart_lsn != 0 && d->slot_name[0] != '\0');
+		safe = (int64) max_slot_wal_keep_size_mb * 1024 * 1024 - (int64) retained;
+	if (d->kind == CRELAY_KIND_HOLD)
+	{
+		if (settings->max_hold_size >= 0)
+			safe = Min(safe, settings->max_hold_size - (int64) retained);
+		crelay_registry_get_disk(&disk);
+		if (disk.floor_lsn != 0)
+			safe = Min(safe, (int64) (d->restart_lsn - disk.floor_lsn));
+		else if (disk.known)
+			safe = Min(safe, Max(disk.left, 0));
+	}
+	crelay_put_bigint(tuple, safe, safe != PG_INT64_MAX && d->restart_lsn != 0 &&
+					  d->slot_name[0] != '\0');
 }
 
 static void
@@ -185,7 +195,7 @@ fill_downstream(CrelayTuple *tuple, const CrelayDownstream *d,
 	crelay_put_lsn(tuple, d->restart_lsn);
 	crelay_put_bigint(tuple, (int64) retained, is_slot && d->restart_lsn != 0);
 	crelay_put_text(tuple, is_slot ? wal_status_text(d) : NULL);
-	put_safe_wal_size(tuple, d, settings, retained);
+	put_safe_wal_size(tuple, d, settings, own_lsn);
 	crelay_put_text(tuple, d->pinned_by);
 	crelay_put_bool(tuple, d->counted);
 	crelay_put_text(tuple, crelay_reason_text(d->reason));

@@ -12,12 +12,17 @@
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "portability/instr_time.h"
 #include "replication/slot.h"
 #include "replication/walreceiver.h"
 #include "utils/memutils.h"
 
+#include "bounds.h"
 #include "hold.h"
 #include "survey.h"
+
+/* A pass counts for at most so much silence: two of the longest pauses. */
+#define LISTEN_MAX_US	INT64CONST(2000000)
 
 /* A node without cascade_relay that was seen streaming from here. */
 typedef struct Unmanaged
@@ -34,15 +39,12 @@ static int	n_unmanaged;
 static int	unmanaged_room;
 static MemoryContext survey_context;
 
-/* The holds that are being moved by their size limit. */
-static char (*clamped)[CRELAY_SLOT_LEN];
-static int	n_clamped;
+/* When the last pass was, by a clock that nobody sets; 0 there was none. */
+static instr_time last_pass;
 
 /* What the last pass saw, to tell whether anything moves. */
 static uint64 last_movement;
 
-static XLogSegNo oldest_wal_at_removed;
-static uint64 oldest_wal;
 
 /*
  * A new start of the worker: the nodes without cascade_relay that the one
@@ -57,7 +59,7 @@ crelay_survey_start(MemoryContext context)
 	unmanaged_room = 16;
 	unmanaged = MemoryContextAllocZero(context, sizeof(Unmanaged) * unmanaged_room);
 	n_unmanaged = 0;
-	clamped = MemoryContextAllocZero(context, sizeof(*clamped) * Max(max_replication_slots, 1));
+	INSTR_TIME_SET_ZERO(last_pass);
 	crelay_registry_snapshot(&snapshot, true);
 	for (int i = 0; i < snapshot.nrows; i++)
 	{
@@ -413,73 +415,182 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 
 /* ---- holds ---- */
 
-static int
-find_clamped(const char *slot_name)
+/*
+ * Whether a hold that a bound has moved still suffers from it: as long as a
+ * node needs what was given up; else until it stands clear of the bound, so
+ * that nothing is said with each segment.  Of a node that has not called yet
+ * nothing is known but its hold.
+ */
+static bool
+still_clamped(const CrelayDownstream *d, const CrelayBounds *bounds)
 {
-	for (int i = 0; i < n_clamped; i++)
-	{
-		if (strcmp(clamped[i], slot_name) == 0)
-			return i;
-	}
-	return -1;
+	const CrelayDiskBound *disk = &bounds->disk;
+	uint64		held = d->restart_lsn / wal_segment_size;
+
+	if (!d->reported || d->reported_frontier / wal_segment_size < held)
+		return true;
+	return d->reported_target / wal_segment_size < held &&
+		(d->restart_lsn <= bounds->floor_lsn + 2 * wal_segment_size ||
+		 (d->clamped_by_disk && disk->known && disk->left < (int64) disk->reserve / 2));
 }
 
 /*
- * Says when a hold begins to be moved by its size limit, and when it stands
- * clear of it again: not with each segment in between.
+ * Remembers whether a bound keeps a hold from what is wanted of it, and says
+ * when that begins and ends.
  */
 static void
-note_clamped(const CrelayDownstream *d, uint64 lsn, bool moved, uint64 bound)
+note_clamped(CrelayDownstream *d, bool moved, const CrelayBounds *bounds)
 {
-	int			at = find_clamped(d->slot_name);
+	bool		before = d->clamped;
+	bool		bites = moved ||
+	(d->reported && d->reported_target / wal_segment_size <
+	 bounds->floor_lsn / wal_segment_size);
 
-	if (moved && at < 0 && n_clamped < max_replication_slots)
-	{
-		strlcpy(clamped[n_clamped++], d->slot_name, CRELAY_SLOT_LEN);
+	if (bites)
+		d->clamped_by_disk = bounds->floor_lsn == bounds->disk.floor_lsn;
+	d->clamped = d->counted && d->restart_lsn != 0 &&
+		(bites || (before && still_clamped(d, bounds)));
+	if (d->clamped && !before)
 		ereport(LOG,
 				(errmsg("cascade_relay: hold \"%s\" was moved to %X/%X by its size limit",
-						d->slot_name, LSN_FORMAT_ARGS(lsn)),
+						d->slot_name, LSN_FORMAT_ARGS(d->restart_lsn)),
 				 errdetail("Node \"%s\" is not protected until it has caught up.",
-						   d->name)));
-	}
-	else if (!moved && at >= 0 && lsn > bound + 2 * wal_segment_size)
-	{
-		memcpy(clamped[at], clamped[--n_clamped], CRELAY_SLOT_LEN);
+						   d->pinned_by),
+				 d->clamped_by_disk ?
+				 errhint("The file system of pg_wal has less free than \"%s\" leaves.",
+						 "cascade_relay.min_free_percent") : 0));
+	else if (before && !d->clamped)
 		ereport(LOG,
 				(errmsg("cascade_relay: hold \"%s\" is within its size limit again",
 						d->slot_name)));
-	}
 }
 
 /*
- * Moves the holds that have fallen behind the bound up to it, so that the
- * server has no reason to invalidate them: their children may be away.
+ * Moves a hold that has fallen behind the bounds up to them, so that the server
+ * has no reason to invalidate it, and the disk does not fill: its child may be
+ * away.
  */
 static void
-clamp_holds(const CrelaySettings *settings, const CrelayPosition *position,
-			const CrelayDownstream *downstreams, int n)
+clamp_hold(CrelayDownstream *d, const CrelayBounds *bounds,
+		   const CrelayPosition *position)
 {
-	int64		limit = crelay_hold_limit(settings->max_hold_size,
-										  max_slot_wal_keep_size_mb < 0 ? -1 :
-										  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
-										  wal_segment_size);
-	uint64		bound = crelay_hold_clamp(0, position->flush_lsn, limit);
+	CrelayHoldRequest request = {0};
+	CrelayHoldResult result = {0};
+
+	request.slot_name = d->slot_name;
+	request.target = bounds->floor_lsn;
+	if (d->restart_lsn != 0 &&
+		request.target / wal_segment_size > d->restart_lsn / wal_segment_size &&
+		crelay_hold_try(&request, position, &result) && result.held_lsn != 0)
+		d->restart_lsn = result.held_lsn;
+	note_clamped(d, result.held_lsn != 0, bounds);
+}
+
+/*
+ * How long the last pass is ago, as far as it counts as silence.  Time in which
+ * this process did not run, because it was stopped or the machine slept, says
+ * nothing of others: a pass counts for no more than the longest pause between
+ * two of them, twice.
+ */
+static int64
+listened_us(void)
+{
+	instr_time	now;
+	instr_time	elapsed;
+	int64		us = 0;
+
+	INSTR_TIME_SET_CURRENT(now);
+	if (!INSTR_TIME_IS_ZERO(last_pass))
+	{
+		elapsed = now;
+		INSTR_TIME_SUBTRACT(elapsed, last_pass);
+		us = (int64) INSTR_TIME_GET_MICROSEC(elapsed);
+	}
+	last_pass = now;
+	return Max(0, Min(us, LISTEN_MAX_US));
+}
+
+/*
+ * Lets go of what a node needs that has been silent for too long, as
+ * cascade_release does, and keeps its hold from keeping anything as long as
+ * that lasts.
+ */
+static void
+release_silent(const CrelayDownstream *d, const CrelaySettings *settings,
+			   const CrelayPosition *position)
+{
+	CrelayHoldRequest request = {0};
+	CrelayHoldResult result;
+	bool		first = !d->released;
+
+	request.slot_name = d->slot_name;
+	request.target = crelay_hold_redo();
+	if (first && !crelay_registry_release(d->key, request.target))
+		return;
+	if (d->restart_lsn != 0 &&
+		request.target / wal_segment_size > d->restart_lsn / wal_segment_size)
+		(void) crelay_hold_try(&request, position, &result);
+	if (first)
+		ereport(LOG,
+				(errmsg("cascade_relay: released hold \"%s\", because node \"%s\" has not reported for %lld s",
+						d->slot_name, d->name, (long long) (d->silent / 1000000)),
+				 errdetail("\"%s\" is %d s; WAL from %X/%X on is not kept for that node any more.",
+						   "cascade_relay.hold_timeout", settings->hold_timeout_s,
+						   LSN_FORMAT_ARGS(d->restart_lsn))));
+}
+
+/*
+ * Counts how long a hold's node has been silent: from zero after each start,
+ * and with each report.  While no reports are taken nobody can be heard.
+ */
+static void
+count_silence(CrelayDownstream *d, const CrelaySnapshot *snapshot, int64 elapsed,
+			  const CrelaySettings *settings, const CrelayPosition *position)
+{
+	uint64		reports = d->child >= 0 ? snapshot->children[d->child].reports : 0;
+	int64		timeout = (int64) settings->hold_timeout_s * 1000000;
+
+	if (reports != d->reports_seen || d->own || d->ancestor)
+		d->silent = 0;
+	else
+		d->silent += elapsed;
+	d->reports_seen = reports;
+	if (timeout > 0 && d->silent >= timeout)
+		release_silent(d, settings, position);
+}
+
+/*
+ * What becomes of the holds without a report.
+ */
+static void
+survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
+			 const CrelayBounds *bounds, const CrelayPosition *position,
+			 CrelayDownstream *downstreams, int n)
+{
+	CrelayHoldNote *notes = palloc0_array(CrelayHoldNote, n + 1);
+	int64		elapsed = listened_us();
+	int			n_notes = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		const CrelayDownstream *d = &downstreams[i];
-		CrelayHoldRequest request = {0};
-		CrelayHoldResult result;
+		CrelayDownstream *d = &downstreams[i];
+		CrelayHoldNote *note = &notes[n_notes];
 
-		if (d->kind != CRELAY_KIND_HOLD || d->restart_lsn == 0)
+		if (d->kind != CRELAY_KIND_HOLD || d->slot_name[0] == '\0')
 			continue;
-		request.slot_name = d->slot_name;
-		request.target = Max(d->restart_lsn, bound);
-		if (request.target / wal_segment_size == d->restart_lsn / wal_segment_size)
-			note_clamped(d, d->restart_lsn, false, bound);
-		else if (crelay_hold_try(&request, position, &result) && result.held_lsn != 0)
-			note_clamped(d, result.held_lsn, true, bound);
+		if (settings->enabled)
+		{
+			clamp_hold(d, bounds, position);
+			count_silence(d, snapshot, elapsed, settings, position);
+		}
+		strlcpy(note->slot_name, d->slot_name, sizeof(note->slot_name));
+		note->clamped = d->clamped;
+		note->clamped_by_disk = d->clamped_by_disk;
+		note->silent = d->silent;
+		note->reports_seen = d->reports_seen;
+		n_notes++;
 	}
+	crelay_registry_publish_notes(notes, n_notes);
 }
 
 /*
@@ -591,17 +702,6 @@ survey_xmin(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
 
 /* ---- this node ---- */
 
-static void
-survey_oldest_wal(void)
-{
-	XLogSegNo	removed = XLogGetLastRemovedSegno();
-
-	if (oldest_wal != 0 && removed == oldest_wal_at_removed)
-		return;
-	oldest_wal = crelay_read_oldest_wal();
-	oldest_wal_at_removed = removed;
-}
-
 /*
  * Where the upstream was found, which is what a node further down will look for
  * when this one is gone and nobody has said what the address is.  Kept while
@@ -686,7 +786,6 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 	node->flush_lsn = survey->position.flush_lsn;
 	node->replay_lsn = survey->position.applied_lsn;
 	node->frontier_lsn = survey->frontier.frontier_lsn;
-	node->oldest_wal_lsn = oldest_wal;
 	strlcpy(node->pinned_by, survey->frontier.pinned_by, sizeof(node->pinned_by));
 	node->observed_at = now;
 	node->state = own_state(survey, local);
@@ -749,7 +848,9 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 {
 	CrelaySnapshot snapshot;
 	CrelayDownstream *downstreams;
+	CrelayBounds bounds;
 	CrelayOwn	own;
+	bool		look_again;
 	uint64		moved;
 	int			n;
 
@@ -773,15 +874,19 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	 * this node did not have when it was looked at.
 	 */
 	crelay_read_position(&survey->position);
-	survey_oldest_wal();
+	local->node.oldest_wal_lsn = crelay_bounds_look(settings, &survey->position,
+													now, &local->disk,
+													&look_again);
+	crelay_bounds_of(settings, survey->position.flush_lsn, &local->disk, &bounds);
+	survey->watch_bytes = look_again ? 0 :
+		crelay_bounds_watch(survey->position.flush_lsn, downstreams, n);
 
 	own.name = settings->node_name;
 	own.applied_lsn = survey->position.applied_lsn;
 	own.restart_redo = survey->position.restart_redo;
 	crelay_frontier_compute(&own, downstreams, n, &survey->frontier);
 
-	if (settings->enabled)
-		clamp_holds(settings, &survey->position, downstreams, n);
+	survey_holds(settings, &snapshot, &bounds, &survey->position, downstreams, n);
 	recount_released(&snapshot, downstreams, n);
 	survey_covers(downstreams, n);
 

@@ -34,6 +34,7 @@ typedef struct CrelaySurvey
 	uint64		floor_seq;		/* of the snapshot it was computed from */
 	uint64		membership_seq;
 	uint64		below_seq;
+	int64		watch_bytes;	/* of WAL that may be written unseen; -1 any */
 	bool		moved;			/* something has moved since the last pass */
 	bool		has_sessions;	/* children report to this node */
 } CrelaySurvey;

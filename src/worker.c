@@ -44,6 +44,9 @@
 #define WATCH_FOR_MS		2000
 #define STOPPING_CHECK_MS	500
 
+/* How often at most while a hold is near its bound. */
+#define NEAR_BOUND_MS		10
+
 /* After an error in a pass. */
 #define ERROR_PAUSE_MS		1000
 
@@ -161,6 +164,26 @@ sleep_until(TimestampTz wake_at)
 }
 
 /*
+ * In how long, at the rate of the last two passes, that many bytes of WAL will
+ * have been written: a hold near its bound is looked at before.
+ */
+static int64
+pause_near_bound(const CrelaySurvey *survey, TimestampTz now)
+{
+	static TimestampTz last_at;
+	static uint64 last_lsn;
+	int64		elapsed = now - last_at;
+	int64		written = (int64) (survey->position.flush_lsn - last_lsn);
+	int64		pause = WATCH_MS;
+
+	if (elapsed > 0 && written > 0)
+		pause = Min(pause, (int64) ((double) survey->watch_bytes / written * elapsed / 1000));
+	last_at = now;
+	last_lsn = survey->position.flush_lsn;
+	return Max(pause, NEAR_BOUND_MS);
+}
+
+/*
  * When to look again: soon while something moves here or below, because
  * nothing wakes us when it does; else when a report is due.
  */
@@ -177,6 +200,8 @@ next_pass(const CrelaySurvey *survey, TimestampTz now)
 		pause = Min(pause, WATCH_MS);
 	if (survey->has_sessions)
 		pause = Min(pause, STOPPING_CHECK_MS);
+	if (survey->watch_bytes >= 0)
+		pause = Min(pause, pause_near_bound(survey, now));
 	pause = Min(pause, 1000);
 	if (next == 0 || next > now + pause * 1000)
 		next = now + pause * 1000;

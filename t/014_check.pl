@@ -197,7 +197,7 @@ found($p, 'critical', 'hold_clamped', 'i', 'WAL that node "l" needs');
 found($i, 'critical', 'hold_clamped', 'i', 'pinned by l');
 reset_to($p, 'cascade_relay.max_hold_size', 'max_slot_wal_keep_size', 'max_wal_size');
 gone($p, 'unbounded');
-gone($_, 'hold_clamped') for ($p, $i);
+found($p, 'critical', 'hold_clamped', 'i', 'WAL that node "l" needs');
 
 # it is long ago that it called
 found($_, 'warning', 'pinned_long', 'l', 'keeping this node') for ($p, $i);
@@ -208,6 +208,7 @@ found($i, 'critical', 'hold_dropped', 'l', 'is not held');
 $l->start;
 wait_caught_up($p, $l);
 gone($_, 'pinned_long') for ($p, $i);
+gone($_, 'hold_clamped') for ($p, $i);
 gone($_, 'stale_node', 'l') for ($p, $i);
 
 # ---- slots ----

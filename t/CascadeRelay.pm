@@ -49,6 +49,7 @@ log_line_prefix = '%m [%p] %b %q%a '
 		$node->append_conf('postgresql.conf', qq{
 cascade_relay.node_name = '$name'
 cascade_relay.report_interval = 200ms
+cascade_relay.min_free_percent = 0	# however full this machine's disk is
 });
 	}
 	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
@@ -65,13 +66,15 @@ sub _new_node
 
 # A started primary with the extension created in database postgres.
 # Options: conf (text), unmanaged (no preload), no_extension, install_path (of
-# another installation of PostgreSQL).
+# another installation of PostgreSQL), waldir (a folder for pg_wal).
 sub new_primary
 {
 	my ($name, %opt) = @_;
 	my $node = _new_node($name, %opt);
 
-	$node->init(allows_streaming => 1, extra => ['--wal-segsize=1']);
+	$node->init(
+		allows_streaming => 1,
+		extra => [ '--wal-segsize=1', $opt{waldir} ? "--waldir=$opt{waldir}" : () ]);
 	_common_conf($node, %opt);
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION cascade_relay')

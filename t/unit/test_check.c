@@ -164,8 +164,7 @@ set_healthy(Scene *s, int local)
 	facts->frontier_lsn = LSN(100);
 	facts->pinned_by = facts->name;
 	facts->xmin_pinned_by = "";
-	facts->bounded = true;
-	facts->hold_floor = LSN(50);
+	facts->size_limit = 80 * MB;
 	facts->max_wal_size = 10 * MB;
 	facts->has_target = local != P;
 	facts->heard_at = NOW - SECOND;
@@ -446,7 +445,8 @@ invalidated_while_away(Scene *s)
 static void
 clamped(Scene *s)
 {
-	s->facts.hold_floor = LSN(99);
+	s->downstreams[0].clamped = true;
+	s->downstreams[0].restart_lsn = LSN(99);
 }
 
 static void
@@ -471,10 +471,151 @@ clamped_not_counted(Scene *s)
 	s->downstreams[0].counted = false;
 }
 
+/* It joined further behind: that no hold was there is nobody's bound. */
 static void
 just_not_clamped(Scene *s)
 {
-	s->facts.hold_floor = LSN(98) + 10;
+	clamped_for_good(s);
+	s->downstreams[0].clamped = false;
+}
+
+static void
+clamped_before_it_called(Scene *s)
+{
+	clamped(s);
+	leave(s, I, SECOND);
+	s->downstreams[0].reported = false;
+	s->downstreams[0].reported_frontier = 0;
+	s->downstreams[0].reported_target = 0;
+}
+
+static void
+near_limit(Scene *s)
+{
+	s->downstreams[0].restart_lsn = LSN(40) - 1;
+}
+
+static void
+just_not_near_limit(Scene *s)
+{
+	s->downstreams[0].restart_lsn = LSN(40);
+}
+
+static void
+near_no_limit(Scene *s)
+{
+	near_limit(s);
+	s->facts.size_limit = -1;
+	s->facts.disk.known = true;
+	s->facts.disk.left = 99 * MB;
+}
+
+/* The disk of which 20 MB are to stay free leaves so much for holds. */
+static void
+disk(Scene *s, int64_t left)
+{
+	s->facts.disk.known = true;
+	s->facts.disk.reserve = 20 * MB;
+	s->facts.disk.free = 33 * MB;
+	s->facts.disk.left = left;
+	s->downstreams[0].restart_lsn = LSN(90) - 1;
+}
+
+static void
+disk_hardly(Scene *s)
+{
+	disk(s, 10 * MB - 1);
+}
+
+static void
+disk_enough(Scene *s)
+{
+	disk(s, 10 * MB);
+}
+
+static void
+disk_hardly_for_little(Scene *s)
+{
+	disk_hardly(s);
+	s->downstreams[0].restart_lsn++;
+}
+
+static void
+disk_none(Scene *s)
+{
+	disk(s, -1);
+	s->facts.disk.floor_lsn = LSN(30);
+}
+
+static void
+disk_none_without_holds(Scene *s)
+{
+	disk_none(s);
+	s->facts.ndownstreams = 0;
+}
+
+static void
+disk_given_up(Scene *s)
+{
+	disk_none(s);
+	clamped_for_good(s);
+	s->downstreams[0].clamped_by_disk = true;
+}
+
+static void
+disk_given_up_once(Scene *s)
+{
+	disk_given_up(s);
+	s->facts.disk.left = 10 * MB;
+}
+
+/* What another bound has cost is not the disk's fault. */
+static void
+disk_none_but_size_given_up(Scene *s)
+{
+	disk_given_up(s);
+	s->downstreams[0].clamped_by_disk = false;
+}
+
+static void
+silent_for(Scene *s, int64_t silent)
+{
+	s->facts.hold_timeout = 100 * SECOND;
+	s->downstreams[0].silent = silent;
+}
+
+static void
+half_timed_out(Scene *s)
+{
+	silent_for(s, 50 * SECOND + 1);
+}
+
+static void
+not_half_timed_out(Scene *s)
+{
+	silent_for(s, 50 * SECOND);
+}
+
+static void
+timed_out(Scene *s)
+{
+	silent_for(s, 100 * SECOND);
+	s->downstreams[0].released = true;
+	s->downstreams[0].counted = false;
+}
+
+static void
+timed_out_elsewhere(Scene *s)
+{
+	timed_out(s);
+	s->downstreams[0].elsewhere = true;
+}
+
+static void
+no_timeout(Scene *s)
+{
+	timed_out(s);
+	s->facts.hold_timeout = 0;
 }
 
 static void
@@ -735,8 +876,7 @@ delayed(Scene *s)
 static void
 unbounded(Scene *s)
 {
-	s->facts.bounded = false;
-	s->facts.hold_floor = 0;
+	s->facts.size_limit = -1;
 }
 
 static void
@@ -911,7 +1051,25 @@ static const struct
 	{"a bound cuts what a node needs", P, clamped_for_good, "critical hold_clamped i"},
 	{"a bound in the segment that a node needs", P, just_clamped_for_good, "warning hold_clamped i"},
 	{"nobody waits for it", P, clamped_not_counted, "ok ok p"},
-	{"in the same segment nothing is lost", P, just_not_clamped, "ok ok p"},
+	{"not by a bound", P, just_not_clamped, "ok ok p"},
+	{"a bound was met before the node called", P, clamped_before_it_called, "critical hold_clamped i"},
+	{"a hold near its size limit", P, near_limit, "warning hold_clamped i"},
+	{"not so near", P, just_not_near_limit, "ok ok p"},
+	{"no size limit to be near", P, near_no_limit, "ok ok p"},
+	{"the disk has hardly room", P, disk_hardly, "warning disk_reserve p"},
+	{"the disk has room", P, disk_enough, "ok ok p"},
+	{"what holds keep is not the reason", P, disk_hardly_for_little, "ok ok p"},
+	{"the disk has no room for more", P, disk_none, "warning disk_reserve p"},
+	{"nobody loses by it", P, disk_none_without_holds, "ok ok p"},
+	{"the disk takes what is needed", P, disk_given_up, "critical hold_clamped i; critical disk_reserve p"},
+	{"it took what is needed, and has room again", P, disk_given_up_once, "critical hold_clamped i"},
+	{"it is not the disk that takes it", P, disk_none_but_size_given_up,
+	"critical hold_clamped i; warning disk_reserve p"},
+	{"a node has been silent for half of the timeout", P, half_timed_out, "warning hold_timeout i"},
+	{"not for half of it", P, not_half_timed_out, "ok ok p"},
+	{"for all of it", P, timed_out, "critical hold_timeout i"},
+	{"it has gone elsewhere", P, timed_out_elsewhere, "ok ok p"},
+	{"there is no timeout", P, no_timeout, "ok ok p"},
 	{"the upstream's bound cuts what clones need", I, clamped_here, "warning hold_clamped i"},
 	{"the upstream's bound cuts what is needed here", I, clamped_for_good_here, "critical hold_clamped i"},
 	{"a bound further down cuts what is needed", P, clamped_for_good_below, "critical hold_clamped l; warning unprotected l"},
@@ -1108,6 +1266,24 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "node \"l\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
 			"who pins what for how long");
+
+	set_healthy(&scene, P);
+	near_limit(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "the hold of node \"i\" keeps 60 MB of at most 80 MB, pinned by \"i\": soon WAL is given up",
+			"how near a hold is to its limit");
+
+	set_healthy(&scene, P);
+	disk_none(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "with 33 MB free on the file system of pg_wal, holds may keep no more than the 10 MB that they do: who falls behind will not be protected",
+			"what the disk leaves");
+
+	set_healthy(&scene, P);
+	half_timed_out(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "node \"i\" has not reported for 50 s; in another 49 s its hold is released",
+			"how long a node may yet be silent");
 
 	set_healthy(&scene, I);
 	delayed(&scene);

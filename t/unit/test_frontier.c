@@ -431,6 +431,76 @@ test_clamp(void)
 			  "no overflow");
 }
 
+/*
+ * A disk of 1000 MB of which 100 are to stay free: the last checkpoint's redo
+ * is at 90 MB, this node at 95, files go from 40 to 99, and max_wal_size is 20.
+ */
+static void
+is_disk(const CrelayDisk *disk, int percent, uint64_t own_lsn, uint64_t redo_lsn,
+		int64_t left, uint64_t floor_lsn, const char *what)
+{
+	CrelayDiskBound bound;
+
+	crelay_disk_bound(disk, percent, own_lsn, redo_lsn, 20 * MB, MB, &bound);
+	ok(bound.left == left && bound.floor_lsn == floor_lsn, what);
+	if (bound.left != left || bound.floor_lsn != floor_lsn)
+		printf("#   got: %lld, %llu, expected: %lld, %llu\n", (long long) bound.left,
+			   (unsigned long long) bound.floor_lsn, (long long) left,
+			   (unsigned long long) floor_lsn);
+}
+
+static void
+test_disk(void)
+{
+	const int64_t mb = MB;
+	CrelayDisk	disk = {1000 * MB, 111 * MB, 40 * MB, 99 * MB};
+	CrelayDisk	later;
+	CrelayDiskBound bound;
+
+	is_disk(&disk, 10, 95 * MB, 90 * MB, 0, 0, "the reserve, and what WAL needs until the next checkpoint");
+	is_disk(&disk, 9, 95 * MB, 90 * MB, 10 * mb, 0, "a smaller reserve leaves more");
+	is_disk(&disk, 0, 95 * MB, 90 * MB, 0, 0, "switched off");
+	disk.free--;
+	is_disk(&disk, 10, 95 * MB, 90 * MB, -1, 41 * MB, "for one byte that is missing a segment goes");
+	disk.free = 101 * MB;
+	is_disk(&disk, 10, 95 * MB, 90 * MB, -10 * mb, 50 * MB, "counted from the oldest file");
+	disk.free = 0;
+	is_disk(&disk, 10, 95 * MB, 90 * MB, -111 * mb, 95 * MB, "never beyond the own position");
+	disk.oldest_lsn = 0;
+	is_disk(&disk, 10, 95 * MB, 90 * MB, -111 * mb, 0, "without files nothing can go");
+	disk.oldest_lsn = 40 * MB;
+	disk.total = 0;
+	is_disk(&disk, 10, 95 * MB, 90 * MB, 0, 0, "an unknown disk bounds nothing");
+	disk.total = 1000 * MB;
+	disk.free = 100 * MB;
+	is_disk(&disk, 10, 95 * MB, 0, 0, 0, "an unknown redo position needs no room");
+	is_disk(&disk, 10, 110 * MB, 90 * MB, 0, 0, "nor does a checkpoint that is overdue");
+	is_disk(&disk, 10, 109 * MB, 90 * MB, -1 * mb, 41 * MB, "up to there every byte counts");
+	is_disk(&disk, 100, 95 * MB, 90 * MB, -911 * mb, 95 * MB, "all of the disk");
+
+	/* WAL is written, into files that are there and into new ones: the same */
+	disk.free = 105 * MB;
+	later = disk;
+	later.free -= 4 * MB;
+	later.end_lsn += 4 * MB;
+	is_disk(&disk, 10, 95 * MB, 90 * MB, -6 * mb, 46 * MB, "before a burst");
+	is_disk(&disk, 10, 99 * MB, 90 * MB, -6 * mb, 46 * MB, "a burst into files that were there");
+	is_disk(&later, 10, 103 * MB, 90 * MB, -6 * mb, 46 * MB, "and beyond");
+	/* a checkpoint that removes the six, or keeps them for reuse */
+	later = disk;
+	later.oldest_lsn = 46 * MB;
+	later.free += 6 * MB;
+	is_disk(&later, 10, 95 * MB, 90 * MB, 0, 0, "six were removed");
+	later.free -= 6 * MB;
+	later.end_lsn += 6 * MB;
+	is_disk(&later, 10, 95 * MB, 90 * MB, 0, 0, "six were kept for reuse");
+
+	crelay_disk_bound(&disk, 10, 95 * MB, 90 * MB, 20 * mb, MB, &bound);
+	ok(bound.known && bound.reserve == 100 * MB && bound.free == 105 * MB, "what is told of it");
+	crelay_disk_bound(&disk, 0, 95 * MB, 90 * MB, 20 * mb, MB, &bound);
+	ok(!bound.known, "and nothing when it is switched off");
+}
+
 /* ---- what protects ---- */
 
 static void
@@ -506,6 +576,7 @@ main(void)
 	test_random();
 	test_limit();
 	test_clamp();
+	test_disk();
 	test_covers();
 	test_hops();
 	return done_testing();
