@@ -19,6 +19,7 @@ DATA = sql/cascade_relay--1.0.sql
 # Lists, not wildcards: a wildcard looks into the build folder, so that an
 # out-of-tree build would quietly install nothing.
 OBJS = \
+	src/backoff.o \
 	src/adopt_funcs.o \
 	src/bookmark.o \
 	src/branch.o \
@@ -57,6 +58,7 @@ OBJS = \
 
 INTERNAL_HEADERS = \
 	src/advisory.h \
+	src/backoff.h \
 	src/bookmark.h \
 	src/branch.h \
 	src/bounds.h \
@@ -86,8 +88,8 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/bookmark.c src/branch.c src/check.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
-PURE_HEADERS = src/bookmark.h src/branch.h src/check.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
+PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
+PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
 	src/topology.h
 
 REGRESS = unloaded bookmark policy

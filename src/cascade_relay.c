@@ -11,6 +11,7 @@
  *					history.c	 whether two nodes may compare LSNs
  *					bookmark.c	 whether a node has what a bookmark stands for
  *					message.c	 reports and replies on the wire
+ *					backoff.c	 how long to wait after failures
  *					check.c		 what is wrong, and what to do
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots

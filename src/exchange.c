@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "backoff.h"
 #include "exchange.h"
 #include "message.h"
 #include "policy.h"
@@ -24,10 +25,6 @@
 
 /* How long any one step may take on the way to the upstream and back. */
 #define STEP_DEADLINE_MS	10000
-
-/* Waiting after failures: doubled each time, within these bounds. */
-#define BACKOFF_MIN_MS		250
-#define BACKOFF_MAX_MS		10000
 
 /*
  * How often a report waits for a need that came up meanwhile.  A node below
@@ -153,20 +150,10 @@ log_change(const CrelayLocal *local, const char *error, const char *hint)
 	}
 }
 
-/*
- * How long to wait: longer with each failure, and not in step with the others
- * that have lost the same upstream.
- */
-static int64
-backoff_us(void)
+static double
+chance(void)
 {
-	int64		ms = BACKOFF_MIN_MS;
-
-	for (int i = 1; i < ex.failures && ms < BACKOFF_MAX_MS; i++)
-		ms *= 2;
-	if (ms > BACKOFF_MAX_MS)
-		ms = BACKOFF_MAX_MS;
-	return (int64) (ms * 1000 * (0.75 + 0.5 * pg_prng_double(&pg_global_prng_state)));
+	return pg_prng_double(&pg_global_prng_state);
 }
 
 static void
@@ -176,7 +163,7 @@ note_failure(CrelayLocal *local, CrelayUpstreamState state, const char *error,
 	crelay_link_close(ex.link);
 	ex.established = false;
 	ex.failures++;
-	ex.retry_at = now + backoff_us();
+	ex.retry_at = now + crelay_backoff_us(ex.failures, chance());
 
 	local->upstream_state = state;
 	local->upstream_lacks_extension = false;
@@ -267,8 +254,9 @@ follow_receiver(const CrelayReceiver *receiver, TimestampTz now)
 	}
 	if (receiver->streaming && !ex.was_streaming)
 	{
+		if (ex.failures > 0)
+			ex.retry_at = Min(ex.retry_at, now + crelay_backoff_soon_us(chance()));
 		ex.failures = 0;
-		ex.retry_at = now;
 	}
 	ex.was_streaming = receiver->streaming;
 }
