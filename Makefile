@@ -38,6 +38,7 @@ OBJS = \
 	src/hold.o \
 	src/hold_funcs.o \
 	src/instance.o \
+	src/local_hold.o \
 	src/message.o \
 	src/policy.o \
 	src/policy_funcs.o \
@@ -72,6 +73,7 @@ INTERNAL_HEADERS = \
 	src/history.h \
 	src/hold.h \
 	src/instance.h \
+	src/local_hold.h \
 	src/message.h \
 	src/node.h \
 	src/policy.h \

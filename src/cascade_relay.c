@@ -21,6 +21,7 @@
  *					instance.c	 who this instance is, whether it stops
  *	the worker		worker.c	 the loop
  *					survey.c	 one look at this node
+ *					local_hold.c what a failover candidate holds on itself
  *					exchange.c	 reports to the upstream, and its replies
  *					upstream.c	 the connection
  *					upstream_target.c	its parameters

@@ -41,7 +41,8 @@
  *							C  and for all of it: its hold was released
  *	pinned_long		 here	W  another node has kept the same WAL for long
  *	orphan_slot		 here	W  an idle slot or hold keeps WAL, and its node is
- *							   unknown, or lives without it
+ *							   unknown, or lives without it; or this node was
+ *							   promoted, and not all nodes have come back
  *	stale_node		 tree	W  no news of a node for stale_timeout
  *	vacuum_held_back here	W  on the primary: another node's xmin has stood
  *							   still for long while transactions went on
@@ -853,6 +854,37 @@ check_orphan(Look *look, const CrelayDownstream *d)
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), reason);
 }
 
+/*
+ * What this node held on itself as a standby stays until everybody is back
+ * after its promotion.  That can be for ever, if nobody says otherwise.
+ */
+static void
+check_local_hold(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	char		hint[CRELAY_SLOT_LEN + 200];
+	char		who[CRELAY_NAME_LEN + 64];
+	char		size[SIZE_LEN];
+
+	if (!d->own || facts->in_recovery || d->slot_name[0] == '\0' || d->restart_lsn == 0 ||
+		d->restart_lsn / facts->segment_size >= facts->own_lsn / facts->segment_size ||
+		(facts->knows_awaited && facts->awaited == 0))
+		return;
+	if (!facts->knows_awaited)
+		snprintf(who, sizeof(who), "nodes that it does not know any more since its restart");
+	else if (facts->awaited == 1)
+		snprintf(who, sizeof(who), "node \"%s\"", facts->first_awaited);
+	else
+		snprintf(who, sizeof(who), "node \"%s\" and %d more", facts->first_awaited,
+				 facts->awaited - 1);
+	snprintf(hint, sizeof(hint),
+			 "It goes by itself when all of them are protected here again. If they will not come back: SELECT pg_drop_replication_slot('%s');",
+			 d->slot_name);
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, facts->name, hint,
+		   "since this node was promoted, hold \"%s\" keeps %s of WAL for %s",
+		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), who);
+}
+
 static void
 check_bounds(Look *look)
 {
@@ -1094,6 +1126,7 @@ look_at_all(Look *look)
 	each_downstream(look, check_silent);
 	check_pinned(look);
 	each_downstream(look, check_orphan);
+	each_downstream(look, check_local_hold);
 	each_row(look, check_stale);
 	check_vacuum(look);
 	each_row(look, check_feedback);

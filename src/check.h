@@ -115,6 +115,11 @@ typedef struct CrelayCheckFacts
 	int64_t		hold_timeout;	/* microseconds; 0 never */
 	int64_t		max_wal_size;	/* bytes */
 
+	/* whom it has not got back since it was promoted */
+	bool		knows_awaited;	/* not after a restart */
+	int			awaited;
+	const char *first_awaited;	/* one of them, NULL for none */
+
 	/* its upstream */
 	bool		has_target;		/* it is known where to report to */
 	bool		refused;

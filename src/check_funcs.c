@@ -127,6 +127,16 @@ add_bounds(CrelayCheckFacts *facts, const CrelaySettings *settings)
 }
 
 static void
+add_awaited(CrelayCheckFacts *facts, const CrelayTree *tree)
+{
+	const CrelayNode **room = palloc_array(const CrelayNode *, tree->nnodes + 1);
+
+	facts->knows_awaited = tree->heard_above;
+	facts->awaited = crelay_topology_awaited(tree->nodes, tree->nnodes, tree->first_above,
+											 room, &facts->first_awaited);
+}
+
+static void
 add_upstream(CrelayCheckFacts *facts, const CrelayLocal *local,
 			 const CrelaySettings *settings)
 {
@@ -226,6 +236,7 @@ cascade_check(PG_FUNCTION_ARGS)
 	add_upstream(&facts, &tree->local, &settings);
 	add_bounds(&facts, &settings);
 	add_rows(&facts, tree);
+	add_awaited(&facts, tree);
 	add_downstreams(&facts, &settings, &position);
 
 	crelay_check_run(&facts, put_finding, rsinfo);

@@ -772,9 +772,9 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 					sizeof(d->key));
 		d->released = is_released(snapshot, d);
 		d->elsewhere = is_elsewhere(snapshot, d);
+		/* whatever this node was called when it was placed */
 		d->own = d->kind == CRELAY_KIND_HOLD &&
-			d->incarnation == local->node.incarnation &&
-			strcmp(d->name, local->node.name) == 0;
+			d->incarnation == local->node.incarnation;
 		d->ignored = crelay_guc_ignores(d->name) ||
 			(d->slot_name[0] != '\0' && crelay_guc_ignores(d->slot_name));
 		for (int h = 0; d->incarnation != 0 && h < local->nhops; h++)

@@ -231,6 +231,7 @@ stay_alone(CrelayLocal *local, const CrelaySurvey *survey)
 	{
 		local->root_known = false;
 		local->nhops = 0;
+		local->tree_hold_lsn = 0;
 	}
 	log_change(local, "", "");
 }
@@ -291,6 +292,7 @@ follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 	ex.retry_at = now;
 	local->root_known = false;
 	local->nhops = 0;
+	local->tree_hold_lsn = 0;
 	local->upstream_held_lsn = 0;
 	local->upstream_held_reason = CRELAY_REFUSE_NONE;
 	local->in_cycle = false;
@@ -544,6 +546,9 @@ take_reply(const CrelayReply *reply, CrelayCursor *rows, CrelayLocal *local,
 	take_path(reply, local, now);
 	if (local->in_cycle)
 		node->warnings |= CRELAY_WARN_CYCLE;
+	/* an LSN of another history, or from nowhere, says nothing here */
+	local->tree_hold_lsn = local->root_known && reply->refusal != CRELAY_HELD_DIVERGED ?
+		reply->tree_hold_lsn : 0;
 	local->upstream_held_lsn = reply->held_lsn;
 	local->upstream_held_reason = reply->refusal;
 	if (reply->refusal == CRELAY_HELD_NO_FREE_SLOT)

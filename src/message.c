@@ -66,6 +66,7 @@
 #define TAG_HOPS			5
 #define TAG_HISTORY			6
 #define TAG_SYNC_NAMES		7
+#define TAG_TREE_HOLD		8
 #define TAG_SOFTWARE		9
 #define TAG_ROWS			0x7000
 
@@ -490,6 +491,14 @@ put_sync_names(CrelayCursor *cur, const CrelaySyncNames *sync_names)
 	end_section(cur);
 }
 
+static void
+put_tree_hold(CrelayCursor *cur, uint64_t lsn)
+{
+	begin_section(cur, TAG_TREE_HOLD);
+	put_u64(cur, lsn);
+	end_section(cur);
+}
+
 size_t
 crelay_message_put_hello(uint8_t *buf, size_t size, const CrelayHello *hello)
 {
@@ -568,6 +577,8 @@ crelay_message_begin_reply(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_hops(cur, reply);
 	if (reply->sync_names.known)
 		put_sync_names(cur, &reply->sync_names);
+	if (reply->tree_hold_lsn != 0)
+		put_tree_hold(cur, reply->tree_hold_lsn);
 	if (reply->has_tree)
 		begin_rows(cur);
 }
@@ -1200,6 +1211,7 @@ crelay_message_get_reply(const uint8_t *buf, size_t size, CrelayReply *reply,
 {
 	CrelayCursor message;
 	CrelayCursor names;
+	CrelayCursor tree_hold;
 	CrelayCursor tree;
 
 	memset(reply, 0, sizeof(*reply));
@@ -1212,6 +1224,11 @@ crelay_message_get_reply(const uint8_t *buf, size_t size, CrelayReply *reply,
 		*error = get_hops(need_section(message, TAG_HOPS), reply);
 	if (*error == NULL && find_section(message, TAG_SYNC_NAMES, &names))
 		*error = get_sync_names(names, &reply->sync_names);
+	if (*error == NULL && find_section(message, TAG_TREE_HOLD, &tree_hold))
+	{
+		reply->tree_hold_lsn = get_u64(&tree_hold);
+		*error = tree_hold.error;
+	}
 	if (*error != NULL)
 		return false;
 

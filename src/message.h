@@ -146,6 +146,8 @@ typedef struct CrelayReply
 	uint32_t	nhops;			/* root first, the answering node last */
 	CrelayHop	hops[CRELAY_MAX_DEPTH];
 	CrelaySyncNames sync_names; /* of the root, as last heard */
+	uint64_t	tree_hold_lsn;	/* what the whole tree needs, as the root last
+								 * said; 0 not known */
 	bool		has_tree;
 	uint32_t	nrows;
 } CrelayReply;

@@ -364,6 +364,7 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 	snapshot->floor_seq = registry->floor_seq;
 	snapshot->membership_seq = registry->membership_seq;
 	snapshot->below_seq = registry->below_seq;
+	snapshot->above_seq = registry->above_seq;
 	snapshot->nreleased = registry->nreleased;
 	memcpy(snapshot->released, registry->released, sizeof(snapshot->released));
 	snapshot->nchildren = 0;
@@ -1210,6 +1211,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 		local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
 		reply->root_lsn = local->root_lsn;
 	reply->sync_names = local->sync_names;
+	reply->tree_hold_lsn = local->tree_hold_lsn;
 	reply->nhops = 0;
 	for (int i = 0; i < local->nhops && i < CRELAY_MAX_DEPTH - 1; i++)
 	{

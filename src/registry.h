@@ -110,6 +110,8 @@ typedef struct CrelayLocal
 	uint64		hold_target_lsn;
 	uint64		sent_target_lsn;	/* of the last report sent; 0 none */
 	CrelayDiskBound disk;
+	uint64		tree_hold_lsn;	/* the least that anybody in the tree needs,
+								 * as the root says; 0 unknown */
 	CrelayUpstreamState upstream_state;
 	char		upstream_name[CRELAY_NAME_LEN];
 	uint32		upstream_incarnation;
@@ -154,6 +156,8 @@ typedef struct CrelaySnapshot
 	uint64		floor_seq;		/* see crelay_registry_publish_target() */
 	uint64		membership_seq; /* moves when the set of nodes changes */
 	uint64		below_seq;		/* moves with each tree part from below */
+	uint64		above_seq;		/* and with each from the upstream; 0: none
+								 * yet */
 } CrelaySnapshot;
 
 /*

@@ -19,6 +19,7 @@
 
 #include "bounds.h"
 #include "hold.h"
+#include "local_hold.h"
 #include "survey.h"
 
 /* A pass counts for at most so much silence: two of the longest pauses. */
@@ -856,6 +857,8 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 
 	crelay_registry_snapshot(&snapshot, false);
 	local->sent_target_lsn = snapshot.local.sent_target_lsn;
+	/* not published yet in the first pass: the own hold would be a stranger's */
+	snapshot.local.node.incarnation = local->node.incarnation;
 	survey->floor_seq = snapshot.floor_seq;
 	survey->membership_seq = snapshot.membership_seq;
 	survey->below_seq = snapshot.below_seq;
@@ -892,6 +895,8 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 
 	survey_pin(survey, settings->node_name, now, local);
 	survey_self(settings, survey, now, local);
+	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
+						  now, local);
 	survey_xmin(&snapshot, downstreams, n, now, local);
 	survey_children(&snapshot, downstreams, n, local, now,
 					(int64) settings->stale_timeout_ms * 1000);

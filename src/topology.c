@@ -9,6 +9,7 @@
  */
 #include "topology.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* In links[].row: not to be drawn, if nothing hangs below it. */
@@ -407,6 +408,48 @@ crelay_topology_age(CrelayNode *nodes, int n, int64_t now, int64_t stale_after)
 			now - nodes[i].observed_at > stale_after)
 			nodes[i].state = CRELAY_STATE_STALE;
 	}
+}
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp((*(const CrelayNode *const *) a)->name,
+				  (*(const CrelayNode *const *) b)->name);
+}
+
+/*
+ * How many of the nodes that the former upstream told of, those from
+ * first_above on, have not come back below this one, and the first of them by
+ * name.  One is back when a node of its name is live and protected: that it may
+ * have been rebuilt, and what it streams through now, does not matter.  What
+ * was not protected before had nothing to lose.  There is room for n pointers.
+ */
+int
+crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above,
+						const CrelayNode **room, const char **first)
+{
+	int			back = 0;
+	int			awaited = 0;
+
+	*first = NULL;
+	for (int i = 0; i < first_above; i++)
+	{
+		if (crelay_state_is_live(nodes[i].state) && nodes[i].protected == CRELAY_TRUE)
+			room[back++] = &nodes[i];
+	}
+	qsort((void *) room, (size_t) back, sizeof(*room), compare_names);
+	for (int i = first_above; i < n; i++)
+	{
+		const CrelayNode *node = &nodes[i];
+
+		if (node->protected == CRELAY_FALSE ||
+			bsearch(&node, room, (size_t) back, sizeof(*room), compare_names) != NULL)
+			continue;
+		awaited++;
+		if (*first == NULL || strcmp(node->name, *first) < 0)
+			*first = node->name;
+	}
+	return awaited;
 }
 
 /*

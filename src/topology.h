@@ -5,7 +5,8 @@
  *
  * Owns: the order of the rows (root first, then depth first, siblings by
  * name), depth, paths, and what to do with nodes whose upstream is not there
- * or that lie on a cycle.  Also the texts of the row's enums.
+ * or that lie on a cycle; whom a node that was promoted still waits for.  Also
+ * the texts of the row's enums.
  *
  * Not here: where the nodes come from (registry.c), how a row looks in SQL
  * (topology_funcs.c).
@@ -44,6 +45,8 @@ extern int	crelay_topology_assemble(const CrelayNode *nodes, int n,
 									 CrelayTreeRow *rows);
 extern void crelay_topology_age(CrelayNode *nodes, int n, int64_t now,
 								int64_t stale_after);
+extern int	crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above,
+									const CrelayNode **room, const char **first);
 extern bool crelay_state_is_live(CrelayState state);
 extern const char *crelay_state_text(CrelayState state);
 extern const char *crelay_role_text(CrelayRole role);

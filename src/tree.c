@@ -40,8 +40,16 @@ crelay_tree_read(void)
 		tree->nodes[n++] = snapshot.local.node;
 	for (int i = 0; i < snapshot.nchildren; i++)
 		tree->nodes[n++] = snapshot.children[i].node;
+	tree->first_above = n;
 	memcpy(&tree->nodes[n], snapshot.rows, sizeof(CrelayNode) * snapshot.nrows);
+	for (int i = 0; i < snapshot.nrows; i++)
+	{
+		if (snapshot.row_origins[i] != CRELAY_ORIGIN_UPSTREAM)
+			tree->first_above = n + i + 1;
+	}
 	n += snapshot.nrows;
+	tree->nnodes = n;
+	tree->heard_above = snapshot.above_seq != 0;
 
 	links = palloc_array(CrelayTreeLink, n + 1);
 	tree->rows = palloc_array(CrelayTreeRow, n + 1);

@@ -28,6 +28,9 @@ typedef struct CrelayTree
 	int			nrows;
 	CrelayTreeRow *rows;
 	CrelayNode *nodes;
+	int			nnodes;
+	int			first_above;	/* of the nodes that the upstream told of */
+	bool		heard_above;	/* it has told of them, since the start */
 } CrelayTree;
 
 extern CrelayTree *crelay_tree_read(void);

@@ -692,11 +692,11 @@ unknown_slot_new(Scene *s)
 static void
 own_hold(Scene *s)
 {
-	CrelayDownstream *hold = add_slot(s, "cascade_relay_p_00000001");
+	CrelayDownstream *hold = add_slot(s, "cascade_relay_i_00000002");
 
 	hold->kind = CRELAY_KIND_HOLD;
 	hold->own = true;
-	hold->incarnation = 1;
+	hold->incarnation = 2;
 	put_name(hold->name, "gone");
 }
 
@@ -734,6 +734,43 @@ hold_of_former(Scene *s)
 	put_name(s->downstreams[2].name, "l");
 	s->downstreams[2].kind = CRELAY_KIND_HOLD;
 	s->downstreams[2].incarnation = 3;
+}
+
+/* p was promoted, and holds on itself what others may need. */
+static void
+promoted(Scene *s)
+{
+	add_slot(s, "cascade_relay_p_00000001");
+	put_name(s->downstreams[2].name, "p");
+	s->downstreams[2].kind = CRELAY_KIND_HOLD;
+	s->downstreams[2].incarnation = 1;
+	s->downstreams[2].own = true;
+	s->downstreams[2].counted = false;
+	s->facts.knows_awaited = true;
+	s->facts.awaited = 2;
+	s->facts.first_awaited = "x";
+}
+
+static void
+promoted_all_back(Scene *s)
+{
+	promoted(s);
+	s->facts.awaited = 0;
+	s->facts.first_awaited = NULL;
+}
+
+static void
+promoted_after_restart(Scene *s)
+{
+	promoted_all_back(s);
+	s->facts.knows_awaited = false;
+}
+
+static void
+promoted_without_need(Scene *s)
+{
+	promoted(s);
+	s->downstreams[2].restart_lsn = s->facts.own_lsn;
 }
 
 static void
@@ -1083,13 +1120,17 @@ static const struct
 	{"temporary", P, unknown_slot_temporary, "ok ok p"},
 	{"keeping nothing", P, unknown_slot_unreserved, "ok ok p"},
 	{"keeping nothing yet", P, unknown_slot_new, "ok ok p"},
-	{"this node's own hold", P, own_hold, "ok ok p"},
+	{"a failover candidate's own hold", I, own_hold, "ok ok i"},
 	{"a slot of a node that streams from elsewhere", P, slot_of_moved, "warning orphan_slot l"},
 	{"a slot of a node that streams without it", P, slot_beside, "warning orphan_slot i"},
 	{"the slot of a node that is away", P, slot_of_known, "ok ok p"},
 	{"the hold of a node that has moved", P, hold_of_moved, "warning orphan_slot i"},
 	{"the hold of a former life", P, hold_of_former, "warning orphan_slot l"},
 	{"the hold of a node that is away", P, hold_of_absent, "ok ok p"},
+	{"a new primary waits for the others", P, promoted, "warning orphan_slot p"},
+	{"all are back", P, promoted_all_back, "ok ok p"},
+	{"it does not know any more for whom", P, promoted_after_restart, "warning orphan_slot p"},
+	{"what it holds is here in any case", P, promoted_without_need, "ok ok p"},
 
 	{"a stale node", P, stale, "warning stale_node l"},
 	{"a node that is down for a moment", P, down_for_a_moment, "ok ok p"},

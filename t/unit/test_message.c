@@ -30,6 +30,7 @@
 #define TAG_ABOUT		4
 #define TAG_HOPS		5
 #define TAG_SYNC_NAMES	7
+#define TAG_TREE_HOLD	8
 #define TAG_SOFTWARE	9
 #define TAG_ROWS		0x7000
 
@@ -311,6 +312,7 @@ sample_reply(uint32_t nhops, bool has_tree)
 	reply.sync_names.n = 2;
 	strcpy(reply.sync_names.names[0], "walreceiver");
 	strcpy(reply.sync_names.names[1], "It's \"me\"");
+	reply.tree_hold_lsn = UINT64_C(0x0000000200001234);
 	reply.has_tree = has_tree;
 	return reply;
 }
@@ -596,6 +598,14 @@ test_reply(void)
 	reply.sync_names.n = CRELAY_MAX_SYNC_NAMES + 1;
 	m = encode_reply(&reply, 0);
 	is_number(m.size, 0, "more of them than there is room for are the sender's mistake");
+	free(m.data);
+
+	/* an older root does not say what the tree needs */
+	reply = sample_reply(0, false);
+	reply.tree_hold_lsn = 0;
+	m = encode_reply(&reply, 0);
+	ok(crelay_message_get_reply(m.data, m.size, &got, &rows, &error) && got.tree_hold_lsn == 0,
+	   "what the tree needs is not known");
 	free(m.data);
 
 	reply = sample_reply(0, false);
@@ -917,6 +927,7 @@ test_sections(void)
 	rejects(without_section(report, TAG_ROWS), "half of the tree part is missing", "a report with about only");
 	accepts(without_section(reply, TAG_ROWS), "a reply without rows");
 	accepts(without_section(reply, TAG_SYNC_NAMES), "a reply without synchronous standbys");
+	accepts(without_section(reply, TAG_TREE_HOLD), "a reply that does not say what the tree needs");
 
 	accepts(with_longer_section(hello, TAG_HELLO, "new", 3), "a longer hello section is accepted");
 	accepts(with_longer_section(report, TAG_REPORT, "new", 3), "a longer report section is accepted");
@@ -924,6 +935,7 @@ test_sections(void)
 	accepts(with_longer_section(reply, TAG_REPLY, "new", 3), "a longer reply section is accepted");
 	accepts(with_longer_section(reply, TAG_HOPS, "new", 3), "a longer hops section is accepted");
 	accepts(with_longer_section(reply, TAG_SYNC_NAMES, "new", 3), "a longer list of synchronous standbys is accepted");
+	accepts(with_longer_section(reply, TAG_TREE_HOLD, "new", 3), "more about what the tree needs is accepted");
 	accepts(with_longer_section(reply, TAG_ROWS, "new", 3), "a longer rows section is accepted");
 
 	/* as many names as somebody with more room might send */
@@ -1530,13 +1542,14 @@ main(void)
 	test_lags();
 	test_truncation(hello_message(), 0);
 	test_truncation(report_message(3), 1);
-	test_truncation(reply_message(3, 3), 2);
+	test_truncation(reply_message(3, 3), 3);
 	test_short_section(hello_message(), TAG_HELLO, 0, "a hello");
 	test_short_section(report_message(3), TAG_REPORT, 4, "a report");
 	test_short_section(report_message(3), TAG_ABOUT, 0, "an about");
 	test_short_section(report_message(3), TAG_ROWS, 0, "a rows");
 	test_short_section(reply_message(3, 3), TAG_REPLY, 0, "a reply");
 	test_short_section(reply_message(3, 3), TAG_HOPS, 0, "a hops");
+	test_short_section(reply_message(3, 3), TAG_TREE_HOLD, 0, "a tree's hold");
 	test_trailing(hello_message(), "garbage behind a hello");
 	test_trailing(report_message(2), "garbage behind a report");
 	test_trailing(reply_message(2, 2), "garbage behind a reply");

@@ -345,6 +345,46 @@ test_former(void)
 	is_tree(&tree, "s:4(-1) .i:7(0) .p:2(0)", "when the last below it has come back, it goes, too");
 }
 
+static void
+test_awaited(void)
+{
+	const CrelayNode *room[8];
+	const char *first;
+	Tree		tree = tree_of(8);
+
+	/* what s sees itself, and from the fifth on what its upstream had said */
+	add_primary(&tree, "s", 4)->protected = CRELAY_TRUE;
+	add(&tree, "i", 7, "s", 4)->protected = CRELAY_TRUE;
+	add(&tree, "l", 3, "i", 7)->protected = CRELAY_FALSE;
+	add(&tree, "x", 0, "i", 7)->protected = CRELAY_TRUE;
+	add_primary(&tree, "p", 1)->protected = CRELAY_TRUE;
+	add(&tree, "l", 3, "i", 6)->protected = CRELAY_TRUE;
+	add(&tree, "i", 6, "p", 1)->protected = CRELAY_UNKNOWN;
+	add(&tree, "x", 0, "p", 1)->protected = CRELAY_TRUE;
+
+	is_number(crelay_topology_awaited(tree.nodes, tree.n, 4, room, &first), 2,
+			  "whom a new primary has not got back");
+	is_text(first, "l", "the first of them by name, attached but not protected yet");
+
+	tree.nodes[2].protected = CRELAY_TRUE;
+	is_number(crelay_topology_awaited(tree.nodes, tree.n, 4, room, &first), 1,
+			  "one less when it is protected");
+	is_text(first, "p", "the old primary is one of them");
+
+	tree.nodes[2].state = CRELAY_STATE_DOWN;
+	is_number(crelay_topology_awaited(tree.nodes, tree.n, 4, room, &first), 2,
+			  "who is away again is awaited again");
+
+	tree.nodes[2].state = CRELAY_STATE_CATCHUP;
+	tree.nodes[4].protected = CRELAY_FALSE;
+	is_number(crelay_topology_awaited(tree.nodes, tree.n, 4, room, &first), 0,
+			  "who had nothing to lose is not awaited");
+	ok(first == NULL, "and then nobody is the first");
+	is_number(crelay_topology_awaited(tree.nodes, 4, 4, room, &first), 0,
+			  "without an upstream there was nobody");
+	free_tree(&tree);
+}
+
 /* ---- cycles ---- */
 
 static void
@@ -836,6 +876,7 @@ main(void)
 	test_unmanaged();
 	test_duplicates();
 	test_former();
+	test_awaited();
 	test_cycles();
 	test_random(true, 4000, "all below one root");
 	test_random(false, 8000, "anything anywhere");

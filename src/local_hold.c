@@ -1,0 +1,295 @@
+/*-------------------------------------------------------------------------
+ *
+ * local_hold.c
+ *	  The hold that a failover candidate keeps on itself for the whole tree.
+ *
+ * Owns, leaves out and locks: see local_hold.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+
+#include "hold.h"
+#include "local_hold.h"
+#include "topology.h"
+#include "tree.h"
+
+/*
+ * How often a hold that does not move is touched: later versions drop slots
+ * that nobody has acquired for long.  How often one that stands too high is
+ * tried again.  And how often a new primary looks whether all are back.
+ */
+#define TOUCH_US		INT64CONST(10000000)
+#define RETRY_US		INT64CONST(1000000)
+#define REUNION_US		INT64CONST(1000000)
+
+/* The most that one pass adds to a time: a clock that steps is no time. */
+#define PASS_MAX_US		INT64CONST(2000000)
+
+/* Times are summed from pass to pass, so they begin anew with the worker. */
+static TimestampTz last_pass;
+static TimestampTz touched_at;
+static TimestampTz looked_at;
+static int64 not_voting_us;
+static int64 waited_us;
+static int64 path_us;
+static uint32 path_root;
+static CrelayRefusal logged_reason;
+
+static void
+hold_name(const CrelayLocal *local, char *name)
+{
+	snprintf(name, CRELAY_SLOT_LEN, "%s%s_%08x", CRELAY_HOLD_PREFIX,
+			 local->node.name, local->node.incarnation);
+}
+
+/*
+ * The lowest of this node's own holds: after it was given another name there
+ * are two for a moment.
+ */
+static const CrelayDownstream *
+find_own(const CrelayDownstream *downstreams, int n)
+{
+	const CrelayDownstream *own = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (d->own && d->slot_name[0] != '\0' && d->restart_lsn != 0 && !d->invalidated &&
+			(own == NULL || d->restart_lsn < own->restart_lsn))
+			own = d;
+	}
+	return own;
+}
+
+static bool
+in_same_segment(uint64 a, uint64 b)
+{
+	return a / wal_segment_size == b / wal_segment_size;
+}
+
+/*
+ * Whether there is nothing to do about a hold that was looked at a while ago.
+ */
+static bool
+may_rest(const CrelayDownstream *downstreams, int n, const char *name, uint64 target,
+		 int64 rested)
+{
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (strcmp(d->slot_name, name) != 0)
+			continue;
+		if (in_same_segment(d->restart_lsn, target))
+			return rested >= 0 && rested < TOUCH_US;
+		return d->restart_lsn > target && rested >= 0 && rested < RETRY_US;
+	}
+	return false;
+}
+
+static void
+drop(const char *slot_name, const char *why)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		if (crelay_hold_drop(slot_name))
+			ereport(LOG,
+					(errmsg("cascade_relay: dropped hold \"%s\", because %s",
+							slot_name, why)));
+	}
+	PG_CATCH();
+	{
+		/* it stays, and the next pass tries again */
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+static void
+drop_own(const CrelayDownstream *downstreams, int n, const char *except, const char *why)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (downstreams[i].own && downstreams[i].slot_name[0] != '\0' &&
+			strcmp(downstreams[i].slot_name, except) != 0)
+			drop(downstreams[i].slot_name, why);
+	}
+}
+
+/* ---- on a standby ---- */
+
+static void
+log_placed(const char *slot_name, const CrelayHoldResult *result)
+{
+	if (result->created)
+		ereport(LOG,
+				(errmsg("cascade_relay: placed hold \"%s\" at %X/%X, for when this node is promoted",
+						slot_name, LSN_FORMAT_ARGS(result->held_lsn))));
+	if (result->reason == CRELAY_HELD_NO_FREE_SLOT && logged_reason != result->reason)
+		ereport(LOG,
+				(errmsg("cascade_relay: there is no replication slot to spare for hold \"%s\"",
+						slot_name),
+				 errdetail("If this node is promoted, nodes that lag may not find their WAL here."),
+				 errhint("Raise \"%s\" and restart this server; the last free slot is left for a replacement standby.",
+						 "max_replication_slots")));
+	logged_reason = result->reason;
+}
+
+/*
+ * Brings the local hold to where the tree needs it, under the rules for every
+ * hold: placed where the server reserves WAL, back only under cover.
+ */
+static void
+keep(const CrelayPosition *position, const CrelayBounds *bounds,
+	 const CrelayDownstream *downstreams, int n, TimestampTz now,
+	 const CrelayLocal *local)
+{
+	CrelayHoldRequest request = {0};
+	CrelayHoldResult result;
+	char		name[CRELAY_SLOT_LEN];
+	char		cover[CRELAY_SLOT_LEN];
+
+	hold_name(local, name);
+	request.slot_name = name;
+	request.create = true;
+	request.target = Max(local->tree_hold_lsn, bounds->floor_lsn);
+	if (may_rest(downstreams, n, name, request.target, now - touched_at))
+		return;
+	if (crelay_registry_find_cover(request.target, crelay_hold_redo(), name, cover))
+		request.cover = cover;
+	touched_at = now;
+	if (!crelay_hold_try(&request, position, &result))
+		return;
+	log_placed(name, &result);
+	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
+		drop_own(downstreams, n, name, "this node has another name now");
+}
+
+static void
+run_standby(const CrelaySettings *settings, const CrelayPosition *position,
+			const CrelayBounds *bounds, const CrelayDownstream *downstreams, int n,
+			int64 passed, TimestampTz now, const CrelayLocal *local)
+{
+	switch (local->node.replica_class)
+	{
+		case CRELAY_CLASS_UNKNOWN:
+			break;				/* what stands, stands */
+		case CRELAY_CLASS_VOTING:
+			not_voting_us = 0;
+			if (local->tree_hold_lsn != 0)
+				keep(position, bounds, downstreams, n, now, local);
+			break;
+		case CRELAY_CLASS_READ_REPLICA:
+			not_voting_us += passed;
+			if (not_voting_us > (int64) settings->stale_timeout_ms * 1000)
+				drop_own(downstreams, n, "", "this node is not voting any more");
+			break;
+	}
+}
+
+/* ---- on a primary ---- */
+
+/*
+ * Whether everybody whom this node knew of as a standby, and did not feed
+ * itself, has attached below it and is protected.  Without that knowledge, as
+ * after a restart, nobody can be.
+ */
+static bool
+all_are_back(void)
+{
+	CrelayTree *tree = crelay_tree_read();
+	const CrelayNode **room = palloc_array(const CrelayNode *, tree->nnodes + 1);
+	const char *first;
+
+	return tree->heard_above &&
+		crelay_topology_awaited(tree->nodes, tree->nnodes, tree->first_above,
+								room, &first) == 0;
+}
+
+static void
+run_primary(const CrelaySettings *settings, const CrelayDownstream *downstreams,
+			int n, int64 passed, TimestampTz now, CrelayLocal *local)
+{
+	const CrelayDownstream *own = find_own(downstreams, n);
+
+	/* those who are not back yet need what it keeps for them, of others too */
+	local->tree_hold_lsn = local->hold_target_lsn;
+	if (own == NULL)
+		return;
+	waited_us += passed;
+	if (own->restart_lsn < local->tree_hold_lsn)
+		local->tree_hold_lsn = own->restart_lsn;
+	if (now >= looked_at && now - looked_at < REUNION_US)
+		return;
+	looked_at = now;
+	if (settings->hold_timeout_s > 0 &&
+		waited_us >= (int64) settings->hold_timeout_s * 1000000)
+		drop_own(downstreams, n, "",
+				 "\"cascade_relay.hold_timeout\" has passed since this node was promoted");
+	else if (all_are_back())
+		drop_own(downstreams, n, "",
+				 "every node that was known before the promotion is protected here");
+}
+
+/* ---- nodes that this one streams from now ---- */
+
+/*
+ * After a switchover the old primary has a hold for the node that it streams
+ * from.  Nothing asks for it any more.  A path that has led to a root for a
+ * while is none that is on its way to a cycle.
+ */
+static void
+drop_ancestors(const CrelaySettings *settings, const CrelayDownstream *downstreams,
+			   int n, int64 passed, const CrelayLocal *local)
+{
+	uint32		root = 0;
+
+	if (local->root_known && !local->in_cycle && local->nhops > 0 &&
+		local->node.role == CRELAY_ROLE_STANDBY &&
+		local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
+		root = local->hops[0].incarnation;
+	path_us = root != 0 && root == path_root ? path_us + passed : 0;
+	path_root = root;
+	if (path_us <= (int64) settings->stale_timeout_ms * 1000)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (d->kind == CRELAY_KIND_HOLD && d->ancestor && !d->own &&
+			d->slot_name[0] != '\0' && d->pid == 0)
+			drop(d->slot_name, "this node streams from its node now");
+	}
+}
+
+/*
+ * One pass, after this node's own figures were computed.  Errors with a slot
+ * are logged, and keep nothing else from being done.
+ */
+void
+crelay_local_hold_run(const CrelaySettings *settings, const CrelayPosition *position,
+					  const CrelayBounds *bounds,
+					  const CrelayDownstream *downstreams, int n,
+					  TimestampTz now, CrelayLocal *local)
+{
+	int64		passed = last_pass != 0 ? now - last_pass : 0;
+
+	passed = Max(0, Min(passed, PASS_MAX_US));
+	last_pass = now;
+	if (!settings->enabled)
+		return;
+	if (position->in_recovery)
+		run_standby(settings, position, bounds, downstreams, n, passed, now, local);
+	else
+		run_primary(settings, downstreams, n, passed, now, local);
+	drop_ancestors(settings, downstreams, n, passed, local);
+}
