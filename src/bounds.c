@@ -23,7 +23,7 @@
  */
 #define READ_SHARE		100
 
-/* The folder as it was last read.  In the worker only. */
+/* The folder as it was last read.  In the worker, or where there is none. */
 static uint64 oldest_wal;
 static uint64 end_of_wal;
 static XLogSegNo removed_then;
@@ -85,7 +85,7 @@ look_at_files(bool short_of_room, TimestampTz now)
 }
 
 /*
- * For the worker: looks at the files and the disk.  disk has what was found the
+ * For the worker, or a session that has none: looks at the files and the disk.  disk has what was found the
  * last time, and gets what is found now.  Returns the start of the oldest WAL
  * file.
  *

@@ -20,9 +20,9 @@
 #include "utils/timestamp.h"
 
 #include "advisory.h"
+#include "bounds.h"
 #include "compat.h"
 #include "downstream.h"
-#include "frontier.h"
 #include "guc.h"
 #include "history.h"
 #include "hold.h"
@@ -256,31 +256,31 @@ is_diverged(const CrelayReport *report, const CrelayPosition *position)
 }
 
 /*
- * Puts the child's hold where its report wants it; never back, because nobody
- * here knows what covers it.  No other session can touch it, for none else
+ * Puts the child's hold where its report wants it, as far as the bounds allow;
+ * never back, because nobody here knows what covers it.  No other session can touch it, for none else
  * speaks for the node.
  */
 static void
 serve_hold(const CrelayReport *report, const CrelayPosition *position,
 		   CrelayReply *reply)
 {
+	static CrelayDiskBound disk;
 	CrelayHoldRequest request = {0};
 	CrelayHoldResult result;
+	CrelayBounds bounds;
 	CrelaySettings settings;
 	char		slot_name[CRELAY_SLOT_LEN];
-	int64		limit;
+	bool		look_again;
 
 	crelay_guc_copy(&settings);
 	snprintf(slot_name, sizeof(slot_name), "%s%s_%08x",
 			 CRELAY_HOLD_PREFIX, my_node_name, my_incarnation);
-	limit = crelay_hold_limit(settings.max_hold_size,
-							  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
-							  wal_segment_size);
+	(void) crelay_bounds_look(&settings, position, GetCurrentTimestamp(), &disk, &look_again);
+	crelay_bounds_of(&settings, position->flush_lsn, &disk, &bounds);
 	request.slot_name = slot_name;
 	request.create = true;
 	request.unloaded = true;
-	request.target = crelay_hold_clamp(report->hold_target_lsn,
-									   position->flush_lsn, limit);
+	request.target = Max(report->hold_target_lsn, bounds.floor_lsn);
 	if (request.target != report->hold_target_lsn)
 		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
 

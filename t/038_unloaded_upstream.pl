@@ -25,9 +25,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $p = new_primary('p', unmanaged => 1, conf => "cascade_relay.node_name = 'p'\ncascade_relay.max_nodes = 100\n");
+my $p = new_primary('p', unmanaged => 1, conf => "cascade_relay.node_name = 'p'\ncascade_relay.max_nodes = 100\ncascade_relay.min_free_percent = 0\n");
 my $u = new_standby('u', $p, unmanaged => 1,
-	conf => "cascade_relay.node_name = 'u'\nmax_slot_wal_keep_size = 1GB\n");
+	conf => "cascade_relay.node_name = 'u'\nmax_slot_wal_keep_size = 1GB\ncascade_relay.min_free_percent = 0\n");
 add_rows($p, 2);
 my $i = new_standby('i', $p);
 my $l = new_standby('l', $i);
