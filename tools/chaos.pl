@@ -1521,7 +1521,8 @@ sub move
 			scan_logs();
 			violation('removed', "$name was to move to $above ($way), and the WAL is not there")
 			  if $missing_wal{$name};
-			return caught_up($name, $lsn);
+			return caught_up($name, $lsn)
+			  && (try_value($name, 'SELECT upstream_name FROM cascade_status WHERE last_report_time IS NOT NULL', 2) // '') eq $above;
 		});
 	$count{"move by $way"}++;
 	note_event("move $name: $up -> $above ($way)");
