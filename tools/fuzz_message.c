@@ -172,6 +172,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int			kind;
 
 	try_all(data, size);
+	REQUIRE((unsigned) crelay_message_fit(data, size) <= CRELAY_FIT_SENDER_TOO_OLD);
 
 	copy = allocate(whole);
 	memcpy(copy, "CRLY\1\1\0\0", 8);
@@ -184,6 +185,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	{
 		copy[6] = (uint8_t) kind;
 		try_all(copy, whole);
+		/* of a newer sender more is let pass */
+		copy[4] = CRELAY_MESSAGE_VERSION + 1;
+		try_all(copy, whole);
+		copy[4] = CRELAY_MESSAGE_VERSION;
 	}
 	free(copy);
 	return 0;

@@ -106,12 +106,16 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		strcpy(row.xmin_pinned_by, "node_1");
 		strcpy(row.location, "eu-west");
 		strcpy(row.conninfo, "host=10.0.0.5 port=5432");
+		strcpy(row.version, i % 2 ? "1.0" : "");
+		strcpy(row.upstream_address, i % 3 ? "host=10.0.0.1" : "");
 		if (full)
 		{
 			fill(row.pinned_by, sizeof(row.pinned_by), 'p');
 			fill(row.xmin_pinned_by, sizeof(row.xmin_pinned_by), 'q');
 			fill(row.location, sizeof(row.location), 'l');
 			fill(row.conninfo, sizeof(row.conninfo), 'c');
+			fill(row.version, sizeof(row.version), '1');
+			fill(row.upstream_address, sizeof(row.upstream_address), 'u');
 		}
 		crelay_message_put_row(cur, &row, NOW);
 	}
@@ -145,12 +149,16 @@ write_report(const char *name, bool tree, int history, int rows, bool full)
 	strcpy(report.about.application_name, "Leaf One");
 	strcpy(report.about.location, "eu-west");
 	strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
+	strcpy(report.about.version, history % 2 ? "1.0" : "");
+	strcpy(report.about.upstream_address, rows > 0 ? "host=10.0.0.1" : "");
 	if (full)
 	{
 		fill(report.about.slot_name, sizeof(report.about.slot_name), 's');
 		fill(report.about.application_name, sizeof(report.about.application_name), 'a');
 		fill(report.about.location, sizeof(report.about.location), 'l');
 		fill(report.about.conninfo, sizeof(report.about.conninfo), 'c');
+		fill(report.about.version, sizeof(report.about.version), '1');
+		fill(report.about.upstream_address, sizeof(report.about.upstream_address), 'u');
 	}
 	report.history.timeline = (uint32_t) history + 1;
 	report.history.n = (uint32_t) history;
@@ -183,6 +191,8 @@ write_reply(const char *name, int hops, int sync_names, bool tree, int rows, boo
 	reply.state = CRELAY_STATE_STREAMING;
 	reply.replica_class = CRELAY_CLASS_VOTING;
 	reply.warnings = CRELAY_WARN_DUPLICATE_NAME;
+	reply.replay_lag = hops % 2 ? 1000 : -1;
+	reply.tree_hold_lsn = sync_names > 0 ? UINT64_C(0x300000000) : 0;
 	reply.root_known = true;
 	reply.root_lsn = UINT64_C(0x400000028);
 	reply.nhops = (uint32_t) hops;
