@@ -28,10 +28,12 @@ OBJS = \
 	src/causal_funcs.o \
 	src/check.o \
 	src/check_funcs.o \
+	src/departed.o \
 	src/downstream.o \
 	src/exchange.o \
 	src/follow.o \
 	src/follow_funcs.o \
+	src/forget_funcs.o \
 	src/frontier.o \
 	src/guc.o \
 	src/history.o \
@@ -43,6 +45,7 @@ OBJS = \
 	src/policy.o \
 	src/policy_funcs.o \
 	src/registry.o \
+	src/release.o \
 	src/repoint.o \
 	src/report_funcs.o \
 	src/status_funcs.o \
@@ -65,6 +68,7 @@ INTERNAL_HEADERS = \
 	src/bounds.h \
 	src/check.h \
 	src/compat.h \
+	src/departed.h \
 	src/downstream.h \
 	src/exchange.h \
 	src/follow.h \
@@ -78,6 +82,7 @@ INTERNAL_HEADERS = \
 	src/node.h \
 	src/policy.h \
 	src/registry.h \
+	src/release.h \
 	src/repoint.h \
 	src/survey.h \
 	src/topology.h \
@@ -90,8 +95,8 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
-PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
+PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
+PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
 	src/topology.h
 
 REGRESS = unloaded bookmark policy

@@ -273,6 +273,12 @@ LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cascade_release(text) IS
 'lets go of the WAL that a direct downstream of this node needs, until it has reached the returned LSN';
 
+CREATE FUNCTION cascade_forget(node_name text, force bool DEFAULT false) RETURNS text[]
+AS 'MODULE_PATHNAME', 'cascade_forget'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cascade_forget(text, bool) IS
+'lets go of a direct downstream of this node that will not come back, and returns the slots that still keep WAL for it';
+
 --
 -- Who may do what
 --
@@ -289,6 +295,7 @@ REVOKE ALL ON FUNCTION cascade_policy(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_check() FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_follow(text, interval, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_release(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_forget(text, bool) FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION cascade_topology() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_tree() TO pg_monitor;

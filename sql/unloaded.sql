@@ -40,6 +40,7 @@ SELECT * FROM cascade_check;
 SELECT * FROM cascade_check();
 SELECT cascade_release('leaf');
 SELECT cascade_adopt('leaf');
+SELECT cascade_forget('leaf');
 SELECT cascade_follow('root');
 SELECT cascade_adopt(NULL);
 \set VERBOSITY default
@@ -128,6 +129,7 @@ SELECT * FROM cascade_holds;
 SELECT * FROM cascade_tree();
 SELECT cascade_release('leaf');
 SELECT cascade_adopt('leaf');
+SELECT cascade_forget('leaf');
 SELECT cascade_follow('root');
 -- a role that may replicate: it may report, but it reads nothing
 SET ROLE regress_cascade_reporter;
@@ -146,6 +148,7 @@ SELECT * FROM cascade_tree();
 SELECT answer(:hello);
 SELECT cascade_release('leaf');
 SELECT cascade_adopt('leaf');
+SELECT cascade_forget('leaf');
 SELECT cascade_follow('root');
 RESET ROLE;
 \set VERBOSITY default

@@ -298,6 +298,7 @@ cascade_adopt(PG_FUNCTION_ARGS)
 
 	crelay_hold_adopt(&request, &position, &result);
 	explain(node_name, &request, &result);
+	crelay_registry_forget_slot(request.slot_name);
 	if (result.created || result.moved)
 	{
 		ereport(LOG,

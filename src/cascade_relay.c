@@ -12,6 +12,7 @@
  *					bookmark.c	 whether a node has what a bookmark stands for
  *					message.c	 reports and replies on the wire
  *					backoff.c	 how long to wait after failures
+ *					departed.c	 whether what a node left behind may go
  *					check.c		 what is wrong, and what to do
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots
@@ -22,6 +23,7 @@
  *	the worker		worker.c	 the loop
  *					survey.c	 one look at this node
  *					local_hold.c what a failover candidate holds on itself
+ *					release.c	 what it lets go of by itself
  *					exchange.c	 reports to the upstream, and its replies
  *					upstream.c	 the connection
  *					upstream_target.c	its parameters

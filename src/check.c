@@ -41,8 +41,10 @@
  *							C  and for all of it: its hold was released
  *	pinned_long		 here	W  another node has kept the same WAL for long
  *	orphan_slot		 here	W  an idle slot or hold keeps WAL, and its node is
- *							   unknown, or lives without it; or this node was
- *							   promoted, and not all nodes have come back
+ *							   unknown, or lives without it; or a node is
+ *							   away, and all that was below it lives elsewhere;
+ *							   or this node was promoted, and not all nodes
+ *							   have come back
  *	stale_node		 tree	W  no news of a node for stale_timeout
  *	vacuum_held_back here	W  on the primary: another node's xmin has stood
  *							   still for long while transactions went on
@@ -835,9 +837,10 @@ check_orphan(Look *look, const CrelayDownstream *d)
 	char		hint[CRELAY_SLOT_LEN + 100];
 	char		size[SIZE_LEN];
 
+	/* a released hold moves on, but what others have made stays where it is */
 	if (d->slot_name[0] == '\0' || d->pid != 0 || d->temporary || d->logical ||
-		d->invalidated || d->ignored || d->own || d->released ||
-		d->restart_lsn == 0 ||
+		d->invalidated || d->ignored || d->own ||
+		(d->released && d->kind == CRELAY_KIND_HOLD) || d->restart_lsn == 0 ||
 		d->restart_lsn / facts->segment_size >= facts->own_lsn / facts->segment_size)
 		return;
 	/* after a start everybody gets the time to come back */
@@ -846,8 +849,8 @@ check_orphan(Look *look, const CrelayDownstream *d)
 	reason = orphan_reason(facts, d);
 	if (reason == NULL)
 		return;
-	snprintf(hint, sizeof(hint),
-			 "If nobody will come back for it: SELECT pg_drop_replication_slot('%s');",
+	snprintf(hint, sizeof(hint), "If nobody will come back for it: SELECT %s('%s');",
+			 d->kind == CRELAY_KIND_HOLD ? "cascade_forget" : "pg_drop_replication_slot",
 			 d->slot_name);
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
 		   "replication slot \"%s\" keeps %s of WAL and is not in use: %s",
@@ -883,6 +886,46 @@ check_local_hold(Look *look, const CrelayDownstream *d)
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, facts->name, hint,
 		   "since this node was promoted, hold \"%s\" keeps %s of WAL for %s",
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), who);
+}
+
+/*
+ * The slots of others that keep WAL for a child that is away, as commands.
+ */
+static void
+add_slot_commands(const CrelayCheckFacts *facts, int child, char *hint, size_t size)
+{
+	for (int i = 0; i < facts->ndownstreams; i++)
+	{
+		const CrelayDownstream *d = &facts->downstreams[i];
+		size_t		len = strlen(hint);
+
+		if (d->kind == CRELAY_KIND_SLOT && d->child == child && d->pid == 0 &&
+			!d->adopted && d->restart_lsn != 0)
+			snprintf(hint + len, size - len, " SELECT pg_drop_replication_slot('%s');",
+					 d->slot_name);
+	}
+}
+
+/*
+ * A node that is away, and that nobody waits for any more.
+ */
+static void
+check_left(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayCheckChild *child = child_of(facts, d);
+	char		hint[CRELAY_CHECK_TEXT_LEN];
+	char		size[SIZE_LEN];
+
+	if (d->kind != CRELAY_KIND_HOLD || d->slot_name[0] == '\0' || d->own ||
+		child == NULL || child->left_by == NULL)
+		return;
+	snprintf(hint, sizeof(hint), "If it will not come back: SELECT cascade_forget('%s');",
+			 d->name);
+	add_slot_commands(facts, d->child, hint, sizeof(hint));
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
+		   "node \"%s\" is away, and all that streamed from it (%s) is protected elsewhere: its hold keeps %s of WAL for it alone",
+		   d->name, child->left_by, size_text(size, kept_bytes(facts, d->restart_lsn)));
 }
 
 static void
@@ -1127,6 +1170,7 @@ look_at_all(Look *look)
 	check_pinned(look);
 	each_downstream(look, check_orphan);
 	each_downstream(look, check_local_hold);
+	each_downstream(look, check_left);
 	each_row(look, check_stale);
 	check_vacuum(look);
 	each_row(look, check_feedback);

@@ -81,6 +81,9 @@ typedef struct CrelayCheckChild
 {
 	bool		away;			/* neither reports nor streams */
 	bool		held;			/* was told that its WAL is held */
+	const char *left_by;		/* away, and these nodes, all that streamed
+								 * from it, are protected elsewhere; NULL not
+								 * so */
 } CrelayCheckChild;
 
 typedef struct CrelayCheckFacts

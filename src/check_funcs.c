@@ -23,6 +23,7 @@
 #include "catalog/pg_extension.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lib/stringinfo.h"
 #include "replication/slot.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -38,6 +39,9 @@
 #include "tuple.h"
 
 PG_FUNCTION_INFO_V1(cascade_check);
+
+/* Of so many nodes below one that has left, the names are told. */
+#define MAX_NAMES	10
 
 static void
 put_finding(void *arg, const CrelayFinding *finding)
@@ -73,6 +77,60 @@ add_rows(CrelayCheckFacts *facts, const CrelayTree *tree)
 }
 
 /*
+ * Which nodes were last seen below a child, if each of them is protected
+ * elsewhere; NULL if not, or if there is none that is known.
+ */
+static const char *
+find_leavers(const CrelaySnapshot *snapshot, const CrelayKnown *known, int nknown, int child)
+{
+	StringInfoData names;
+	int			origin = snapshot->child_slots[child];
+	int			n = 0;
+
+	initStringInfo(&names);
+	for (int i = 0; i < snapshot->nrows; i++)
+	{
+		const CrelayNode *now;
+
+		if (snapshot->row_origins[i] != origin)
+			continue;
+		now = crelay_departed_find(known, nknown, &snapshot->rows[i],
+								   &snapshot->children[child].node, origin);
+		if (now == NULL || now->protected != CRELAY_TRUE)
+			return NULL;
+		if (n++ < MAX_NAMES)
+			appendStringInfo(&names, "%s%s", n > 1 ? ", " : "", now->name);
+	}
+	if (n > MAX_NAMES)
+		appendStringInfo(&names, " and %d more", n - MAX_NAMES);
+	return n > 0 ? names.data : NULL;
+}
+
+static bool
+is_away(const CrelayChild *child)
+{
+	return child->session_pid == 0 && child->node.state == CRELAY_STATE_DOWN;
+}
+
+/*
+ * Reads the registry, with the rows only if some child is away: as a rule none
+ * is.
+ */
+static void
+read_children(CrelaySnapshot *snapshot)
+{
+	crelay_registry_snapshot(snapshot, false);
+	for (int i = 0; i < snapshot->nchildren; i++)
+	{
+		if (is_away(&snapshot->children[i]))
+		{
+			crelay_registry_snapshot(snapshot, true);
+			return;
+		}
+	}
+}
+
+/*
  * The children, the slots and the walsenders of this node, with what they are
  * worth.
  */
@@ -84,10 +142,12 @@ add_downstreams(CrelayCheckFacts *facts, const CrelaySettings *settings,
 	CrelayDownstream *downstreams;
 	CrelayCheckChild *children;
 	CrelayFrontier frontier;
+	CrelayKnown *known;
+	int			nknown;
 	CrelayOwn	own;
 	int			n;
 
-	crelay_registry_snapshot(&snapshot, false);
+	read_children(&snapshot);
 	downstreams = crelay_downstream_collect(&snapshot, true, &n);
 	own.name = settings->node_name;
 	own.applied_lsn = position->applied_lsn;
@@ -95,13 +155,13 @@ add_downstreams(CrelayCheckFacts *facts, const CrelaySettings *settings,
 	crelay_frontier_compute(&own, downstreams, n, &frontier);
 
 	children = palloc_array(CrelayCheckChild, snapshot.nchildren + 1);
+	known = crelay_tree_known(&snapshot, &nknown);
 	for (int i = 0; i < snapshot.nchildren; i++)
 	{
-		const CrelayChild *child = &snapshot.children[i];
-
-		children[i].away = child->session_pid == 0 &&
-			child->node.state == CRELAY_STATE_DOWN;
-		children[i].held = child->held_lsn != 0;
+		children[i].away = is_away(&snapshot.children[i]);
+		children[i].held = snapshot.children[i].held_lsn != 0;
+		children[i].left_by = children[i].away ?
+			find_leavers(&snapshot, known, nknown, i) : NULL;
 	}
 	facts->slots_total = max_replication_slots;
 	for (int i = 0; i < n; i++)

@@ -67,6 +67,23 @@ crelay_slot_acquire(const char *name)
 }
 
 /*
+ * Drops the slot that this process has acquired.  Before 17 nobody outside of
+ * slot.c could, but an ephemeral one goes when it is released.
+ */
+static inline void
+crelay_slot_drop_acquired(void)
+{
+#if PG_VERSION_NUM >= 170000
+	ReplicationSlotDropAcquired();
+#else
+	SpinLockAcquire(&MyReplicationSlot->mutex);
+	MyReplicationSlot->data.persistency = RS_EPHEMERAL;
+	SpinLockRelease(&MyReplicationSlot->mutex);
+	ReplicationSlotRelease();
+#endif
+}
+
+/*
  * The process that has a slot acquired, 0 for none.  Call with the slot's
  * spinlock held.
  */

@@ -598,20 +598,30 @@ crelay_hold_find_former(const char *slot_name, uint32 incarnation, char *former)
 }
 
 /*
- * Drops a hold that is not needed any more.  False if somebody has acquired
- * it: then it stays.
+ * Drops a slot of ours that is not needed any more, if the fence, asked when
+ * nobody else can acquire it any more, does not object.  False if somebody has
+ * acquired it, or the fence says no: then it stays.
  */
 bool
-crelay_hold_drop(const char *slot_name)
+crelay_hold_drop_if(const char *slot_name, CrelayHoldFence fence, void *fence_arg)
 {
 	SlotFacts	facts;
+	volatile bool dropped = false;
 
+	require_free_hands();
 	look_at_slot(slot_name, &facts);
 	if (!facts.exists || !facts.physical || facts.active_pid != 0)
 		return false;
 	PG_TRY();
 	{
-		ReplicationSlotDrop(slot_name, true);
+		crelay_slot_acquire(slot_name);
+		if (fence == NULL || fence(fence_arg))
+		{
+			crelay_slot_drop_acquired();
+			dropped = true;
+		}
+		else
+			ReplicationSlotRelease();
 	}
 	PG_CATCH();
 	{
@@ -619,7 +629,37 @@ crelay_hold_drop(const char *slot_name)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	return true;
+	return dropped;
+}
+
+bool
+crelay_hold_drop(const char *slot_name)
+{
+	return crelay_hold_drop_if(slot_name, NULL, NULL);
+}
+
+/*
+ * The same for the worker, where an error with one slot must not keep it from
+ * the others: it is logged, and false returned.
+ */
+bool
+crelay_hold_drop_try(const char *slot_name, CrelayHoldFence fence, void *fence_arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool dropped = false;
+
+	PG_TRY();
+	{
+		dropped = crelay_hold_drop_if(slot_name, fence, fence_arg);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return dropped;
 }
 
 /*

@@ -108,6 +108,10 @@ extern void crelay_hold_log(const char *slot_name,
 extern bool crelay_hold_find_former(const char *slot_name, uint32 incarnation,
 									char *former);
 extern bool crelay_hold_drop(const char *slot_name);
+extern bool crelay_hold_drop_if(const char *slot_name, CrelayHoldFence fence,
+								void *fence_arg);
+extern bool crelay_hold_drop_try(const char *slot_name, CrelayHoldFence fence,
+								 void *fence_arg);
 extern int	crelay_hold_save_all(void);
 extern uint64 crelay_hold_redo(void);
 extern void crelay_hold_abandon(void);

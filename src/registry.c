@@ -65,6 +65,8 @@ typedef struct Registry
 	LoggedRefusal logged[LOGGED_REFUSALS];
 	int			nreleased;
 	CrelayReleased released[CRELAY_MAX_RELEASED];
+	uint64		released_seq;
+	uint64		forgotten_seq;
 	int			max_nodes;
 	int			nchildren;		/* slots used so far, holes included */
 	int			nrows;
@@ -366,6 +368,8 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 	snapshot->below_seq = registry->below_seq;
 	snapshot->above_seq = registry->above_seq;
 	snapshot->nreleased = registry->nreleased;
+	snapshot->released_seq = registry->released_seq;
+	snapshot->forgotten_seq = registry->forgotten_seq;
 	memcpy(snapshot->released, registry->released, sizeof(snapshot->released));
 	snapshot->nchildren = 0;
 	snapshot->nrows = 0;
@@ -1411,14 +1415,20 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 
 /*
  * Replaces the nodes that do not speak for themselves: those without
- * cascade_relay, and managed ones that have not called yet.
+ * cascade_relay, and managed ones that have not called yet.  Not if one was
+ * forgotten since they were looked at, which would bring it back.
  */
 void
-crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n)
+crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n, uint64 forgotten_seq)
 {
 	uint64		before;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	if (registry->forgotten_seq != forgotten_seq)
+	{
+		LWLockRelease(registry->lock);
+		return;
+	}
 	before = rows_digest(&registry->unmanaged);
 	free_rows(&registry->unmanaged);
 	make_room(n, "", GetCurrentTimestamp());
@@ -1463,7 +1473,7 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 	LWLockRelease(registry->lock);
 }
 
-/* ---- for cascade_release ---- */
+/* ---- for cascade_release, cascade_forget and cascade_adopt ---- */
 
 /*
  * How many reports the child with that hold has sent, 0 if there is none.
@@ -1502,6 +1512,7 @@ crelay_registry_release(const char *key, uint64 lsn)
 		strlcpy(registry->released[i].key, key, CRELAY_NAME_LEN);
 		registry->released[i].lsn = lsn;
 		registry->released[i].reports = reports_of(key);
+		registry->released_seq++;
 		if (i == registry->nreleased)
 			registry->nreleased++;
 	}
@@ -1511,6 +1522,21 @@ crelay_registry_release(const char *key, uint64 lsn)
 	return done;
 }
 
+static void
+remove_released(const char *key)
+{
+	for (int i = 0; i < registry->nreleased; i++)
+	{
+		if (strcmp(registry->released[i].key, key) == 0)
+		{
+			registry->released[i] = registry->released[--registry->nreleased];
+			registry->released_seq++;
+			registry->floor_seq++;
+			break;
+		}
+	}
+}
+
 /*
  * A released downstream has caught up, and counts again.
  */
@@ -1518,14 +1544,130 @@ void
 crelay_registry_unrelease(const char *key)
 {
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < registry->nreleased; i++)
+	remove_released(key);
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * Whether somebody speaks for the node with that hold: its session, if it has
+ * not been silent for so long that the worker calls it stale.
+ */
+static bool
+is_spoken_for(const CrelayChild *child)
+{
+	return child->session_pid != 0 && child->node.state != CRELAY_STATE_STALE;
+}
+
+/*
+ * Erases the child with that hold, and all that it has said of the nodes below
+ * it.  Its session, should it have one, has to say hello again.  False if
+ * somebody speaks for it.
+ *
+ * Nobody else can bring it back: what is below this node is in no reply to it,
+ * and what the other children report is their own.
+ */
+bool
+crelay_registry_forget(const char *hold_name)
+{
+	bool		forgotten = true;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < registry->nchildren; i++)
 	{
-		if (strcmp(registry->released[i].key, key) == 0)
+		CrelayChild *child = &registry->children[i];
+
+		if (!child->in_use || strcmp(child->hold_name, hold_name) != 0)
+			continue;
+		if (is_spoken_for(child))
 		{
-			registry->released[i] = registry->released[--registry->nreleased];
-			registry->floor_seq++;
+			forgotten = false;
 			break;
 		}
+		free_rows(&child->rows);
+		child->in_use = false;
+		child->session_pid = 0;
+		registry->floor_seq++;
+		registry->membership_seq++;
+	}
+	if (forgotten)
+		remove_released(hold_name);
+	LWLockRelease(registry->lock);
+	return forgotten;
+}
+
+/*
+ * Whether it is still so, as a fence for dropping the hold: a node that has
+ * said hello since will be told that it is held.
+ */
+bool
+crelay_registry_is_forgotten(const char *hold_name)
+{
+	bool		forgotten = true;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	for (int i = 0; i < registry->nchildren && forgotten; i++)
+	{
+		if (registry->children[i].in_use &&
+			strcmp(registry->children[i].hold_name, hold_name) == 0)
+			forgotten = false;
+	}
+	LWLockRelease(registry->lock);
+	return forgotten;
+}
+
+/*
+ * Takes the nodes of that name out that do not speak for themselves, if they
+ * are down; the worker, which remembers them, follows.
+ */
+void
+crelay_registry_forget_unmanaged(const char *name)
+{
+	CrelayRowList kept = {-1, -1, 0};
+	int			next;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int row = registry->unmanaged.first; row >= 0; row = next)
+	{
+		Row		   *it = &registry->rows[row];
+
+		next = it->next;
+		if (it->node.state == CRELAY_STATE_DOWN && strcmp(it->node.name, name) == 0)
+		{
+			it->next = registry->first_free;
+			registry->first_free = row;
+			registry->nrows--;
+			registry->forgotten_seq++;
+			continue;
+		}
+		it->next = -1;
+		if (kept.n++ == 0)
+			kept.first = row;
+		else
+			registry->rows[kept.last].next = row;
+		kept.last = row;
+	}
+	if (kept.n < registry->unmanaged.n)
+		registry->membership_seq++;
+	registry->unmanaged = kept;
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * A slot is for somebody else from now on, or for the same node when it comes
+ * back: who streamed through it before and is not connected says nothing about
+ * it any more.
+ */
+void
+crelay_registry_forget_slot(const char *slot_name)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		CrelayChild *child = &registry->children[i];
+
+		if (child->in_use && child->session_pid == 0 &&
+			strcmp(child->slot_name, slot_name) == 0)
+			child->slot_name[0] = '\0';
 	}
 	LWLockRelease(registry->lock);
 }

@@ -35,6 +35,7 @@
 #define CRELAY_ORIGIN_UNMANAGED (-1)	/* seen by this node's slots,
 										 * walsenders */
 #define CRELAY_ORIGIN_UPSTREAM	(-2)	/* from the upstream's replies */
+#define CRELAY_ORIGIN_NOBODY	(-3)	/* no row has it */
 
 typedef enum CrelayUpstreamState
 {
@@ -153,6 +154,8 @@ typedef struct CrelaySnapshot
 	int		   *row_origins;	/* a child's slot, or CRELAY_ORIGIN_* */
 	int			nreleased;
 	CrelayReleased released[CRELAY_MAX_RELEASED];
+	uint64		released_seq;	/* moves with that list */
+	uint64		forgotten_seq;	/* moves when a node is forgotten */
 	uint64		floor_seq;		/* see crelay_registry_publish_target() */
 	uint64		membership_seq; /* moves when the set of nodes changes */
 	uint64		below_seq;		/* moves with each tree part from below */
@@ -251,13 +254,18 @@ extern void crelay_registry_publish_local(const CrelayLocal *local);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
 extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n);
 extern void crelay_registry_publish_children(const CrelayChildView *views, int n);
-extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n);
+extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n,
+											  uint64 forgotten_seq);
 extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 											  const char *own_name,
 											  uint32 own_incarnation);
 
-/* for cascade_release */
+/* for cascade_release, cascade_forget and cascade_adopt */
 extern bool crelay_registry_release(const char *key, uint64 lsn);
 extern void crelay_registry_unrelease(const char *key);
+extern bool crelay_registry_forget(const char *hold_name);
+extern bool crelay_registry_is_forgotten(const char *hold_name);
+extern void crelay_registry_forget_unmanaged(const char *name);
+extern void crelay_registry_forget_slot(const char *slot_name);
 
 #endif							/* CRELAY_REGISTRY_H */

@@ -20,6 +20,7 @@
 #include "bounds.h"
 #include "hold.h"
 #include "local_hold.h"
+#include "release.h"
 #include "survey.h"
 
 /* A pass counts for at most so much silence: two of the longest pauses. */
@@ -39,6 +40,8 @@ static Unmanaged *unmanaged;
 static int	n_unmanaged;
 static int	unmanaged_room;
 static MemoryContext survey_context;
+static uint64 forgotten_seq;	/* what has been forgotten until then is not
+								 * among them */
 
 /* When the last pass was, by a clock that nobody sets; 0 there was none. */
 static instr_time last_pass;
@@ -62,6 +65,7 @@ crelay_survey_start(MemoryContext context)
 	n_unmanaged = 0;
 	INSTR_TIME_SET_ZERO(last_pass);
 	crelay_registry_snapshot(&snapshot, true);
+	forgotten_seq = snapshot.forgotten_seq;
 	for (int i = 0; i < snapshot.nrows; i++)
 	{
 		Unmanaged  *u;
@@ -297,6 +301,30 @@ settle_absent(const CrelaySnapshot *snapshot)
 }
 
 /*
+ * Forgets the nodes that somebody has taken out of the registry.
+ */
+static void
+settle_forgotten(void)
+{
+	CrelaySnapshot snapshot;
+	int			kept = 0;
+
+	crelay_registry_snapshot(&snapshot, true);
+	for (int i = 0; i < n_unmanaged; i++)
+	{
+		bool		known = unmanaged[i].node.state != CRELAY_STATE_DOWN;
+
+		for (int r = 0; r < snapshot.nrows && !known; r++)
+			known = snapshot.row_origins[r] == CRELAY_ORIGIN_UNMANAGED &&
+				strcmp(snapshot.rows[r].name, unmanaged[i].node.name) == 0;
+		if (known)
+			unmanaged[kept++] = unmanaged[i];
+	}
+	n_unmanaged = kept;
+	forgotten_seq = snapshot.forgotten_seq;
+}
+
+/*
  * A managed child that has not called since this node's start: all that is
  * known of it is its hold, and that is enough to draw it.
  */
@@ -322,6 +350,8 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 	int			max_nodes = crelay_guc_max_nodes();
 	int			n_nodes = 0;
 
+	if (snapshot->forgotten_seq != forgotten_seq)
+		settle_forgotten();
 	for (int i = 0; i < n; i++)
 	{
 		const CrelayDownstream *d = &downstreams[i];
@@ -348,7 +378,7 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 		if (d->kind == CRELAY_KIND_HOLD && d->child < 0 && !d->own && !d->ancestor)
 			fill_uncalled(&nodes[n_nodes++], d, local);
 	}
-	crelay_registry_publish_unmanaged(nodes, n_nodes);
+	crelay_registry_publish_unmanaged(nodes, n_nodes, forgotten_seq);
 }
 
 /* ---- managed children ---- */
@@ -566,10 +596,9 @@ count_silence(CrelayDownstream *d, const CrelaySnapshot *snapshot, int64 elapsed
 static void
 survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 			 const CrelayBounds *bounds, const CrelayPosition *position,
-			 CrelayDownstream *downstreams, int n)
+			 int64 elapsed, CrelayDownstream *downstreams, int n)
 {
 	CrelayHoldNote *notes = palloc0_array(CrelayHoldNote, n + 1);
-	int64		elapsed = listened_us();
 	int			n_notes = 0;
 
 	for (int i = 0; i < n; i++)
@@ -853,6 +882,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	CrelayOwn	own;
 	bool		look_again;
 	uint64		moved;
+	int64		elapsed;
 	int			n;
 
 	crelay_registry_snapshot(&snapshot, false);
@@ -889,8 +919,10 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	own.restart_redo = survey->position.restart_redo;
 	crelay_frontier_compute(&own, downstreams, n, &survey->frontier);
 
-	survey_holds(settings, &snapshot, &bounds, &survey->position, downstreams, n);
+	elapsed = listened_us();
+	survey_holds(settings, &snapshot, &bounds, &survey->position, elapsed, downstreams, n);
 	recount_released(&snapshot, downstreams, n);
+	crelay_release_run(settings, &snapshot, downstreams, n, elapsed);
 	survey_covers(downstreams, n);
 
 	survey_pin(survey, settings->node_name, now, local);

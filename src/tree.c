@@ -75,6 +75,36 @@ crelay_tree_for_policy(CrelayPolicyTree *policy)
 	return tree;
 }
 
+/*
+ * All that a snapshot with rows says of nodes, for departed.h: by name, and
+ * with a child's slot for what that child has said, itself included.
+ */
+CrelayKnown *
+crelay_tree_known(CrelaySnapshot *snapshot, int *n)
+{
+	CrelayKnown *known = palloc_array(CrelayKnown, 1 + snapshot->nchildren + snapshot->nrows);
+	CrelaySettings settings;
+
+	*n = 0;
+	crelay_guc_copy(&settings);
+	crelay_topology_age(snapshot->rows, snapshot->nrows, GetCurrentTimestamp(),
+						(int64) settings.stale_timeout_ms * 1000);
+	known[*n].node = &snapshot->local.node;
+	known[(*n)++].origin = CRELAY_ORIGIN_UNMANAGED;
+	for (int i = 0; i < snapshot->nchildren; i++)
+	{
+		known[*n].node = &snapshot->children[i].node;
+		known[(*n)++].origin = snapshot->child_slots[i];
+	}
+	for (int i = 0; i < snapshot->nrows; i++)
+	{
+		known[*n].node = &snapshot->rows[i];
+		known[(*n)++].origin = snapshot->row_origins[i];
+	}
+	crelay_departed_sort(known, *n);
+	return known;
+}
+
 CrelayState
 crelay_tree_state(const CrelayTree *tree, const CrelayTreeRow *row)
 {

@@ -17,6 +17,7 @@
 
 #include "postgres.h"
 
+#include "departed.h"
 #include "policy.h"
 #include "registry.h"
 #include "topology.h"
@@ -35,6 +36,7 @@ typedef struct CrelayTree
 
 extern CrelayTree *crelay_tree_read(void);
 extern CrelayTree *crelay_tree_for_policy(CrelayPolicyTree *policy);
+extern CrelayKnown *crelay_tree_known(CrelaySnapshot *snapshot, int *n);
 extern CrelayState crelay_tree_state(const CrelayTree *tree,
 									 const CrelayTreeRow *row);
 extern CrelayPlanReason crelay_tree_breach(const CrelayTree *tree, int row);

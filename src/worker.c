@@ -32,6 +32,7 @@
 #include "hold.h"
 #include "instance.h"
 #include "registry.h"
+#include "release.h"
 #include "survey.h"
 #include "worker.h"
 
@@ -342,6 +343,7 @@ start(void)
 	pfree(shared);
 
 	crelay_survey_start(worker_context);
+	crelay_release_start(worker_context);
 	crelay_exchange_start(worker_context);
 }
 

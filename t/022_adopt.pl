@@ -42,7 +42,7 @@ sub adopt
 sub slots
 {
 	my ($node) = @_;
-	return value($node, 'SELECT slot_name, restart_lsn, active FROM pg_replication_slots ORDER BY 1');
+	return value($node, 'SELECT slot_name FROM pg_replication_slots ORDER BY 1');
 }
 
 wait_connected($i, $l1, $l2);
@@ -106,4 +106,150 @@ is(tree_of($p, qw(node_name upstream_name state managed)), "p||running|t\ni|p|do
 is(value($p, q{SELECT name, reason FROM cascade_downstreams WHERE slot_name LIKE 'cascade_adopted%' ORDER BY 1}),
 	"l1|managed, counted by its hold\nl2|managed, counted by its hold", 'the slots are known to be theirs');
 
+
+# ---- a standby that is yet to be cloned ----
+
+# l1 and l2 go on; what is left of i keeps the past.  The clone is taken of l2,
+# and begins where its last restartpoint does.
+add_rows($p, 3);
+remove_wal(2, $p, $l1);
+wait_caught_up($p, $l1, $l2);
+my $lowest = value($p, q{SELECT min(restart_lsn) FROM cascade_holds});
+my $slot3 = adopt($p, "'n'");
+is($slot3, $lowest, 'for a node that nobody knows, the slot is where the lowest hold is');
+$l2->backup('for_n');
+my $start = slurp_file($l2->backup_dir . '/for_n/backup_label');
+$start =~ m{^START WAL LOCATION: (\S+)}m or die $start;
+ok(segment_of($1) ge segment_of($slot3), 'which is before what the clone needs');
+value($p, qq{SELECT pg_drop_replication_slot('i')});
+add_rows($p, 3);
+remove_wal(2, $p);
+my $n = PostgreSQL::Test::Cluster->new('n');
+$n->init_from_backup($l2, 'for_n', has_streaming => 1);
+$n->append_conf('postgresql.conf', "cascade_relay.node_name = 'n'\n");
+$n->append_conf('postgresql.auto.conf',
+	"primary_conninfo = '" . $p->connstr . " application_name=n'\nprimary_slot_name = 'cascade_adopted_n'\n");
+$n->start;
+same_rows($p, $n);
+wait_protected($n);
+
+# ---- arguments and roles ----
+
+my $slots = slots($p);
+like(adopt($p, "'x'", 'nobody'), qr/ERROR:  permission denied to adopt a node\nDETAIL:  .*REPLICATION/, 'who may not make slots may not adopt');
+like(adopt($p, 'NULL'), qr/ERROR:  node_name must not be null/, 'nobody');
+like(adopt($p, "'p'"), qr/ERROR:  node "p" cannot adopt itself/, 'itself');
+like(adopt($p, "'Not a name'"), qr/ERROR:  "Not a name" is not a node name\n.*\nHINT:  .*give the name of its slot/, 'no name');
+like(adopt($p, "'x', 'No slot'"), qr/ERROR:  replication slot name "No slot" contains invalid character/, 'no slot name');
+like(adopt($p, "'x', repeat('x', 64)"), qr/ERROR:  replication slot name ".*" is too long/, 'a slot name that is too long');
+like(adopt($p, "'x', '" . value($p, "SELECT slot_name FROM cascade_holds WHERE name = 'l1'") . "'"),
+	qr/ERROR:  replication slot "cascade_relay_l1_\w+" is a hold for node "l1"\nDETAIL:  Nothing may stream through a hold/, 'a hold');
+like(adopt($p, "'x', NULL, '0/0'"), qr{ERROR:  0/0 is not a position}, 'no position');
+like(adopt($p, "'x', 'cascade_adopted_l1'"), qr/ERROR:  replication slot "cascade_adopted_l1" is in use by process \d+\n/, 'the slot of another node, in use');
+is(adopt($p, "'l1'"), value($p, "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'cascade_adopted_l1'"),
+	'the slot that the node itself streams through is fit as it is');
+my ($ret, $stdout, $stderr) = $p->psql('postgres',
+	q{SELECT pg_create_physical_replication_slot('temp', true, true); SELECT cascade_adopt('x', 'temp')});
+like($stderr, qr/ERROR:  this session has replication slot "temp" acquired|ERROR:  replication slot "temp" is not a persistent physical slot/,
+	'a temporary slot');
+
+# ---- WAL that is not here, or that nothing keeps ----
+
+my $gone = '0/400028';
+like(adopt($p, "'x', NULL, '$gone'"),
+	qr{ERROR:  cannot adopt node "x": WAL from $gone on is not here\nDETAIL:  The oldest WAL file of this server begins at 0/\w+\.\nHINT:  cascade_upstream_candidates},
+	'WAL that was removed');
+is(slots($p), $slots, 'nothing is left behind');
+
+# It is there by chance: no slot keeps it.
+$p->append_conf('postgresql.conf', "wal_keep_size = 32MB\n");
+$p->reload;
+value($p, "SELECT cascade_forget('i', true)");
+my $chance = value($p, 'SELECT pg_current_wal_lsn()');
+add_rows($p, 4);
+wait_caught_up($p, $l1, $l2, $n);
+checkpoint_all($p, $l1, $l2, $n);
+checkpoint_all($p, $l1, $l2, $n);
+wait_for($p, "SELECT bool_and(restart_lsn > '$chance'::pg_lsn + 1048576) FROM cascade_downstreams", 'no slot is that far behind');
+ok(has_segment($p, $chance), 'WAL is kept by a setting');
+$slots = slots($p);
+like(adopt($p, "'x', NULL, '$chance'"),
+	qr{ERROR:  cannot adopt node "x": WAL from $chance on is here, but cannot be kept\nDETAIL:  No slot has stood there since before the last checkpoint.*\nHINT:  },
+	'WAL that nothing keeps');
+is(slots($p), $slots, 'nothing is left behind');
+
+# ---- a slot that is there already ----
+
+my $redo_now = value($p, 'SELECT redo_lsn FROM pg_control_checkpoint()');
+value($p, q{SELECT pg_create_physical_replication_slot('bare')});
+is(adopt($p, "'x', 'bare', '$redo_now'"), $redo_now, 'one that reserves nothing does now');
+is(adopt($p, "'x', 'bare', pg_current_wal_lsn()"), $redo_now, 'one that reserves more than is needed stays');
+$l1->stop;
+my $need = value($p, q{SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'cascade_adopted_l1'});
+value($p, q{SELECT pg_replication_slot_advance('bare', pg_current_wal_lsn())});
+add_rows($p, 4);
+wait_caught_up($p, $l2, $n);
+checkpoint_all($p, $l2, $n);
+my $high = value($p, q{SELECT lsn FROM pg_create_physical_replication_slot('high', true)});
+ok(segment_of($high) gt segment_of($need), 'a new slot reserves too little');
+wait_for($p, q{SELECT count(*) = 1 FROM cascade_downstreams WHERE slot_name = 'high'}, 'p has seen it');
+my $back = adopt($p, "'x', 'high', '$need'");
+ok(segment_of($back) le segment_of($need), 'it goes back under the cover of the slot of l1');
+is(value($p, q{SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'high'}), $back, 'and stands there');
+like(adopt($p, "'x', 'high', '$gone'"), qr/WAL from $gone on is not here/, 'further it cannot go');
+is(value($p, q{SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'high'}), $back, 'and stays where it is');
+
+# ---- during a checkpoint ----
+
+# One that WAL has triggered takes its time.  The cover goes as soon as the slot
+# is there.
+value($p, q{SELECT pg_drop_replication_slot('high'), pg_drop_replication_slot('bare')});
+$p->append_conf('postgresql.conf', "wal_keep_size = 0\nmax_wal_size = 40MB\n");
+$p->safe_psql('postgres', 'CREATE TABLE ballast AS SELECT i, repeat(\'x\', 500) AS x FROM generate_series(1, 10000) i');
+$p->safe_psql('postgres', 'CHECKPOINT');
+$p->reload;
+my $log_at = -s $p->logfile;
+$p->safe_psql('postgres', 'UPDATE ballast SET i = i + 1');
+for (1 .. 100)
+{
+	last if slurp_file($p->logfile, $log_at) =~ /checkpoint starting: wal/;
+	write_segments($p, 1);
+}
+$p->wait_for_log(qr/checkpoint starting: wal/, $log_at);
+$need = adopt($p, "'l1', 'l1', '$need'");
+ok(segment_of($need) le segment_of(value($p, q{SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'cascade_adopted_l1'})),
+	'during a checkpoint the slot is made under the cover of another');
+value($p, q{SELECT pg_drop_replication_slot('cascade_adopted_l1'), cascade_forget('l1', true)});
+is(value($p, "SELECT string_agg(slot_name, ' ') FROM pg_replication_slots WHERE restart_lsn < '$need'::pg_lsn + 1048576"), 'l1',
+	'it stands there alone');
+unlike(slurp_file($p->logfile, $log_at), qr/checkpoint complete/, 'the checkpoint is still running');
+$p->safe_psql('postgres', 'CHECKPOINT');
+$p->wait_for_log(qr/checkpoint complete/, $log_at);
+remove_wal(2, $p);
+unlike(slurp_file($p->logfile), qr/invalidating/, 'no checkpoint has invalidated anything');
+is(oldest_wal($p), segment_of($need), 'its WAL is there, and nothing older');
+$l1->append_conf('postgresql.conf', "primary_slot_name = 'l1'");
+$l1->start;
+same_rows($p, $l1);
+
+# ---- no free slot ----
+
+# Holds leave the last one, for exactly this.
+my $used = value($p, 'SELECT count(*) FROM pg_replication_slots');
+value($p, "SELECT pg_create_physical_replication_slot('fill_' || i) FROM generate_series(1, 7 - $used) i");
+like(adopt($p, "'x'"), qr{^0/\w+$}, 'the last free slot may be taken');
+like(adopt($p, "'y'"), qr/ERROR:  cannot adopt node "y": all replication slots are in use\nHINT:  .*max_replication_slots/, 'there is no other');
+value($p, q{SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE slot_name LIKE 'fill%'});
+
+# ---- a slot that was invalidated ----
+
+value($p, q{SELECT pg_drop_replication_slot('cascade_adopted_x'), pg_create_physical_replication_slot('lost', true)});
+$p->append_conf('postgresql.conf', "max_slot_wal_keep_size = 2MB\n");
+$p->reload;
+write_segments($p, 5);
+checkpoint_all($p, $l1, $l2, $n);
+wait_for($p, q{SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = 'lost'}, 'a slot is lost');
+like(adopt($p, "'x', 'lost'"), qr/ERROR:  replication slot "lost" was invalidated by the server\nHINT:  Drop it/, 'it is refused');
+
+$_->stop for $n, $l1, $l2, $p;
 done_testing();

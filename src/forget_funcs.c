@@ -1,0 +1,374 @@
+/*-------------------------------------------------------------------------
+ *
+ * forget_funcs.c
+ *	  cascade_forget(): letting go of a node that will not come back.
+ *
+ * Owns: arguments, what is meant by them, what speaks against it, and what is
+ * done in which order.
+ *
+ * Not here: dropping a slot (hold.c), the tree's rows (registry.c), where the
+ * nodes are that were below (departed.c).
+ *
+ * Locking: none of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "downstream.h"
+#include "hold.h"
+#include "registry.h"
+#include "topology.h"
+#include "tree.h"
+
+PG_FUNCTION_INFO_V1(cascade_forget);
+
+/* What is known here, and what is asked. */
+typedef struct Forget
+{
+	const char *argument;
+	const char *name;			/* of the node */
+	const char *hold_name;		/* only the life with that hold; or NULL */
+	CrelaySnapshot snapshot;
+	CrelayDownstream *downstreams;
+	int			n;
+	bool		found;
+	bool		live;			/* a life of it is live here */
+} Forget;
+
+/* ---- what is meant ---- */
+
+static const CrelayChild *
+child_of(const Forget *forget, const CrelayDownstream *d)
+{
+	return d->child >= 0 ? &forget->snapshot.children[d->child] : NULL;
+}
+
+/*
+ * A hold's slot name means that life of its node alone; another slot's name the
+ * node that streams through it.
+ */
+static void
+read_argument(Forget *forget)
+{
+	forget->name = forget->argument;
+	for (int i = 0; i < forget->n; i++)
+	{
+		const CrelayDownstream *d = &forget->downstreams[i];
+
+		if (d->kind == CRELAY_KIND_HOLD && strcmp(d->key, forget->argument) == 0)
+		{
+			forget->hold_name = d->key;
+			forget->name = d->name;
+			return;
+		}
+		if (d->kind == CRELAY_KIND_SLOT && !d->logical && !d->temporary &&
+			strcmp(d->slot_name, forget->argument) == 0)
+			forget->name = d->name;
+	}
+}
+
+static bool
+is_meant(const Forget *forget, const CrelayDownstream *d)
+{
+	const CrelayChild *child = child_of(forget, d);
+
+	if (d->logical || d->temporary || d->backup || d->own)
+		return false;
+	if (forget->hold_name == NULL)
+		return strcmp(d->name, forget->name) == 0 ||
+			strcmp(d->slot_name, forget->name) == 0;
+	return strcmp(d->key, forget->hold_name) == 0 ||
+		(child != NULL && strcmp(child->hold_name, forget->hold_name) == 0);
+}
+
+/*
+ * Whether that downstream is at work here: it streams, or reports.
+ */
+static bool
+is_live(const Forget *forget, const CrelayDownstream *d)
+{
+	const CrelayChild *child = child_of(forget, d);
+
+	if (child != NULL && child->node.state != CRELAY_STATE_STALE &&
+		(child->session_pid != 0 || crelay_state_is_live(child->node.state)))
+		return true;
+	return d->kind != CRELAY_KIND_HOLD && d->pid != 0;
+}
+
+/*
+ * Looks whether there is anything to forget.  What belongs to a life that is
+ * live does not count.
+ */
+static void
+look_around(Forget *forget)
+{
+	bool		gone = false;
+
+	for (int i = 0; i < forget->n; i++)
+	{
+		const CrelayDownstream *d = &forget->downstreams[i];
+
+		if (!is_meant(forget, d))
+			continue;
+		forget->found = true;
+		if (!is_live(forget, d))
+			gone = true;
+		else
+			forget->live = true;
+	}
+	for (int i = 0; i < forget->snapshot.nrows; i++)
+	{
+		const CrelayNode *row = &forget->snapshot.rows[i];
+
+		if (forget->snapshot.row_origins[i] != CRELAY_ORIGIN_UNMANAGED ||
+			strcmp(row->name, forget->name) != 0)
+			continue;
+		forget->found = true;
+		if (row->state == CRELAY_STATE_DOWN)
+			gone = true;
+	}
+	if (!forget->found)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("node \"%s\" is not a direct downstream of this node", forget->argument),
+				 errhint("Call %s on the node that it streamed from; %s lists the direct downstreams.",
+						 "cascade_forget", "cascade_downstreams")));
+	if (!gone)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("node \"%s\" is live", forget->name),
+				 errdetail("It streams from this node, or reports to it."),
+				 errhint("Stop it, or attach it elsewhere, first.")));
+}
+
+/* ---- what speaks against it ---- */
+
+static void
+add_blocker(StringInfo blockers, const char *name, const char *how)
+{
+	appendStringInfo(blockers, "%s%s (%s)", blockers->len > 0 ? ", " : "", name, how);
+}
+
+/*
+ * Lists the nodes that were last seen below that child, and are not protected
+ * elsewhere.  The child too, if it is live elsewhere.
+ */
+static void
+find_blockers(Forget *forget, const CrelayKnown *known, int nknown,
+			  const CrelayChild *child, int origin, StringInfo blockers)
+{
+	const CrelaySnapshot *snapshot = &forget->snapshot;
+	const CrelayNode *now = crelay_departed_find(known, nknown, &child->node,
+												 &snapshot->local.node, origin);
+
+	if (now != NULL && now->protected != CRELAY_TRUE)
+		add_blocker(blockers, now->name, "not protected where it is");
+	for (int i = 0; i < snapshot->nrows; i++)
+	{
+		const CrelayNode *row = &snapshot->rows[i];
+
+		if (snapshot->row_origins[i] != origin)
+			continue;
+		now = crelay_departed_find(known, nknown, row, &child->node, origin);
+		if (now == NULL)
+			add_blocker(blockers, row->name, crelay_state_text(row->state));
+		else if (now->protected != CRELAY_TRUE)
+			add_blocker(blockers, row->name, "not protected where it is");
+	}
+}
+
+/*
+ * The same of the node that a slot was made for, if it lives somewhere else:
+ * it may be on its way.
+ */
+static void
+find_user(Forget *forget, const CrelayKnown *known, int nknown,
+		  const CrelayDownstream *d, StringInfo blockers)
+{
+	CrelayNode	node = {0};
+	const CrelayNode *now;
+
+	strlcpy(node.name, d->name, sizeof(node.name));
+	node.incarnation = d->incarnation;
+	now = crelay_departed_find(known, nknown, &node, &forget->snapshot.local.node,
+							   CRELAY_ORIGIN_NOBODY);
+	if (now != NULL && now->protected != CRELAY_TRUE && d->child < 0)
+		add_blocker(blockers, now->name, "not protected where it is");
+}
+
+/*
+ * Whether a node that has left, and all that is below it now, needs nothing of
+ * what is kept here.
+ */
+static bool
+is_safe_elsewhere(const CrelayDownstream *d)
+{
+	CrelayTree *tree = crelay_tree_read();
+
+	return crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
+										  d->name, d->incarnation,
+										  tree->local.node.incarnation);
+}
+
+/*
+ * Refuses while somebody may still need what is held for the node.  What it has
+ * not said since this server's start is not known: there may be anybody below.
+ */
+static void
+require_free(Forget *forget)
+{
+	StringInfoData blockers;
+	CrelayKnown *known;
+	int			nknown;
+
+	initStringInfo(&blockers);
+	known = crelay_tree_known(&forget->snapshot, &nknown);
+	for (int i = 0; i < forget->n; i++)
+	{
+		const CrelayDownstream *d = &forget->downstreams[i];
+		const CrelayChild *child = child_of(forget, d);
+
+		if (!is_meant(forget, d) || is_live(forget, d))
+			continue;
+		if (d->adopted)
+			find_user(forget, known, nknown, d, &blockers);
+		if (d->kind != CRELAY_KIND_HOLD)
+			continue;
+		if ((child == NULL || !child->has_about) && is_safe_elsewhere(d))
+			continue;
+		if (child == NULL || !child->has_about)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\" cannot be forgotten: it is not known what streamed from it",
+							forget->name),
+					 errdetail("It has not reported since this server was started."),
+					 errhint("If all that streamed from it is attached elsewhere: SELECT cascade_forget(%s, true);",
+							 quote_literal_cstr(forget->argument))));
+		find_blockers(forget, known, nknown, child,
+					  forget->snapshot.child_slots[d->child], &blockers);
+	}
+	if (blockers.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\" cannot be forgotten: what is held for it may be needed",
+						forget->name),
+				 errdetail("Not protected elsewhere: %s.", blockers.data),
+				 errhint("Attach them elsewhere and wait until they are protected, or give them up: SELECT cascade_forget(%s, true);",
+						 quote_literal_cstr(forget->argument))));
+}
+
+/* ---- doing it ---- */
+
+static bool
+still_forgotten(void *arg)
+{
+	return crelay_registry_is_forgotten(arg);
+}
+
+/*
+ * Drops a slot of ours, which nobody may have acquired.
+ */
+static void
+drop_slot(Forget *forget, const CrelayDownstream *d)
+{
+	CrelayHoldFence fence = d->kind == CRELAY_KIND_HOLD ? still_forgotten : NULL;
+
+	if (!crelay_hold_drop_if(d->slot_name, fence, (void *) d->key))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("replication slot \"%s\" of node \"%s\" is in use",
+						d->slot_name, forget->name),
+				 errhint("The node may be coming back. Look at %s, and try again.",
+						 "cascade_downstreams")));
+	ereport(LOG,
+			(errmsg("cascade_relay: dropped replication slot \"%s\": node \"%s\" was forgotten",
+					d->slot_name, forget->name)));
+}
+
+/*
+ * What others have made is theirs to drop.  It does not count any more, but it
+ * keeps WAL here.
+ */
+static Datum
+let_go_of(const CrelayDownstream *d)
+{
+	(void) crelay_registry_release(d->key, crelay_hold_redo());
+	ereport(NOTICE,
+			(errmsg("replication slot \"%s\" still keeps WAL from %X/%X on",
+					d->slot_name, LSN_FORMAT_ARGS(d->restart_lsn)),
+			 errhint("If nobody will come back for it: SELECT pg_drop_replication_slot(%s);",
+					 quote_literal_cstr(d->slot_name))));
+	return CStringGetTextDatum(d->slot_name);
+}
+
+/*
+ * Erases the holds' nodes first, so that a session that ends up late has to
+ * introduce itself again; then drops; returns the slots that are left.
+ */
+static ArrayType *
+forget_all(Forget *forget)
+{
+	Datum	   *left = palloc_array(Datum, forget->n + 1);
+	int			nleft = 0;
+
+	for (int i = 0; i < forget->n; i++)
+	{
+		const CrelayDownstream *d = &forget->downstreams[i];
+
+		if (d->kind != CRELAY_KIND_HOLD || !is_meant(forget, d) || is_live(forget, d))
+			continue;
+		if (!crelay_registry_forget(d->key))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("node \"%s\" is live", forget->name),
+					 errdetail("It has just come back.")));
+		if (d->slot_name[0] != '\0')
+			drop_slot(forget, d);
+	}
+	for (int i = 0; i < forget->n; i++)
+	{
+		const CrelayDownstream *d = &forget->downstreams[i];
+
+		if (d->kind != CRELAY_KIND_SLOT || !is_meant(forget, d) || is_live(forget, d))
+			continue;
+		if (d->adopted && !forget->live)
+			drop_slot(forget, d);
+		else if (!d->adopted && d->restart_lsn != 0)
+			left[nleft++] = let_go_of(d);
+	}
+	crelay_registry_forget_unmanaged(forget->name);
+	crelay_registry_wake_worker();
+	return construct_array(left, nleft, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/*
+ * cascade_forget(node_name text, force bool) returns text[]
+ *
+ * Lets go of a direct downstream that is not live, and of all that this node
+ * knows of it.  Returns the names of the slots that still keep WAL for it, which
+ * are not ours to drop.
+ */
+Datum
+cascade_forget(PG_FUNCTION_ARGS)
+{
+	Forget		forget = {0};
+
+	crelay_registry_require();
+	forget.argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	crelay_registry_snapshot(&forget.snapshot, true);
+	forget.downstreams = crelay_downstream_collect(&forget.snapshot, true, &forget.n);
+
+	read_argument(&forget);
+	look_around(&forget);
+	if (!PG_GETARG_BOOL(1))
+		require_free(&forget);
+	PG_RETURN_ARRAYTYPE_P(forget_all(&forget));
+}

@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * release.c
+ *	  What a node lets go of by itself, and what it remembers of releases.
+ *
+ * Owns, leaves out and locks: see release.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "storage/fd.h"
+#include "utils/memutils.h"
+
+#include "departed.h"
+#include "hold.h"
+#include "release.h"
+#include "tree.h"
+
+/*
+ * It lies beside the slots that it speaks of, and goes with them: base backups
+ * and pg_rewind leave both behind.
+ */
+#define RELEASED_FILE	"pg_replslot/cascade_relay.released"
+
+/* A slot whose node has left, and for how long that has been seen. */
+typedef struct Leaver
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+	int64		seen_for;		/* microseconds, summed pass by pass */
+	bool		seen;			/* in this pass */
+} Leaver;
+
+static Leaver *leavers;
+static int	n_leavers;
+static uint64 saved_seq;
+
+/* ---- what was released survives a restart ---- */
+
+/*
+ * A name that only a slot can have; a walsender's says nothing after a restart.
+ */
+static bool
+is_slot_name(const char *key)
+{
+	return key[0] != '\0' && strlen(key) < CRELAY_SLOT_LEN &&
+		strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(key);
+}
+
+/*
+ * Reads back what was released before the server was restarted, as far as its
+ * slots are there still.  A file that cannot be understood releases nothing.
+ */
+static void
+load_released(void)
+{
+	FILE	   *file = AllocateFile(RELEASED_FILE, "r");
+	char		key[CRELAY_SLOT_LEN];
+	uint32		high;
+	uint32		low;
+
+	if (file == NULL)
+	{
+		if (errno != ENOENT)
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", RELEASED_FILE)));
+		return;
+	}
+	while (fscanf(file, "%8X/%8X %63s", &high, &low, key) == 3)
+	{
+		if (is_slot_name(key) && SearchNamedReplicationSlot(key, true) != NULL)
+			(void) crelay_registry_release(key, (uint64) high << 32 | low);
+	}
+	FreeFile(file);
+}
+
+/*
+ * Writes what is released now, so that it is either whole on disk or as before.
+ * If that fails it is said, and no more: a release that is forgotten keeps WAL,
+ * and loses none.
+ */
+static void
+save_released(const CrelaySnapshot *snapshot)
+{
+	const char *tmp = RELEASED_FILE ".tmp";
+	FILE	   *file = AllocateFile(tmp, "w");
+	bool		failed = file == NULL;
+
+	for (int i = 0; i < snapshot->nreleased && !failed; i++)
+	{
+		if (is_slot_name(snapshot->released[i].key) &&
+			fprintf(file, "%X/%X %s\n", LSN_FORMAT_ARGS(snapshot->released[i].lsn),
+					snapshot->released[i].key) < 0)
+			failed = true;
+	}
+	if (file != NULL && FreeFile(file) != 0)
+		failed = true;
+	if (failed)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", tmp)));
+	else
+		/* it is synced on the way */
+		(void) durable_rename(tmp, RELEASED_FILE, LOG);
+}
+
+/*
+ * A new start of the worker.  After one of the server the registry has no
+ * releases yet, and gets those of the file.
+ */
+void
+crelay_release_start(MemoryContext context)
+{
+	CrelaySnapshot snapshot;
+
+	leavers = MemoryContextAllocZero(context, sizeof(Leaver) * Max(max_replication_slots, 1));
+	n_leavers = 0;
+	crelay_registry_snapshot(&snapshot, false);
+	if (snapshot.released_seq == 0)
+		load_released();
+	crelay_registry_snapshot(&snapshot, false);
+	saved_seq = snapshot.released_seq;
+}
+
+/* ---- those who have left ---- */
+
+static Leaver *
+find_leaver(const char *slot_name)
+{
+	for (int i = 0; i < n_leavers; i++)
+	{
+		if (strcmp(leavers[i].slot_name, slot_name) == 0)
+			return &leavers[i];
+	}
+	return NULL;
+}
+
+/*
+ * Whether a slot is ours, and idle because its node is elsewhere.
+ */
+static bool
+is_left_behind(const CrelayDownstream *d)
+{
+	return (d->kind == CRELAY_KIND_HOLD || d->adopted) && d->slot_name[0] != '\0' &&
+		d->elsewhere && d->pid == 0 && !d->own && !d->ancestor;
+}
+
+static bool
+still_forgotten(void *arg)
+{
+	return crelay_registry_is_forgotten(arg);
+}
+
+/*
+ * Looks again, at the whole branch, and lets the slot go.  Once the hold is to
+ * go, so is what is known here of its node: it says itself where it is.
+ */
+static void
+let_go(const CrelayDownstream *d)
+{
+	CrelayTree *tree = crelay_tree_read();
+	bool		hold = d->kind == CRELAY_KIND_HOLD;
+
+	if (!crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
+										d->name, d->incarnation,
+										tree->local.node.incarnation))
+		return;
+	if (hold && !crelay_registry_forget(d->key))
+		return;
+	if (crelay_hold_drop_try(d->slot_name, hold ? still_forgotten : NULL, (void *) d->key))
+		ereport(LOG,
+				(errmsg("cascade_relay: dropped replication slot \"%s\": node \"%s\" is live and protected elsewhere",
+						d->slot_name, d->name)));
+}
+
+/*
+ * Sums up for how long each of them has been seen to be elsewhere, steadily:
+ * one pass in which it is not begins anew.
+ */
+static void
+watch_leavers(const CrelaySettings *settings, const CrelayDownstream *downstreams,
+			  int n, int64 elapsed)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n_leavers; i++)
+		leavers[i].seen = false;
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+		Leaver	   *leaver;
+
+		if (!is_left_behind(d))
+			continue;
+		leaver = find_leaver(d->slot_name);
+		if (leaver == NULL && n_leavers < max_replication_slots)
+		{
+			leaver = &leavers[n_leavers++];
+			memset(leaver, 0, sizeof(Leaver));
+			strlcpy(leaver->slot_name, d->slot_name, sizeof(leaver->slot_name));
+		}
+		else if (leaver != NULL)
+			leaver->seen_for += elapsed;
+		if (leaver == NULL)
+			continue;
+		leaver->seen = true;
+		if (leaver->seen_for >= (int64) settings->stale_timeout_ms * 1000)
+		{
+			leaver->seen_for = 0;
+			let_go(d);
+		}
+	}
+	for (int i = 0; i < n_leavers; i++)
+	{
+		if (leavers[i].seen)
+			leavers[kept++] = leavers[i];
+	}
+	n_leavers = kept;
+}
+
+/*
+ * One pass, with what the survey has found; elapsed is the time since the last
+ * one, in microseconds, as far as this process was there to look.
+ */
+void
+crelay_release_run(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
+				   const CrelayDownstream *downstreams, int n, int64 elapsed)
+{
+	if (settings->enabled)
+		watch_leavers(settings, downstreams, n, elapsed);
+	if (snapshot->released_seq != saved_seq)
+	{
+		save_released(snapshot);
+		saved_seq = snapshot->released_seq;
+	}
+}
