@@ -44,6 +44,7 @@ CREATE FUNCTION cascade_topology(
 	OUT refusal text,
 	OUT warnings text[],
 	OUT observed_at timestamptz,
+	OUT incarnation text,
 	OUT version text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_topology'

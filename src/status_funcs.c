@@ -51,15 +51,6 @@ upstream_state_text(CrelayUpstreamState state)
 }
 
 static void
-put_incarnation(CrelayTuple *tuple, uint32 incarnation)
-{
-	char text[	16];
-
-	snprintf(text, sizeof(text), "%08x", incarnation);
-	crelay_put_text(tuple, incarnation != 0 ? text : NULL);
-}
-
-static void
 put_bookmark(CrelayTuple *tuple, uint32 timeline, uint64 lsn)
 {
 	char		bookmark[CRELAY_BOOKMARK_LEN];
@@ -87,7 +78,7 @@ cascade_status(PG_FUNCTION_ARGS)
 	crelay_guc_copy(&settings);
 
 	crelay_put_text(&tuple, settings.node_name);
-	put_incarnation(&tuple, local->node.incarnation);
+	crelay_put_incarnation(&tuple, local->node.incarnation);
 	crelay_put_text(&tuple, position.in_recovery ? "standby" : "primary");
 	crelay_put_int(&tuple, (int32) position.timeline, position.timeline != 0);
 	crelay_put_lsn(&tuple, position.applied_lsn);

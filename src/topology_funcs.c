@@ -119,6 +119,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put_text(tuple, crelay_plan_reason_text(crelay_tree_breach(tree, r)));
 	crelay_put(tuple, warnings_of(row_warnings(tree, row)), true);
 	crelay_put_time(tuple, node->observed_at);
+	crelay_put_incarnation(tuple, node->incarnation);
 	crelay_put_text(tuple, node->version);
 }
 

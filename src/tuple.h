@@ -102,6 +102,13 @@ crelay_put_xid(CrelayTuple *tuple, uint32 xid)
 	crelay_put(tuple, TransactionIdGetDatum(xid), xid != 0);
 }
 
+/* 0 for who has none: an unmanaged node */
+static inline void
+crelay_put_incarnation(CrelayTuple *tuple, uint32 incarnation)
+{
+	crelay_put_text(tuple, incarnation != 0 ? psprintf("%08x", incarnation) : NULL);
+}
+
 static inline void
 crelay_put_null(CrelayTuple *tuple)
 {
