@@ -42,6 +42,7 @@ OBJS = \
 	src/instance.o \
 	src/local_hold.o \
 	src/message.o \
+	src/places.o \
 	src/policy.o \
 	src/policy_funcs.o \
 	src/registry.o \
@@ -80,6 +81,7 @@ INTERNAL_HEADERS = \
 	src/local_hold.h \
 	src/message.h \
 	src/node.h \
+	src/places.h \
 	src/policy.h \
 	src/registry.h \
 	src/release.h \

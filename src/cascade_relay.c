@@ -30,6 +30,7 @@
  *					upstream_error.c	its complaints; only upstream*.c sees libpq
  *	a move			follow.c	 to another upstream, or back if it fails
  *					repoint.c	 the settings that say where to stream from
+ *					places.c	 where the others are, after a restart too
  *					upstream_session.c	asking another node, and waiting for it
  *	SQL				tree.c		 the tree as it is shown
  *					*_funcs.c	 arguments, permissions, tuples

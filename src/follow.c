@@ -26,6 +26,7 @@
 #include "follow.h"
 #include "guc.h"
 #include "history.h"
+#include "places.h"
 #include "repoint.h"
 #include "tree.h"
 #include "upstream_session.h"
@@ -46,6 +47,7 @@ typedef struct Move
 	char		target[CRELAY_NAME_LEN];
 	char		node_name[CRELAY_NODE_NAME_MAX + 1];
 	char		slot_name[CRELAY_SLOT_LEN];
+	char		remembered[CRELAY_CONNINFO_LEN];	/* its address, once */
 	CrelayPlace place;
 	CrelayPosition position;	/* of this node, as the move began */
 	bool		doubted;		/* the tree does not think that it is there */
@@ -192,8 +194,8 @@ nap(long ms)
 /*
  * Whether the policy lets this node stream from there; returns the address of
  * the target, NULL if it is not known: the one that is given, else the one that
- * the policy trusts.  After a restart with the upstream gone a node knows
- * nobody, and has to be told.
+ * the policy trusts, else the one that it did before this server was restarted
+ * with its upstream gone.
  *
  * What the tree says about who is there, and about nobody else's WAL, is as
  * old as the last reply, and an upstream that has just died gives none any
@@ -207,6 +209,9 @@ plan(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
 	CrelayPlanQuestion question = {0};
 	CrelayPlan	answer;
 
+	if (conninfo == NULL && target < 0 &&
+		crelay_places_find(move->target, move->remembered, sizeof(move->remembered)))
+		conninfo = move->remembered;
 	question.node_name = move->node_name;
 	question.requested = move->target;
 	question.has_conninfo = conninfo != NULL;

@@ -479,18 +479,14 @@ move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const char *add
 }
 
 /*
- * What to run on the node, if it can move itself.  One that is away may not
- * remember where the upstream is when it comes back.
+ * What to run on the node, if it can move itself.
  */
 static char *
 move_command(const CrelayNode *node, const CrelayNode *upstream, const char *address)
 {
-	if (!node->managed || !upstream->managed || address == NULL)
-		return move_by_hand(node, upstream, address);
-	if (crelay_state_is_live(node->state))
+	if (node->managed && upstream->managed && address != NULL)
 		return psprintf("SELECT cascade_follow(%s)", quote_literal_cstr(upstream->name));
-	return psprintf("SELECT cascade_follow(%s, conninfo => %s)",
-					quote_literal_cstr(upstream->name), quote_literal_cstr(address));
+	return move_by_hand(node, upstream, address);
 }
 
 /* ---- candidates ---- */
@@ -511,7 +507,6 @@ candidate_command(const CrelayPolicyTree *policy, const char *node_name, int sel
 				  const CrelayCandidate *candidate)
 {
 	const CrelayNode *upstream = policy_node(policy, candidate->upstream);
-
 	const char *address = address_of(policy, self, candidate->upstream);
 
 	if (candidate->verdict == CRELAY_VERDICT_REFUSED || candidate->current)

@@ -31,6 +31,7 @@
 #include "guc.h"
 #include "hold.h"
 #include "instance.h"
+#include "places.h"
 #include "registry.h"
 #include "release.h"
 #include "survey.h"
@@ -253,6 +254,7 @@ run_pass(void)
 	crelay_exchange_run(&settings, &survey, now, &local);
 	log_dropped_rows();
 	crelay_registry_publish_local(&local);
+	crelay_places_keep(worker_context, now);
 	return next_pass(&survey, now);
 }
 

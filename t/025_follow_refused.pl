@@ -1,0 +1,381 @@
+# A move that cannot be made: each reason is said, and nothing has changed.
+#
+#	p ─┬─ i ─── l ─── m
+#	   ├─ t			with one replication slot, and few walsenders
+#	   └─ d			promoted: on a history of its own
+#	q				another cluster
+#
+# l is asked to follow whom it may not, cannot, or must not: itself, its own
+# leaf, nobody, a node that is down, that lets nobody in, that has no slot or
+# no walsender left, that lacks the WAL, that is another one.  Then moves fail
+# halfway: the time runs out, they are cancelled, their session is terminated.
+# Each time l streams from i as before, the settings are what they were, no
+# slot is left on the target, and the password shows nowhere.  A crash in the
+# middle is the one thing that is not taken back: the move is finished.
+use strict;
+use warnings FATAL => 'all';
+
+use CascadeRelay;
+use File::Copy;
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $secret = 'hunter2 and more';
+my $conf = "max_wal_senders = 5\n";
+my $p = new_primary('p', conf => $conf);
+$p->safe_psql('postgres', "CREATE ROLE repl LOGIN REPLICATION PASSWORD '$secret'");
+add_rows($p, 2);
+my $i = new_standby('i', $p, conf => $conf);
+my $t = new_standby('t', $p, conf => $conf . "max_replication_slots = 1\n", slotless => 1);
+my $d = new_standby('d', $p, conf => $conf, slotless => 1);
+my $l = new_standby('l', $i, conf => $conf);
+my $m = new_standby('m', $l, conf => $conf);
+my $q = new_primary('q', conf => $conf);
+
+sub address_of { my ($node) = @_; return 'host=' . $node->host . ' port=' . $node->port; }
+
+for my $node ($p, $i, $t, $m)
+{
+	$node->append_conf('postgresql.conf', "cascade_relay.advertised_conninfo = '" . address_of($node) . "'");
+	$node->reload;
+}
+
+# One of l's settings comes from either file.
+my $conninfo = address_of($i) . " user=repl password='$secret' application_name=l" =~ s/'/''/gr;
+$l->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = '$conninfo'");
+$l->reload;
+wait_connected($i, $t, $l, $m);
+wait_for($l, q{SELECT string_agg(node_name, ' ' ORDER BY node_name) FROM cascade_topology WHERE conninfo <> ''},
+	'l knows where they are', 'i m p t');
+wait_protected($l, $m);
+
+# ---- what has to be as it was ----
+
+my $settings = q{SELECT name, setting FROM pg_file_settings WHERE name LIKE 'primary%' AND sourcefile ~ 'auto.conf' ORDER BY name};
+my $effective = q{SELECT name, setting FROM pg_settings WHERE name LIKE 'primary%' ORDER BY name};
+my $file = $l->data_dir . '/postgresql.auto.conf';
+my ($settings_before, $effective_before) = map { value($l, $_) } ($settings, $effective);
+my $file_before = slurp_file($file);
+my @everybody = ($p, $i, $t, $m);
+my ($out, $err);
+
+like($settings_before, qr/^primary_conninfo\|.*hunter2.*$/, 'one of the two is in postgresql.auto.conf');
+is(value($l, q{SELECT sourcefile ~ 'postgresql.conf$' FROM pg_settings WHERE name = 'primary_slot_name'}), 't', 'and one is not');
+
+sub adopted_on
+{
+	my ($node) = @_;
+
+	return value($node, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name ~ '^cascade_adopted_'});
+}
+
+# l streams from i, through its old slot, and what is written comes.
+sub nothing_has_changed
+{
+	my ($what, @targets) = @_;
+
+	is(value($l, $settings), $settings_before, "$what: the settings are in the file as before");
+	is(adopted_on($_), '0', "$what: no slot is left on " . $_->name) for @targets;
+	wait_for($l, q{SELECT slot_name || ' ' || sender_port FROM pg_stat_wal_receiver WHERE status = 'streaming'},
+		"$what: it streams from i", 'l ' . $i->port);
+	add_rows($p, 1);
+	my $rows = value($p, 'SELECT count(*) FROM kept');
+	wait_for($l, 'SELECT count(*) FROM kept', "$what: rows arrive", $rows);
+	is(value($l, $effective), $effective_before, "$what: and in effect");
+	return;
+}
+
+# Refused before anything is changed.
+sub refused
+{
+	my ($arguments, $reason, $what) = @_;
+
+	isnt($l->psql('postgres', "SELECT cascade_follow($arguments)", stdout => \$out, stderr => \$err), 0, $what);
+	like($err, $reason, '... for that reason');
+	unlike($err, qr/hunter2/, '... without a secret');
+	is(slurp_file($file), $file_before, '... and the file is the same');
+	return;
+}
+
+# ---- who it may not follow ----
+
+refused(q{'l'}, qr/cannot follow "l": self-reference/, 'itself');
+refused(q{'m'}, qr/cannot follow "m": would-create-cycle\nDETAIL:  That node streams, directly or not, from this one/, 'its own leaf');
+refused(q{'nobody'}, qr/cannot follow "nobody": unknown-upstream\n.*\nHINT:  Check the name, or give its host and port/, 'nobody');
+refused(q{'d'}, qr/cannot follow "d": it does not say where it is\nHINT:  Set "cascade_relay.advertised_conninfo" on "d"/, 'one that hides');
+refused(q{'d', conninfo => 'host=a,b'}, qr/cannot follow "d": its address is of no use\nDETAIL:  As a connection string, it names several hosts/, 'two at once');
+refused(q{'d', conninfo => 'service=x'}, qr/it names no host/, 'a service');
+refused(q{'p', '-1s'}, qr/timeout must be positive/, 'no time');
+refused(q{NULL}, qr/target must not be null/, 'NULL');
+
+set_class('voting');
+refused(q{'t'}, qr/cannot follow "t": voting-member-direct-only/, 'a voting node follows the primary only');
+set_class('auto');
+
+sub set_class
+{
+	my ($class) = @_;
+
+	$l->append_conf('postgresql.conf', "cascade_relay.replica_class = $class");
+	$l->reload;
+	wait_for($l, q{SELECT replica_class FROM cascade_topology WHERE is_local}, "l is $class now",
+		$class eq 'auto' ? 'read_replica' : $class);
+	return;
+}
+
+# ---- who it cannot follow ----
+
+refused("'q', conninfo => '" . address_of($q) . q{'}, qr/cannot follow "q": it refuses the login\nDETAIL:  role "repl" does not exist/, 'a stranger');
+$q->safe_psql('postgres', "CREATE ROLE repl LOGIN REPLICATION PASSWORD '$secret'");
+refused("'q', conninfo => '" . address_of($q) . q{'}, qr/cannot follow "q": it belongs to another database cluster/, 'another cluster');
+refused("'t', conninfo => '" . address_of($p) . q{'}, qr/cannot follow "t": its address leads to another node\nDETAIL:  That node is called "p"/, 'another one than it is said to be');
+
+$d->promote;
+$d->safe_psql('postgres', 'CREATE TABLE elsewhere (n int)');
+add_rows($p, 2);
+wait_caught_up($p, $l);
+refused("'d', conninfo => '" . address_of($d) . q{'}, qr/cannot follow "d": timeline-diverged\nDETAIL:  It is on timeline 2 at/, 'one on another timeline');
+$d->stop;
+refused("'d', conninfo => '" . address_of($d) . q{'}, qr/cannot follow "d": upstream-not-available\nDETAIL:  connection to server .* failed/, 'one that is down');
+
+# Lets t's clients in as a line of pg_hba.conf says, before all others.
+sub hba
+{
+	my ($line) = @_;
+
+	$t->safe_psql('postgres', q{SELECT 1});
+	my $lines = slurp_file($t->data_dir . '/pg_hba.conf') =~ s/^# first.*\n.*\n//r;
+	unlink $t->data_dir . '/pg_hba.conf';
+	$t->append_conf('pg_hba.conf', ($line ? "# first\n$line\n" : '') . $lines);
+	$t->reload;
+	return;
+}
+
+hba('local replication repl reject');
+wait_for($t, q{SELECT count(*) = 1 FROM pg_hba_file_rules WHERE auth_method = 'reject'}, 't lets no walreceiver in');
+refused(q{'t'}, qr/cannot follow "t": it refuses the login\nDETAIL:  pg_hba.conf rejects replication connection .*\nHINT:  Role "repl" must exist there/, 'no login for replication');
+hba('local postgres repl reject');
+refused(q{'t'}, qr/cannot follow "t": it refuses the login\nDETAIL:  pg_hba.conf rejects connection/, 'no login for SQL');
+hba('');
+
+$t->safe_psql('postgres', q{SELECT pg_create_physical_replication_slot('taken', true)});
+refused(q{'t'}, qr/cannot follow "t": it has no free replication slot\n/, 'no free slot');
+$t->safe_psql('postgres', q{SELECT pg_drop_replication_slot('taken')});
+
+my @senders;
+for (1 .. 5)
+{
+	my %s = (in => '', out => '', err => '');
+
+	$s{h} = IPC::Run::start([ 'psql', '-XAt', '-d', address_of($t) . ' dbname=postgres replication=true' ],
+		'<', \$s{in}, '>', \$s{out}, '2>', \$s{err}, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	$s{in} .= "IDENTIFY_SYSTEM;\n";
+	$s{h}->pump until $s{out} =~ /\|1\|/;
+	push @senders, \%s;
+}
+refused(q{'t'}, qr/cannot follow "t": it has no free walsender\n.*\nHINT:  Raise "max_wal_senders"/, 'no free walsender');
+for my $s (@senders)
+{
+	$s->{in} .= "\\q\n";
+	$s->{h}->finish;
+}
+nothing_has_changed('all that', @everybody);
+
+# l needs what it has not replayed: t has removed that, and p too once somebody
+# has dropped the holds, d's among them.
+$l->append_conf('postgresql.conf', "recovery_min_apply_delay = '1h'");
+$l->reload;
+add_rows($p, 3);
+remove_wal(8, $p, $i, $t);
+wait_for($l, q{SELECT verdict || ' ' || reason FROM cascade_upstream_candidates('l') WHERE upstream_name = 't'},
+	't has removed what l needs', 'refused wal-unavailable');
+refused(q{'t'}, qr/cannot follow "t": wal-unavailable/, 'one that lacks the WAL, as the tree says');
+value($p, q{SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_[di]_'});
+wait_for($p, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_i_'}, 'the hold is placed again', 1);
+remove_wal(8, $p, $i, $t);
+refused(q{'p'}, qr/cannot follow "p": it cannot adopt this node\nDETAIL:  cannot adopt node "l": WAL from .* on is not here/, 'one that lacks the WAL, as it says itself');
+is(adopted_on($_), '0', 'no slot is left on ' . $_->name) for @everybody;
+$l->append_conf('postgresql.conf', 'recovery_min_apply_delay = 0');
+$l->reload;
+nothing_has_changed('lack of WAL', @everybody);
+wait_protected($l);
+
+# ---- where, when and by whom it must not be done ----
+
+isnt($p->psql('postgres', q{SELECT cascade_follow('i')}, stderr => \$err), 0, 'a primary follows nobody');
+like($err, qr/recovery is not in progress/, '... for that reason');
+value($l, 'SELECT pg_wal_replay_pause()');
+refused(q{'p'}, qr/cannot follow "p": recovery is paused here/, 'a node that stands still');
+value($l, 'SELECT pg_wal_replay_resume()');
+
+$p->safe_psql('postgres', 'CREATE ROLE mover LOGIN; GRANT EXECUTE ON FUNCTION cascade_follow TO mover; CREATE ROLE other LOGIN');
+wait_caught_up($p, $l);
+isnt($l->psql('postgres', q{SELECT cascade_follow('p')}, stderr => \$err, extra_params => [ '-U', 'other' ]), 0, 'not everybody may');
+like($err, qr/permission denied for function cascade_follow/, '... for want of EXECUTE');
+isnt($l->psql('postgres', q{SELECT cascade_follow('p')}, stderr => \$err, extra_params => [ '-U', 'mover' ]), 0, 'nor who may call it');
+like($err, qr/permission denied to set parameter "primary_conninfo"/, '... for want of ALTER SYSTEM');
+
+# A sign of a manager: present, refused, gone again.
+sub managed
+{
+	my ($manager, $path, $content) = @_;
+	my $old = -e $path ? slurp_file($path) : undef;
+
+	open my $fh, '>', $path or die "$path: $!";
+	print $fh $content, $old // '';
+	close $fh;
+	$l->reload;
+	wait_for($l, q{SELECT current_setting('cnpg.config_sha256', true) IS NOT NULL}, 'the setting is there') if $content =~ /cnpg/;
+	refused(q{'p'}, qr/$manager owns "primary_conninfo" of this server\nDETAIL:  .*\nHINT: /, $manager);
+	if (defined $old)
+	{
+		open $fh, '>', $path or die "$path: $!";
+		print $fh $old;
+		close $fh;
+	}
+	else
+	{
+		unlink $path;
+	}
+	$l->reload;
+	return;
+}
+
+my $data = $l->data_dir;
+managed('Patroni', "$data/patroni.dynamic.json", '{"ttl": 30}');
+managed('Patroni', "$data/postgresql.conf", "# Do not edit this file manually!\n# It will be overwritten by Patroni!\n");
+managed('pg_auto_failover', "$data/postgresql-auto-failover-standby.conf", "# Generated\n");
+managed('CloudNativePG', "$data/postgresql.conf", "cnpg.config_sha256 = '3cfa683e'\n");
+chmod 0400, $file;
+refused(q{'p'}, qr/"postgresql.auto.conf" cannot be written: Permission denied/, 'a file that is read-only');
+chmod 0600, $file;
+
+# Any library will do for the other one.
+my $library = PostgreSQL::Test::Utils::tempdir_short() . '/repmgr';
+copy($l->config_data('--pkglibdir') . '/dict_snowball.so', "$library.so") or die $!;
+$l->append_conf('postgresql.conf', "shared_preload_libraries = 'cascade_relay,$library'");
+$l->restart;
+wait_connected($l);
+refused(q{'p'}, qr/repmgr owns "primary_conninfo"/, 'repmgr');
+$l->append_conf('postgresql.conf', "shared_preload_libraries = 'cascade_relay'");
+$l->stop;
+command_ok([ 'pg_ctl', '-s', '-w', '-D', $data, '-l', $l->logfile, '-o', '-c primary_slot_name=l', 'start' ], 'l with a setting on its command line');
+$l->_update_pid(1);
+wait_connected($l);
+refused(q{'p'}, qr/"primary_slot_name" was given on this server's command line/, 'where it would have no effect');
+$l->stop;
+$l->start;
+wait_connected($l);
+SKIP:
+{
+	skip 'PostgreSQL before 17', 4 if value($l, q{SELECT current_setting('server_version_num')::int < 170000}) eq 't';
+	$l->append_conf('postgresql.conf', 'allow_alter_system = off');
+	$l->reload;
+	wait_for($l, 'SHOW allow_alter_system', 'no ALTER SYSTEM', 'off');
+	refused(q{'p'}, qr/"allow_alter_system" is off/, 'where ALTER SYSTEM is off');
+	$l->append_conf('postgresql.conf', 'allow_alter_system = on');
+	$l->reload;
+}
+nothing_has_changed('managers', @everybody);
+
+# ---- halfway ----
+
+# Starts a move whose settings the server does not come to see: its startup
+# process stands still.  Returns the session once they are written.
+sub halfway
+{
+	my ($timeout) = @_;
+	my %s = (out => '', err => '');
+
+	$s{startup} = value($l, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'});
+	kill 'STOP', $s{startup};
+	$s{h} = IPC::Run::start([ 'psql', '-XAt', '-d', $l->connstr('postgres'), '-c', "SELECT cascade_follow('p', '$timeout')" ],
+		'>', \$s{out}, '2>', \$s{err});
+	wait_for($l, q{SELECT setting LIKE 'host=% port=% user=repl password=%' AND setting LIKE '% port=} . $p->port . q{ %' FROM pg_file_settings WHERE name = 'primary_conninfo' ORDER BY seqno DESC LIMIT 1},
+		'the move is halfway');
+	is(adopted_on($p), '1', 'its slot is there');
+	$s{pid} = value($l, q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT cascade_follow(%'});
+	return \%s;
+}
+
+sub ended
+{
+	my ($s, $reason, $what) = @_;
+
+	$s->{h}->finish;
+	is($s->{out}, '', "$what: it has not moved");
+	like($s->{err}, $reason, "$what: it says so");
+	unlike($s->{err}, qr/hunter2|WARNING/, "$what: and no more");
+	is(value($l, $settings), $settings_before, "$what: the settings are in the file as before");
+	is(adopted_on($p), '0', "$what: no slot is left");
+	kill 'CONT', $s->{startup};
+	nothing_has_changed($what, $p);
+	return;
+}
+
+my $s = halfway('2s');
+ended($s, qr/ERROR:  cannot follow "p": no streaming within 2 s\nDETAIL:  The WAL receiver does not stay connected to it, or was not started/, 'timeout');
+
+$s = halfway('1h');
+isnt($l->psql('postgres', q{SELECT cascade_follow('p')}, stderr => \$err), 0, 'one at a time');
+like($err, qr/another session is moving this node already/, '... and it says so');
+value($l, "SELECT pg_cancel_backend($s->{pid})");
+ended($s, qr/ERROR:  canceling statement due to user request/, 'cancel');
+
+$s = halfway('1h');
+value($l, "SELECT pg_terminate_backend($s->{pid})");
+ended($s, qr/FATAL:  terminating connection due to administrator command/, 'terminate');
+
+# the target dies after it has adopted: it cannot be told, which is said
+$s = halfway('1h');
+$p->stop('immediate');
+value($l, "SELECT pg_cancel_backend($s->{pid})");
+$s->{h}->finish;
+like($s->{err}, qr/WARNING:  replication slot "cascade_adopted_l" may be left behind on "p"\nHINT:  .*pg_drop_replication_slot/, 'what could not be cleaned up is said');
+kill 'CONT', $s->{startup};
+$p->start;
+is(adopted_on($p), '1', '... and it is so');
+value($p, q{SELECT pg_drop_replication_slot('cascade_adopted_l')});
+wait_connected($i);
+nothing_has_changed('a dead target', $p);
+
+# what it has to replay first is more than the time allows
+$l->append_conf('postgresql.conf', "recovery_min_apply_delay = '1h'");
+$l->reload;
+wait_for($l, 'SHOW recovery_min_apply_delay', 'l lags behind', '1h');
+$p->safe_psql('postgres', 'INSERT INTO kept SELECT count(*) + 1 FROM kept');
+wait_for($l, 'SELECT pg_last_wal_replay_lsn() < pg_last_wal_receive_lsn()', '... by a commit');
+isnt($l->psql('postgres', q{SELECT cascade_follow('p', '1s')}, stderr => \$err), 0, 'a delayed node takes longer');
+like($err, qr/no streaming within 1 s\nDETAIL:  Replay is at .*\nHINT:  See what holds up replay here: "recovery_min_apply_delay"/, '... and it says why');
+$l->append_conf('postgresql.conf', 'recovery_min_apply_delay = 0');
+$l->reload;
+nothing_has_changed('delay', $p);
+
+# ---- who may, does ----
+
+$p->safe_psql('postgres', 'GRANT ALTER SYSTEM ON PARAMETER primary_conninfo, primary_slot_name TO mover');
+wait_caught_up($p, $l);
+is($l->psql('postgres', q{SELECT cascade_follow('p')}, stdout => \$out, stderr => \$err, extra_params => [ '-U', 'mover' ]), 0, 'a role with the rights moves it')
+  or diag($err);
+like($out, qr/^streaming from "p"/, '... to p');
+value($l, q{SELECT cascade_follow('i')});
+is(adopted_on($p), '0', '... and back, and nothing is left');
+like(value($l, $settings), qr/^primary_conninfo\|host=\S+ port=\d+ user=repl password='hunter2 and more' application_name=l\nprimary_slot_name\|cascade_adopted_l$/, 'both are set now');
+
+# ---- a crash is not taken back ----
+
+$s = halfway('1h');
+kill 'KILL', $s->{pid};
+kill 'CONT', $s->{startup};
+$s->{h}->finish;
+start_after_kill($l);
+wait_for($l, q{SELECT slot_name || ' ' || sender_port FROM pg_stat_wal_receiver WHERE status = 'streaming'},
+	'after a crash it is where it was to go', 'cascade_adopted_l ' . $p->port);
+same_rows($p, $l, $m);
+
+unlike(slurp_file($_->logfile) =~ s/.*CREATE ROLE repl.*//gr =~ s/.*ALTER SYSTEM SET primary_conninfo.*//gr, qr/hunter2/, $_->name . ' does not tell the password in its log')
+  for ($p, $i, $t, $l, $m);
+
+done_testing();
