@@ -230,7 +230,10 @@ my $runbook = q{SELECT node_name, rank, upstream_name, verdict, reason, hops, mi
 	FROM cascade_upstream_candidates(without => 'i') WHERE rank = 1 ORDER BY node_name};
 is(value($s, $runbook), "l1|1|p|safe||1|0|t\nl2|1|p|safe||1|0|t\ns|1|p|safe||1|0|f", 'the runbook for the loss of i');
 
+# s votes no more, and need not keep for its promotion what the leaves lack
 set_and_reload($p, 'synchronous_standby_names', '');
+wait_for($s, q{SELECT replica_class FROM cascade_topology WHERE is_local}, 's is a read replica', 'read_replica');
+$s->safe_psql('postgres', q{SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_s_'});
 wait_protected($l1, $l2);
 $l1->stop;
 add_rows($p, 8);
