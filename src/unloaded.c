@@ -256,6 +256,23 @@ is_diverged(const CrelayReport *report, const CrelayPosition *position)
 }
 
 /*
+ * Lets go of what the node was held by under its former name: no live node has
+ * its incarnation but the one that this session speaks for.
+ */
+static void
+drop_former_hold(const char *slot_name)
+{
+	char		former[CRELAY_SLOT_LEN];
+
+	if (!crelay_hold_find_former(slot_name, my_incarnation, former) ||
+		!crelay_hold_drop(former))
+		return;
+	ereport(LOG,
+			(errmsg("cascade_relay: dropped hold \"%s\", because its node is held by \"%s\" now",
+					former, slot_name)));
+}
+
+/*
  * Puts the child's hold where its report wants it, as far as the bounds allow;
  * never back, because nobody here knows what covers it.  No other session can touch it, for none else
  * speaks for the node.
@@ -288,6 +305,8 @@ serve_hold(const CrelayReport *report, const CrelayPosition *position,
 	reply->held_lsn = result.held_lsn;
 	reply->refusal = result.reason;
 	crelay_hold_log(slot_name, &result, my_held_lsn);
+	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
+		drop_former_hold(slot_name);
 	if (result.replaced || (result.created && my_held_lsn != 0))
 		my_hold_dropped_at = GetCurrentTimestamp();
 	my_held_lsn = result.held_lsn;

@@ -164,7 +164,14 @@ my $c = session();
 is(ask($c, hello(start_id => 6)), 'ok none', 'who leaves makes room');
 $c->quit;
 eval { $a->quit };
-$p->safe_psql('postgres', q{SELECT pg_drop_replication_slot('cascade_relay_fake_000000fa')});
+$c = session();
+is(ask($c, hello(node_name => 'fake_renamed')), 'ok none', 'and may come back under another name');
+is(ask($c, report('0/100000')), 'ok later', 'as long as its new hold does not keep what it needs');
+is(value($p, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_fake'}), '2', 'the old one is there too');
+is(ask($c, report(value($p, 'SELECT pg_current_wal_lsn()'))), 'ok none', 'when it does');
+is(value($p, q{SELECT string_agg(slot_name, ' ') FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_fake'}), 'cascade_relay_fake_renamed_000000fa', 'the old one goes');
+$c->quit;
+$p->safe_psql('postgres', q{SELECT pg_drop_replication_slot('cascade_relay_fake_renamed_000000fa')});
 
 # ---- through a crash, and the proof ----
 
