@@ -67,12 +67,27 @@ static shmem_request_hook_type previous_shmem_request_hook;
 static shmem_startup_hook_type previous_shmem_startup_hook;
 static emit_log_hook_type previous_emit_log_hook;
 
+/* Less than this is nothing to speak of. */
+#define LARGE_SHMEM		((Size) 64 * 1024 * 1024)
+
+/*
+ * Should the server get no memory for so large a registry, its own error names
+ * only its own settings: so ours is named before.
+ */
 static void
 request_shmem(void)
 {
+	Size		size = crelay_registry_size();
+
 	if (previous_shmem_request_hook)
 		previous_shmem_request_hook();
-	RequestAddinShmemSpace(crelay_registry_size());
+	if (size >= LARGE_SHMEM)
+		ereport(LOG,
+				(errmsg("cascade_relay: \"%s\" (%d) takes %zu MB of shared memory",
+						"cascade_relay.max_nodes", crelay_guc_max_nodes(),
+						size / (1024 * 1024)),
+				 errhint("Lower it if the server cannot start for want of memory.")));
+	RequestAddinShmemSpace(size);
 	RequestNamedLWLockTranche("cascade_relay", CRELAY_LOCKS);
 }
 

@@ -136,7 +136,8 @@ add_unmanaged(const CrelayDownstream *d, int max_nodes)
 {
 	Unmanaged  *u;
 
-	if (n_unmanaged >= max_nodes)
+	/* one more than there is room for, so that the registry says so */
+	if (n_unmanaged > max_nodes)
 		return NULL;
 	if (n_unmanaged == unmanaged_room)
 	{
