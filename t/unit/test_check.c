@@ -781,6 +781,30 @@ hold_of_absent(Scene *s)
 	s->downstreams[0].child = -1;
 }
 
+/* i is away, and its leaf has gone to p. */
+static void
+left_by_all(Scene *s)
+{
+	leave(s, I, SECOND);
+	s->downstreams[1].restart_lsn = LSN(90);
+	s->children[0].left_by = "l";
+}
+
+static void
+left_by_all_without_hold(Scene *s)
+{
+	left_by_all(s);
+	s->downstreams[0].slot_name[0] = '\0';
+	s->children[0].held = false;
+}
+
+/* i was forgotten, but for the slot that somebody has made for it. */
+static void
+slot_of_forgotten(Scene *s)
+{
+	add_slot(s, "forgotten")->released = true;
+}
+
 static void
 stale(Scene *s)
 {
@@ -1127,6 +1151,9 @@ static const struct
 	{"the hold of a node that has moved", P, hold_of_moved, "warning orphan_slot i"},
 	{"the hold of a former life", P, hold_of_former, "warning orphan_slot l"},
 	{"the hold of a node that is away", P, hold_of_absent, "ok ok p"},
+	{"an absent node that nobody streams from any more", P, left_by_all, "warning orphan_slot i"},
+	{"of which nothing is held", P, left_by_all_without_hold, "ok ok p"},
+	{"the slot of a node that was forgotten", P, slot_of_forgotten, "warning orphan_slot forgotten"},
 	{"a new primary waits for the others", P, promoted, "warning orphan_slot p"},
 	{"all are back", P, promoted_all_back, "ok ok p"},
 	{"it does not know any more for whom", P, promoted_after_restart, "warning orphan_slot p"},
@@ -1296,6 +1323,20 @@ test_words(void)
 			"how much a slot keeps, and why it is an orphan");
 	is_text(findings.hint, "If nobody will come back for it: SELECT pg_drop_replication_slot('forgotten');",
 			"and the command");
+
+	set_healthy(&scene, P);
+	hold_of_former(&scene);
+	look(&scene, &findings);
+	is_text(findings.hint, "If nobody will come back for it: SELECT cascade_forget('cascade_relay_l_00000003');",
+			"a hold is dropped with what is known of its node");
+
+	set_healthy(&scene, P);
+	left_by_all(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "node \"i\" is away, and all that streamed from it (l) is protected elsewhere: its hold keeps 2048 kB of WAL for it alone",
+			"what nobody waits for any more");
+	is_text(findings.hint, "If it will not come back: SELECT cascade_forget('i'); SELECT pg_drop_replication_slot('i');",
+			"and the commands, also for what others have made");
 
 	set_healthy(&scene, P);
 	never_called(&scene);
