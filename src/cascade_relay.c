@@ -50,11 +50,13 @@
 #include "fmgr.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
 #include "guc.h"
+#include "instance.h"
 #include "registry.h"
 #include "repoint.h"
 #include "worker.h"
@@ -94,11 +96,16 @@ request_shmem(void)
 static void
 startup_shmem(void)
 {
+	char		(*slots)[NAMEDATALEN] = palloc(sizeof(*slots) * Max(max_replication_slots, 1));
+	int			n = crelay_instance_saved_slots(slots, max_replication_slots);
+
 	if (previous_shmem_startup_hook)
 		previous_shmem_startup_hook();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	crelay_registry_init();
+	if (crelay_registry_init())
+		crelay_registry_begin_covers(slots, n);
 	LWLockRelease(AddinShmemInitLock);
+	pfree(slots);
 }
 
 static void

@@ -127,3 +127,29 @@ crelay_instance_is_stopping(void)
 	FreeFile(file);
 	return stopping;
 }
+
+/*
+ * The slots that the server will restore, up to max of them.  A folder that
+ * cannot be read is the server's to complain about.
+ */
+int
+crelay_instance_saved_slots(char (*names)[NAMEDATALEN], int max)
+{
+	DIR		   *dir = AllocateDir("pg_replslot");
+	struct dirent *entry;
+	int			n = 0;
+
+	if (dir == NULL)
+		return 0;
+	while (n < max && (entry = ReadDirExtended(dir, "pg_replslot", LOG)) != NULL)
+	{
+		size_t		len = strlen(entry->d_name);
+
+		/* what is being created or dropped has a dot in it, like our files */
+		if (len < NAMEDATALEN &&
+			strspn(entry->d_name, "abcdefghijklmnopqrstuvwxyz0123456789_") == len)
+			strlcpy(names[n++], entry->d_name, NAMEDATALEN);
+	}
+	FreeDir(dir);
+	return n;
+}

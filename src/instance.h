@@ -3,7 +3,8 @@
  * instance.h
  *	  What this instance keeps in files: who it is, and whether it stops.
  *
- * Owns: the incarnation, and reading the postmaster's status.
+ * Owns: the incarnation, and reading the postmaster's status and which slots
+ * there are before the server has read them.
  *
  * Not here: the node's name (guc.c).
  *
@@ -19,5 +20,6 @@
 
 extern uint32 crelay_instance_incarnation(void);
 extern bool crelay_instance_is_stopping(void);
+extern int	crelay_instance_saved_slots(char (*names)[NAMEDATALEN], int max);
 
 #endif							/* CRELAY_INSTANCE_H */

@@ -97,9 +97,10 @@ crelay_registry_size(void)
 }
 
 /*
- * Finds or makes the segment.  The caller holds AddinShmemInitLock.
+ * Finds or makes the segment; says whether it was made.  The caller holds
+ * AddinShmemInitLock.
  */
-void
+bool
 crelay_registry_init(void)
 {
 	Size		children_end;
@@ -107,7 +108,7 @@ crelay_registry_init(void)
 
 	registry = ShmemInitStruct("cascade_relay", crelay_registry_size(), &found);
 	if (found)
-		return;
+		return false;
 
 	memset(registry, 0, crelay_registry_size());
 	registry->lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_LOCK_REGISTRY].lock;
@@ -124,6 +125,7 @@ crelay_registry_init(void)
 	registry->first_free = 0;
 	registry->unmanaged.first = -1;
 	registry->upstream.first = -1;
+	return true;
 }
 
 bool
@@ -1337,6 +1339,19 @@ crelay_registry_publish_local(const CrelayLocal *local)
 		registry->local.ready = true;
 	}
 	LWLockRelease(registry->lock);
+}
+
+/*
+ * These slots were there before the server started, and are restored before it
+ * can begin a checkpoint: wherever the worker finds them first, every checkpoint
+ * has counted them there, or lower.  Called while nobody else is there yet.
+ */
+void
+crelay_registry_begin_covers(char (*slot_names)[NAMEDATALEN], int n)
+{
+	for (int i = 0; i < n; i++)
+		strlcpy(registry->covers[i].slot_name, slot_names[i], CRELAY_SLOT_LEN);
+	registry->ncovers = n;
 }
 
 /*

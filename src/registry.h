@@ -195,7 +195,8 @@ typedef struct CrelayChildView
 } CrelayChildView;
 
 extern Size crelay_registry_size(void);
-extern void crelay_registry_init(void);
+extern bool crelay_registry_init(void);
+extern void crelay_registry_begin_covers(char (*slot_names)[NAMEDATALEN], int n);
 extern bool crelay_registry_is_there(void);
 extern void crelay_registry_require(void);
 

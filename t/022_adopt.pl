@@ -87,6 +87,8 @@ wait_for($p, q{SELECT count(*) = 2 FROM cascade_downstreams WHERE slot_name LIKE
 $p->stop('immediate');
 $p->start;
 is(value($p, q{SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'cascade_adopted_l1'}), $slot1, 'a crash does not lose them');
+value($p, q{SELECT pg_drop_replication_slot('cascade_adopted_l1')});
+is(adopt($p, "'l1'"), $slot1, 'what was there before the start is cover from the start');
 remove_wal(3, $p);
 ok(has_segment($p, $slot1), 'what l1 needs is there');
 
