@@ -4,14 +4,15 @@
 #	   ├─ j		has no slot: its hold is all that keeps WAL for it
 #	   └─ k		reports all the time
 #
-# p has a hold_timeout of some seconds.  While p takes no reports, while its worker
-# is stopped by a signal, and across a restart of p, nobody is released early.
-# j goes: that is said at half time and at the end, its hold is let go of, and
-# WAL that only it kept is removed, then and later; k is not touched.  i does
-# not report: its hold is released, although it streams; it reports again, and
-# is protected again.  j is back with nothing to catch up.  On 18 the server
-# itself invalidates what nobody has touched for long: the hold of a node that
-# reports is not that, and j's is placed again when it is back.
+# p has a hold_timeout of some seconds.  While p takes no reports, while its
+# worker is stopped by a signal, and across a restart of p, nobody is released
+# early.  j goes: that is said at half time and at the end, its hold is let go
+# of, and WAL that only it kept is removed, then and later; k is not touched.  i
+# does not report: its hold is released, although it streams; it reports again,
+# and is protected again.  j is built anew.  In a burst that neither i nor the
+# worker of p sees, the server itself gives up the hold of i, which is placed
+# again.  18 also gives up what nobody has touched for long: the hold of a node
+# that reports is not that, and j's is placed again when it is back.
 use strict;
 use warnings FATAL => 'all';
 
@@ -173,13 +174,38 @@ wait_protected($j2);
 is(findings(), 'none', 'j lives again');
 same_rows($p, $j2);
 
+# ---- a burst that nobody looks at ----
+
+# The server gives up a slot at max_slot_wal_keep_size.  The bound of holds keeps
+# clear of that, unless neither i nor the worker of p moves its hold in time.
+set($p, 'cascade_relay.hold_timeout', '0');
+set($p, 'max_slot_wal_keep_size', '4MB');
+$log = -s $p->logfile;
+my @workers = map { value($_, 'SELECT worker_pid FROM cascade_status') } ($i, $p);
+kill 'STOP', @workers;
+for (1 .. 4)
+{
+	# i streams meanwhile, so that nothing is lost for it
+	write_segments($p, 3);
+	wait_caught_up($p, $i);
+}
+$p->safe_psql('postgres', 'CHECKPOINT');
+is(value($p, q{SELECT wal_status FROM cascade_holds WHERE name = 'i'}), 'lost', 'the server has invalidated the hold of i');
+kill 'CONT', @workers;
+ok($p->wait_for_log(qr/hold "cascade_relay_i_[0-9a-f]{8}" had been invalidated by the server, and was placed again at .*\n.*HINT.*max_slot_wal_keep_size/, $log),
+	'it is placed again, and the log says so');
+wait_for($_, q{SELECT count(*) = 1 FROM cascade_check WHERE code = 'hold_dropped' AND node_name = 'i'}, $_->name . ' says so, too') for ($p, $i);
+checkpoint_all($p, $i, $k);
+wait_protected($i);
+same_rows($p, $i);
+set($p, 'max_slot_wal_keep_size', '-1');
+
 # ---- a server that gives up idle slots by itself ----
 
 SKIP:
 {
 	skip 'this server does not give up idle slots', 1 if $p->pg_version < 18;
 
-	set($p, 'cascade_relay.hold_timeout', '0');
 	set($p, 'idle_replication_slot_timeout', '1s');
 	let_pass(2);
 	$log = -s $p->logfile;
