@@ -1606,7 +1606,19 @@ sub attach_rewound
 		note_event("adopt of $name on $above: " . ($@ =~ s/\n//r));
 		attach_by_slot($name, $above);
 	};
-	start_node($name);
+	write_conf($name);
+	remove_lock_file($name);
+
+	# it goes on from the last checkpoint that it shares with the new primary,
+	# and nobody has held the WAL from there on for it
+	if (!pg_ctl($name, '-w', '-t', 15, '-l', $nodes{$name}{log}, 'start'))
+	{
+		kill_node($name);
+		remove_lock_file($name);
+		$count{'rebuild: no WAL after pg_rewind'}++;
+		note_event("rebuild $name, which has no WAL after pg_rewind");
+		return clone_node($name, $above);
+	}
 	make_slots_for_children($name);
 	return;
 }
