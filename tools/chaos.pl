@@ -74,6 +74,7 @@ my %frozen;
 my ($has_follow, $has_forget);    # what this version can do
 my (%missing_wal, %diverged);    # nodes whose log has said so in this round
 my %known_trap;
+my %left_behind;            # "node slot" => since when
 my ($proxy, $writer);
 my $started = time;
 my $first_port = $ENV{CHAOS_PORT} || 10000 + int(rand(20000));
@@ -839,6 +840,13 @@ jit = off
 log_line_prefix = '%m [%p] %b %q%a '
 END
 	close $fh;
+	if ($seed % 2)
+	{
+		# a voting node, which holds for all when it is promoted
+		open $fh, '>>', "$node->{dir}/postgresql.conf" or die "postgresql.conf: $!\n";
+		print $fh "synchronous_standby_names = 'ANY 1 (n2, n3)'\nsynchronous_commit = local\n";
+		close $fh;
+	}
 	start_node($name);
 	rows($name, 'CREATE EXTENSION cascade_relay');
 	$has_follow = value($name, q{SELECT to_regproc('cascade_follow') IS NOT NULL}) eq 't';
@@ -1337,12 +1345,23 @@ sub attach_by_adopt
 
 	# as the node itself would: anybody with REPLICATION may
 	eval { rows($above, "SET ROLE $name; SELECT cascade_adopt('$name', lsn => $at)"); 1; } or do {
-		die $@ unless $@ =~ /is not here/ && $at eq 'NULL';
+		my $error = $@ =~ s/\n//r;
+
+		note_event("adopt of $name on $above: $error");
 
 		# of a node that is down, where it was last seen is all that is known
-		note_event("adopt of $name on $above: " . ($@ =~ s/\n//r));
-		$count{'adopt refused: heard of too long ago'}++;
-		return attach_by_copy($name, $above);
+		if ($error =~ /is not here/ && $at eq 'NULL')
+		{
+			$count{'adopt refused: heard of too long ago'}++;
+			return attach_by_copy($name, $above);
+		}
+		die "$error\n" unless $error =~ /cannot be kept/;
+
+		# as the hint has it
+		$count{'adopt: not before a checkpoint'}++;
+		rows($above, 'CHECKPOINT');
+		await("$above adopts $name after a checkpoint",
+			sub { return eval { rows($above, "SET ROLE $name; SELECT cascade_adopt('$name', lsn => $at)"); 1; } });
 	};
 	$nodes{$name}{slot} = "cascade_adopted_$name";
 	point_at($name, $above);
@@ -1368,6 +1387,11 @@ sub attach_by_follow
 		{
 			$address = ", 'host=127.0.0.1 port=$nodes{$above}{door}'";
 			$count{'follow: had to be told the address'}++;
+		}
+		elsif ($error =~ /cannot be kept/)
+		{
+			$count{'follow: not before a checkpoint'}++;
+			rows($above, 'CHECKPOINT');
 		}
 		else { $count{'follow: refused at first'}++; }
 		usleep(500_000);
@@ -1846,55 +1870,95 @@ sub check_rows
 	return;
 }
 
-# What is left of moves, and keeps the frontier from going on: cascade_check has
-# to name it, and the command.
+# Slots and holds of nodes that stream from here, and of this node itself.
+sub slots_in_use
+{
+	my ($name) = @_;
+	my %use = map { ("cascade_relay_${_}_$last_look->{$_}{incarnation}" => 1, $nodes{$_}{slot} => 1, $_ => 1) } children($name);
+
+	$use{"cascade_relay_${name}_$last_look->{$name}{incarnation}"} = 1;
+	return \%use;
+}
+
+# What cascade_check of a node says that a DBA should do about what is left of
+# moves and of former lives: [command, slot or node].
+sub hints
+{
+	my ($name) = @_;
+	my $use = slots_in_use($name);
+	my @found;
+
+	for my $hint (map { $_->[0] } @{ rows($name, q{SELECT hint FROM cascade_check WHERE code = 'orphan_slot'}) })
+	{
+		push @found, [ $1, $2 ] while $hint =~ /SELECT (cascade_forget|pg_drop_replication_slot)\('(\w+)'\)/g;
+	}
+	return grep { !$use->{ $_->[1] } } @found;
+}
+
+sub take_hint
+{
+	my ($name, $command, $slot) = @_;
+
+	note_event("$command('$slot') on $name, as cascade_check says");
+	return drop_slot($name, $slot) if $command eq 'pg_drop_replication_slot';
+	return if eval { rows($name, "SELECT cascade_forget('$slot')"); 1; };
+	note_event("$name: $@" =~ s/\n//r);
+	$count{'forget: had to be forced'}++;
+	rows($name, "SELECT cascade_forget('$slot', true)");
+	return;
+}
+
+# What is left and keeps the frontier from going on: cascade_check has to name
+# it, and the command.
 sub take_hints
 {
 	for my $name (in_order(keys %nodes))
 	{
-		my $hints = rows($name, q{SELECT slot_name FROM cascade_check JOIN cascade_downstreams ON hint LIKE '%pg_drop_replication_slot(''' || slot_name || ''')%' WHERE code = 'orphan_slot' AND counted});
-
-		for my $slot (grep { defined } map { $_->[0] } @$hints)
+		for my $hint (hints($name))
 		{
-			note_event("dropped slot $slot of $name, as cascade_check says");
-			$count{ $slot =~ /^cascade_relay/ ? 'orphan hold that pinned' : 'orphan slot that pinned' }++;
-			drop_slot($name, $slot);
+			my ($command, $slot) = @$hint;
+
+			$count{ $slot =~ /^cascade_relay/ ? 'hold that pinned, by hint' : 'slot that pinned, by hint' }++;
+			take_hint($name, $command, $slot);
 		}
-		release_former_lives($name);
 	}
 	return;
 }
 
-# A life of a node that ended while it streamed from here is waited for until
-# somebody says that it will not come back.
-sub release_former_lives
-{
-	my ($name) = @_;
-	my $counted = rows($name, q{SELECT DISTINCT name FROM cascade_holds WHERE counted AND slot_name IS NULL
-		AND last_report_time < now() - interval '5s'});
-
-	for my $child (map { $_->[0] } @$counted)
-	{
-		note_event("released $child on $name");
-		$count{'former life that pinned'}++;
-		rows($name, "SELECT cascade_release('$child')");
-	}
-	return;
-}
-
-# What else is left of moves: slots of nodes that stream from elsewhere, and
-# holds of those and of former lives.
+# What else is left of moves: ordinary slots, which a DBA drops; and holds, which
+# go by themselves, or cascade_check says what to do.
 sub tidy
 {
 	for my $name (in_order(keys %nodes))
 	{
-		my %mine = map { $nodes{$_}{slot} => 1, "cascade_relay_${_}_$last_look->{$_}{incarnation}" => 1 } children($name);
-		my $slots = rows($name, 'SELECT slot_name FROM pg_replication_slots WHERE NOT active');
+		my $use = slots_in_use($name);
+		my %hints = map { $_->[1] => $_ } hints($name);
+		my @left = grep { !$use->{$_} }
+		  map { $_->[0] } @{ rows($name, 'SELECT slot_name FROM pg_replication_slots WHERE NOT active') };
+		my %still = map { ("$name $_" => 1) } @left;
 
-		for my $slot (grep { !$mine{$_} } map { $_->[0] } @$slots)
+		for my $slot (@left)
 		{
-			$count{ $slot =~ /^cascade/ ? 'hold left behind' : 'slot left behind' }++;
-			drop_slot($name, $slot);
+			my $since = $left_behind{"$name $slot"} //= time;
+
+			if ($slot !~ /^cascade_relay_/)
+			{
+				$count{'slot left behind'}++;
+				drop_slot($name, $slot);
+			}
+			elsif (time - $since > 10)
+			{
+				violation('unsettled', "hold $slot of $name is left, and cascade_check there does not say what to do about it")
+				  unless $hints{$slot} || time - $since < 30;
+				next unless $hints{$slot};
+				$count{'hold left behind, by hint'}++;
+				take_hint($name, $hints{$slot}[0], $slot);
+			}
+		}
+		for my $gone (grep { /^$name / && !$still{$_} } keys %left_behind)
+		{
+			$count{'hold left behind, went by itself'}++ if $gone =~ /cascade_relay/ && time - $left_behind{$gone} <= 10;
+			delete $left_behind{$gone};
 		}
 	}
 	return;
