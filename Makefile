@@ -49,6 +49,7 @@ OBJS = \
 	src/release.o \
 	src/repoint.o \
 	src/report_funcs.o \
+	src/slot_user.o \
 	src/status_funcs.o \
 	src/survey.o \
 	src/topology.o \
@@ -85,6 +86,7 @@ INTERNAL_HEADERS = \
 	src/policy.h \
 	src/registry.h \
 	src/release.h \
+	src/slot_user.h \
 	src/repoint.h \
 	src/survey.h \
 	src/topology.h \

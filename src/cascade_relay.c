@@ -17,6 +17,7 @@
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots
  *					bounds.c	 what bounds the WAL that they keep
+ *					slot_user.c	 who streamed through which slot
  *					registry.c	 shared memory: children, nodes, status
  *					unloaded.c	 taking reports without it
  *					instance.c	 who this instance is, whether it stops

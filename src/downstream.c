@@ -608,6 +608,50 @@ name_slotless(CrelayDownstream *downstreams, int n)
 	}
 }
 
+/* ---- who streamed through a slot last ---- */
+
+/*
+ * Says of the slots that nobody streams through who did last: no managed node,
+ * or which one.
+ */
+static void
+mark_taken(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, int n_users)
+{
+	for (int i = 0; i < n; i++)
+	{
+		CrelayDownstream *d = &downstreams[i];
+
+		for (int u = 0; u < n_users && d->pid == 0 && d->kind == CRELAY_KIND_SLOT; u++)
+		{
+			if (users[u].incarnation == 0 && strcmp(users[u].slot_name, d->slot_name) == 0)
+				d->taken = true;
+		}
+	}
+}
+
+/*
+ * The same for those whose node has not called since the start.
+ */
+static void
+identify_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, int n_users)
+{
+	for (int i = 0; i < n; i++)
+	{
+		CrelayDownstream *d = &downstreams[i];
+
+		if (d->kind != CRELAY_KIND_SLOT || d->pid != 0 || d->incarnation != 0 ||
+			d->logical || d->temporary)
+			continue;
+		for (int u = 0; u < n_users; u++)
+		{
+			if (users[u].incarnation == 0 || strcmp(users[u].slot_name, d->slot_name) != 0)
+				continue;
+			strlcpy(d->name, users[u].node_name, sizeof(d->name));
+			d->incarnation = users[u].incarnation;
+		}
+	}
+}
+
 /* ---- managed children ---- */
 
 /*
@@ -668,16 +712,40 @@ is_candidate(const CrelayDownstream *d, const CrelayChild *child)
 }
 
 /*
+ * Whether a node was seen below somebody else, live and protected, since it was
+ * last heard of here.  child: what it said here since this node's start, or
+ * NULL.
+ */
+static bool
+lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child)
+{
+	CrelaySettings settings;
+	TimestampTz since;
+
+	if (child != NULL && child->session_pid != 0)
+		return false;
+	crelay_guc_copy(&settings);
+	since = GetCurrentTimestamp() - (int64) settings.stale_timeout_ms * 1000;
+	if (child != NULL && child->last_report > since)
+		since = child->last_report;
+	return crelay_registry_lives_elsewhere(name, incarnation, since);
+}
+
+/*
  * Finds the slot that a child streams through, by the name that it reports.
+ * When it has gone elsewhere, somebody else may have taken it over.
  */
 static void
 match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (downstreams[i].kind == CRELAY_KIND_SLOT && !downstreams[i].logical &&
-			strcmp(downstreams[i].slot_name, child->slot_name) == 0)
-			take_for_child(&downstreams[i], child, index);
+		CrelayDownstream *d = &downstreams[i];
+
+		if (d->kind == CRELAY_KIND_SLOT && !d->logical && !d->taken &&
+			strcmp(d->slot_name, child->slot_name) == 0 &&
+			!(d->pid != 0 && lives_elsewhere(child->node.name, child->node.incarnation, child)))
+			take_for_child(d, child, index);
 	}
 }
 
@@ -718,18 +786,9 @@ is_released(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 static bool
 is_elsewhere(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 {
-	const CrelayChild *child = d->child >= 0 ? &snapshot->children[d->child] : NULL;
-	CrelaySettings settings;
-	TimestampTz since;
-
-	if (d->incarnation == 0 || d->pid != 0 ||
-		(child != NULL && child->session_pid != 0))
-		return false;
-	crelay_guc_copy(&settings);
-	since = GetCurrentTimestamp() - (int64) settings.stale_timeout_ms * 1000;
-	if (child != NULL && child->last_report > since)
-		since = child->last_report;
-	return crelay_registry_lives_elsewhere(d->name, d->incarnation, since);
+	return d->incarnation != 0 && d->pid == 0 &&
+		lives_elsewhere(d->name, d->incarnation,
+						d->child >= 0 ? &snapshot->children[d->child] : NULL);
 }
 
 /*
@@ -802,9 +861,12 @@ crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int 
 	CrelayDownstream *downstreams = palloc_array(CrelayDownstream, capacity + 1);
 	Sender	   *senders = palloc_array(Sender, max_wal_senders + 1);
 	int			nsenders = read_senders(senders, fresh_names);
+	CrelaySlotUser *users = palloc_array(CrelaySlotUser, max_replication_slots + 1);
+	int			n_users = crelay_registry_get_users(users);
 	int			count = read_slots(downstreams);
 
 	identify_slots(downstreams, count, senders, nsenders);
+	mark_taken(downstreams, count, users, n_users);
 	count = add_slotless(downstreams, count, senders, nsenders);
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
@@ -822,7 +884,9 @@ crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int 
 			match_slotless(downstreams, count, child, i);
 	}
 	name_slotless(downstreams, count);
+	identify_users(downstreams, count, users, n_users);
 	mark_circumstances(downstreams, count, snapshot);
+	pfree(users);
 	pfree(senders);
 	*n = count;
 	return downstreams;

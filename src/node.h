@@ -249,6 +249,7 @@ typedef struct CrelayDownstream
 	bool		elsewhere;
 	bool		released;
 	bool		own;
+	bool		taken;			/* somebody else has used a child's slot since */
 	bool		managed;		/* a managed child streams through it */
 	bool		adopted;		/* a slot that cascade_adopt has made */
 	uint64_t	restart_lsn;	/* a slot's, or a walsender's flush */

@@ -76,6 +76,8 @@ typedef struct Registry
 	Row		   *rows;			/* [max_nodes] */
 	int			ncovers;
 	CrelayCover *covers;		/* [max_replication_slots] */
+	int			nusers;
+	CrelaySlotUser *users;		/* [max_replication_slots] */
 	int			nnotes;
 	CrelayHoldNote *notes;		/* [max_replication_slots] */
 	CrelayChild children[FLEXIBLE_ARRAY_MEMBER];	/* [max_nodes] */
@@ -92,6 +94,7 @@ crelay_registry_size(void)
 	size = add_size(size, mul_size(n, sizeof(CrelayChild)));
 	size = add_size(MAXALIGN(size), mul_size(n, sizeof(Row)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayCover)));
+	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelaySlotUser)));
 	return add_size(MAXALIGN(size),
 					mul_size(max_replication_slots, sizeof(CrelayHoldNote)));
 }
@@ -118,8 +121,10 @@ crelay_registry_init(void)
 	registry->rows = (Row *) ((char *) registry + MAXALIGN(children_end));
 	registry->covers = (CrelayCover *)
 		((char *) registry->rows + MAXALIGN(sizeof(Row) * registry->max_nodes));
-	registry->notes = (CrelayHoldNote *)
+	registry->users = (CrelaySlotUser *)
 		((char *) registry->covers + MAXALIGN(sizeof(CrelayCover) * max_replication_slots));
+	registry->notes = (CrelayHoldNote *)
+		((char *) registry->users + MAXALIGN(sizeof(CrelaySlotUser) * max_replication_slots));
 	for (int i = 0; i < registry->max_nodes; i++)
 		registry->rows[i].next = i + 1 < registry->max_nodes ? i + 1 : -1;
 	registry->first_free = 0;
@@ -1352,6 +1357,33 @@ crelay_registry_begin_covers(char (*slot_names)[NAMEDATALEN], int n)
 	for (int i = 0; i < n; i++)
 		strlcpy(registry->covers[i].slot_name, slot_names[i], CRELAY_SLOT_LEN);
 	registry->ncovers = n;
+}
+
+/*
+ * Copies whose the slots are; there is room for max_replication_slots.
+ */
+int
+crelay_registry_get_users(CrelaySlotUser *users)
+{
+	int			n;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	n = registry->nusers;
+	memcpy(users, registry->users, sizeof(CrelaySlotUser) * n);
+	LWLockRelease(registry->lock);
+	return n;
+}
+
+/*
+ * Lets everybody know whose the slots are.
+ */
+void
+crelay_registry_publish_users(const CrelaySlotUser *users, int n)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->nusers = Min(n, max_replication_slots);
+	memcpy(registry->users, users, sizeof(CrelaySlotUser) * registry->nusers);
+	LWLockRelease(registry->lock);
 }
 
 /*

@@ -140,6 +140,17 @@ typedef struct CrelayLocal
 } CrelayLocal;
 
 /*
+ * Which managed node was last seen streaming through a slot; incarnation 0:
+ * none any more, somebody else has taken it over.
+ */
+typedef struct CrelaySlotUser
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+	char		node_name[CRELAY_NODE_NAME_MAX + 1];
+	uint32		incarnation;
+} CrelaySlotUser;
+
+/*
  * A copy of the registry, in the memory context that was current.  Rows are
  * the nodes that are neither this one nor direct managed children.
  */
@@ -252,6 +263,8 @@ extern void crelay_registry_set_stopping(bool stopping);
 extern int	crelay_registry_sessions(pid_t *pids, int max);
 extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq);
 extern void crelay_registry_publish_local(const CrelayLocal *local);
+extern int	crelay_registry_get_users(CrelaySlotUser *users);
+extern void crelay_registry_publish_users(const CrelaySlotUser *users, int n);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
 extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n);
 extern void crelay_registry_publish_children(const CrelayChildView *views, int n);

@@ -21,6 +21,7 @@
 #include "hold.h"
 #include "local_hold.h"
 #include "release.h"
+#include "slot_user.h"
 #include "survey.h"
 
 /* A pass counts for at most so much silence: two of the longest pauses. */
@@ -64,6 +65,7 @@ crelay_survey_start(MemoryContext context)
 	unmanaged = MemoryContextAllocZero(context, sizeof(Unmanaged) * unmanaged_room);
 	n_unmanaged = 0;
 	INSTR_TIME_SET_ZERO(last_pass);
+	crelay_slot_users_start(context);
 	crelay_registry_snapshot(&snapshot, true);
 	forgotten_seq = snapshot.forgotten_seq;
 	for (int i = 0; i < snapshot.nrows; i++)
@@ -928,6 +930,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 
 	survey_pin(survey, settings->node_name, now, local);
 	survey_self(settings, survey, now, local);
+	crelay_slot_users_run(downstreams, n);
 	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
 						  now, local);
 	survey_xmin(&snapshot, downstreams, n, now, local);

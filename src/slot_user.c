@@ -1,0 +1,169 @@
+/*-------------------------------------------------------------------------
+ *
+ * slot_user.c
+ *	  Which managed node streamed through which slot, over restarts.
+ *
+ * Owns, leaves out and locks: see slot_user.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "lib/stringinfo.h"
+#include "replication/slot.h"
+#include "storage/fd.h"
+#include "utils/memutils.h"
+
+#include "message.h"
+#include "registry.h"
+#include "slot_user.h"
+
+#define USERS_FILE		"pg_replslot/cascade_relay.users"
+#define USERS_FILE_TMP	USERS_FILE ".tmp"
+
+static CrelaySlotUser *users;
+static int	n_users;
+
+/* ---- the file: a line for each slot, with the node and its incarnation ---- */
+
+/*
+ * What cannot be read is left out: then the slot is anybody's, and counts.
+ */
+static void
+read_users(void)
+{
+	FILE	   *file = AllocateFile(USERS_FILE, "r");
+	char		line[256];
+
+	if (file == NULL)
+		return;
+	while (n_users < max_replication_slots && fgets(line, sizeof(line), file) != NULL)
+	{
+		CrelaySlotUser *user = &users[n_users];
+
+		StaticAssertStmt(CRELAY_SLOT_LEN == 64 && CRELAY_NODE_NAME_MAX == 40,
+						 "the widths below are those of the buffers");
+		memset(user, 0, sizeof(CrelaySlotUser));
+		if (sscanf(line, "%63s %40s %8x", user->slot_name, user->node_name,
+				   &user->incarnation) == 3 &&
+			user->incarnation != 0 && crelay_node_name_is_valid(user->node_name))
+			n_users++;
+	}
+	FreeFile(file);
+}
+
+/*
+ * Writes the file so that it is either whole on disk or the one before.  A disk
+ * that is full keeps nothing else from being done.
+ */
+static void
+write_users(void)
+{
+	StringInfoData text;
+	int			fd;
+	bool		written;
+
+	initStringInfo(&text);
+	for (int i = 0; i < n_users; i++)
+	{
+		if (users[i].incarnation == 0)
+			continue;			/* after a restart nobody claims it */
+		appendStringInfo(&text, "%s %s %08x\n", users[i].slot_name,
+						 users[i].node_name, users[i].incarnation);
+	}
+	fd = OpenTransientFile(USERS_FILE_TMP, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+	errno = 0;
+	written = fd >= 0 && write(fd, text.data, text.len) == text.len && pg_fsync(fd) == 0;
+
+	if (!written)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", USERS_FILE_TMP)));
+	}
+	if (fd >= 0)
+		CloseTransientFile(fd);
+	if (written)
+		(void) durable_rename(USERS_FILE_TMP, USERS_FILE, LOG);
+	pfree(text.data);
+}
+
+void
+crelay_slot_users_start(MemoryContext context)
+{
+	users = MemoryContextAllocZero(context,
+								   sizeof(CrelaySlotUser) * Max(max_replication_slots, 1));
+	n_users = 0;
+	read_users();
+	crelay_registry_publish_users(users, n_users);
+}
+
+/* ---- what is seen ---- */
+
+static const CrelaySlotUser *
+find_user(const char *slot_name)
+{
+	for (int i = 0; i < n_users; i++)
+	{
+		if (strcmp(users[i].slot_name, slot_name) == 0)
+			return &users[i];
+	}
+	return NULL;
+}
+
+/*
+ * Whose a slot is: of the managed child that streams through it; while nobody
+ * does, of whom it was before; and not of that node any more as soon as
+ * somebody else does, even when that one has left again.
+ */
+static bool
+user_of(const CrelayDownstream *d, CrelaySlotUser *user)
+{
+	const CrelaySlotUser *known = find_user(d->slot_name);
+
+	if (d->kind != CRELAY_KIND_SLOT || d->logical || d->temporary)
+		return false;
+	if (d->pid == 0)
+	{
+		if (known != NULL)
+			*user = *known;
+		return known != NULL;
+	}
+	if (!d->managed && known == NULL)
+		return false;
+	memset(user, 0, sizeof(CrelaySlotUser));
+	strlcpy(user->slot_name, d->slot_name, sizeof(user->slot_name));
+	if (d->managed && d->incarnation != 0)
+	{
+		strlcpy(user->node_name, d->name, sizeof(user->node_name));
+		user->incarnation = d->incarnation;
+	}
+	return true;
+}
+
+/*
+ * One pass.  The file is written when something has changed, which is when
+ * nodes come, move or go.
+ */
+void
+crelay_slot_users_run(const CrelayDownstream *downstreams, int n)
+{
+	CrelaySlotUser *seen = palloc0_array(CrelaySlotUser, n + 1);
+	int			n_seen = 0;
+
+	for (int i = 0; i < n && n_seen < max_replication_slots; i++)
+	{
+		if (user_of(&downstreams[i], &seen[n_seen]))
+			n_seen++;
+	}
+	if (n_seen == n_users && memcmp(seen, users, sizeof(CrelaySlotUser) * n_seen) == 0)
+		return;
+	memcpy(users, seen, sizeof(CrelaySlotUser) * n_seen);
+	n_users = n_seen;
+	crelay_registry_publish_users(users, n_users);
+	write_users();
+}
