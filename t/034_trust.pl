@@ -499,7 +499,7 @@ for my $k (0 .. $#nasty)
 
 	is($reply->{answer}, 'ok', "what should not be pasted: $text");
 	is(value($p, q{SELECT conninfo FROM cascade_topology WHERE node_name = 'm'}), $text, 'it is shown as it is');
-	my $quoted = $text =~ s/'/''/gr;
+	my $quoted = substr($text, 0, 79) =~ s/'/''/gr;
 	is(value($p, "SELECT count(*) FROM cascade_topology WHERE node_name = '$quoted'"), '1', 'as a name, too');
 	is(value($p, q{SELECT count(*) > 3 FROM cascade_tree() t}), 't', 'the tree is drawn');
 	$p->safe_psql('postgres', 'SELECT * FROM cascade_check; SELECT * FROM cascade_downstreams; SELECT * FROM cascade_upstream_candidates()');

@@ -46,7 +46,7 @@ wait_connected($l);
 wait_for($i, 'SELECT reports_sent >= 12 FROM cascade_status', 'i has told p about itself and l');
 $p->append_conf('postgresql.conf', 'log_statement = none');
 $p->reload;
-my @models = map { pack('H*', $_) } slurp_file($p->logfile, $log) =~ /parameters: \$1 = '\\x(43524c59[0-9a-f]+)'/g;
+my @models = map { pack('H*', $_) } slurp_file($p->logfile, $log) =~ /parameters: \$1 = '\\x(43524c59[0-9a-f]+)'/gi;
 my ($hello) = grep { unpack('x6 C', $_) == 1 } @models;
 my ($report) = grep { unpack('x6 C', $_) == 2 && length($_) < 256 } @models;
 my ($tree) = sort { length $b <=> length $a } grep { unpack('x6 C', $_) == 2 } @models;
