@@ -1124,6 +1124,9 @@ check_full(Look *look, const CrelayCheckRow *row)
 	if (row->local && facts->full_by != NULL && facts->full_by[0] != '\0')
 		snprintf(who, sizeof(who), "; node \"%s\" has reported %d of them",
 				 facts->full_by, facts->full_rows);
+	else if (row->local && facts->full_role != NULL && facts->full_role[0] != '\0')
+		snprintf(who, sizeof(who), "; role \"%s\" speaks for %d of them",
+				 facts->full_role, facts->full_rows);
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_REGISTRY_FULL, row->node->name,
 		   "Raise cascade_relay.max_nodes on that node and restart it, unless they are not real.",
 		   "node \"%s\" knows of more nodes than it has room for; some are not shown%s",

@@ -134,8 +134,9 @@ typedef struct CrelayCheckFacts
 	const char *held_text;		/* why less is held than needed; or empty */
 	const char *held_hint;
 
-	/* who has filled the registry; empty unknown */
+	/* who has filled the registry, a node or a role; empty unknown */
 	const char *full_by;
+	const char *full_role;
 	int			full_rows;
 
 	int			nrows;

@@ -253,6 +253,7 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 		 const CrelaySettings *settings, const CrelayPosition *position)
 {
 	facts->full_by = local->full_by;
+	facts->full_role = local->full_role;
 	facts->full_rows = local->full_rows;
 	facts->name = settings->node_name;
 	facts->incarnation = local->node.incarnation;

@@ -229,6 +229,33 @@ note_full(uint64 dropped, int most, const char *by, TimestampTz now)
 	local->full_at = now;
 	local->full_rows = most;
 	strlcpy(local->full_by, by, sizeof(local->full_by));
+	local->full_role[0] = '\0';
+}
+
+/*
+ * The same for the places of children: the role that speaks for more than half
+ * of them, if there is one.
+ */
+static void
+note_full_children(TimestampTz now)
+{
+	const char *role = "";
+	int			lead = 0;
+	int			n = 0;
+
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		const char *other = registry->children[i].role_name;
+
+		if (lead == 0)
+			role = other;
+		lead += strcmp(role, other) == 0 ? 1 : -1;
+	}
+	for (int i = 0; i < registry->nchildren; i++)
+		n += strcmp(role, registry->children[i].role_name) == 0;
+	note_full(1, n, "", now);
+	if (n > registry->nchildren / 2)
+		strlcpy(registry->local.full_role, role, sizeof(registry->local.full_role));
 }
 
 /*
@@ -729,7 +756,7 @@ crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 		if (claim->child_slot < 0)
 		{
 			refusal = CRELAY_REFUSE_FULL;
-			note_full(1, registry->nchildren, "", now);
+			note_full_children(now);
 		}
 	}
 	if (refusal == CRELAY_REFUSE_NONE)
@@ -1327,12 +1354,14 @@ crelay_registry_publish_local(const CrelayLocal *local)
 		TimestampTz full_at = registry->local.full_at;
 		int			full_rows = registry->local.full_rows;
 		char		full_by[CRELAY_NAME_LEN];
+		char		full_role[CRELAY_SLOT_LEN];
 
 		if (registry->local.node.role != local->node.role ||
 			registry->local.node.timeline != local->node.timeline ||
 			registry->local.node.upstream_incarnation != local->node.upstream_incarnation)
 			registry->membership_seq++;
 		strlcpy(full_by, registry->local.full_by, sizeof(full_by));
+		strlcpy(full_role, registry->local.full_role, sizeof(full_role));
 		registry->local = *local;
 		registry->local.stopping = stopping;
 		registry->local.sent_target_lsn = sent_target;
@@ -1341,6 +1370,7 @@ crelay_registry_publish_local(const CrelayLocal *local)
 		registry->local.full_at = full_at;
 		registry->local.full_rows = full_rows;
 		strlcpy(registry->local.full_by, full_by, sizeof(full_by));
+		strlcpy(registry->local.full_role, full_role, sizeof(full_role));
 		registry->local.ready = true;
 	}
 	LWLockRelease(registry->lock);

@@ -133,7 +133,8 @@ typedef struct CrelayLocal
 	uint64		rows_dropped;	/* for want of room */
 	TimestampTz full_at;		/* when that happened last */
 	int			full_rows;		/* how many whoever had most had then, */
-	char		full_by[CRELAY_NAME_LEN];	/* and who it was; or empty */
+	char		full_by[CRELAY_NAME_LEN];	/* and which node; or empty */
+	char		full_role[CRELAY_SLOT_LEN]; /* of children, which role */
 	char		last_error[CRELAY_LAST_ERROR_LEN];
 	TimestampTz last_error_time;
 	pid_t		worker_pid;

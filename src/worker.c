@@ -235,7 +235,9 @@ log_dropped_rows(void)
 			(errmsg("cascade_relay: more nodes than \"%s\" (%d); some are not shown",
 					"cascade_relay.max_nodes", crelay_guc_max_nodes()),
 			 shared->full_by[0] ? errdetail("Node \"%s\" has reported %d of them.",
-											shared->full_by, shared->full_rows) : 0,
+											shared->full_by, shared->full_rows) :
+			 shared->full_role[0] ? errdetail("Role \"%s\" speaks for %d of them.",
+											  shared->full_role, shared->full_rows) : 0,
 			 errhint("Raise \"%s\" and restart this server.",
 					 "cascade_relay.max_nodes")));
 }

@@ -467,7 +467,7 @@ my $h = fake('h', 0x8);
 $log = -s $p->logfile;
 $reply = ask($starter, hello($h));
 is("$reply->{answer}, $reply->{refusal}", 'refused, full', 'there is no room for a ninth child');
-ok($p->wait_for_log(qr/more nodes than "cascade_relay\.max_nodes" \(8\).*\n.*Raise "cascade_relay\.max_nodes" and restart/, $log), 'the log says so');
+ok($p->wait_for_log(qr/more nodes than "cascade_relay\.max_nodes" \(8\).*\n.*DETAIL:  Role "\w+" speaks for 8 of them\.\n.*Raise "cascade_relay\.max_nodes" and restart/, $log), 'the log says so');
 like(slurp_file($p->logfile, $log), qr/refused node "h" with incarnation 00000008 from .*\n.*it has no room for another node/, 'and who it was');
 is(value($p, q{SELECT warnings @> '{registry_full}' FROM cascade_topology WHERE is_local}), 't', 'the tree shows a warning');
 $reply = ask($f_session, report($f, $later));

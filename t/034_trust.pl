@@ -273,7 +273,7 @@ my @greeters = map { session($p) } 1 .. 15;
 my @answers = map { ask($greeters[$_], hello(fake("crowd_$_", 0x2000 + $_)))->{refusal} } 0 .. 14;
 is(scalar(grep { $_ eq 'full' } @answers), 1, 'as long as they stay they take all the room but that of i and m');
 wait_for($p, q{SELECT severity, message FROM cascade_check WHERE code = 'registry_full'}, 'p says so',
-	'warning|node "p" knows of more nodes than it has room for; some are not shown');
+	'warning|node "p" knows of more nodes than it has room for; some are not shown; role "mallory" speaks for 14 of them');
 others_are_well('a crowd');
 $_->quit for @greeters;
 wait_for($p, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = 'mallory'}, 'the crowd leaves');
