@@ -149,6 +149,7 @@ cascade_can_serve()           yes  yes  -    -
 cascade_check()               yes  yes  -    -  
 cascade_downstreams()         yes  yes  -    -  
 cascade_follow()              yes  -    -    -  
+cascade_forget()              yes  -    -    -  
 cascade_nodes_serving()       yes  yes  -    -  
 cascade_oldest_wal_file()     yes  yes  -    -  
 cascade_plan_upstream()       yes  yes  -    -  
