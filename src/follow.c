@@ -50,7 +50,6 @@ typedef struct Move
 	char		remembered[CRELAY_CONNINFO_LEN];	/* its address, once */
 	CrelayPlace place;
 	CrelayPosition position;	/* of this node, as the move began */
-	bool		doubted;		/* the tree does not think that it is there */
 	instr_time	start;
 	int			timeout_ms;
 
@@ -218,9 +217,8 @@ plan(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
 	question.replica_class = self >= 0 ?
 		policy->nodes[policy->rows[self].node].replica_class : CRELAY_CLASS_UNKNOWN;
 	crelay_policy_plan(policy, &question, &answer);
-	if (answer.refusal == CRELAY_PLAN_NOT_AVAILABLE && !policy->rows[target].cyclic)
-		move->doubted = true;
-	else if (answer.refusal != CRELAY_PLAN_OK)
+	if (answer.refusal != CRELAY_PLAN_OK &&
+		(answer.refusal != CRELAY_PLAN_NOT_AVAILABLE || policy->rows[target].cyclic))
 		refuse_plan(move, answer.refusal);
 	return conninfo != NULL ? conninfo : crelay_policy_address(policy, self, target);
 }
@@ -610,7 +608,8 @@ drop_slot(CrelaySession *session, const char *slot_name, int timeout_ms)
 
 /*
  * The slot that this node used until now goes if it was made for it by
- * cascade_adopt.  That must not fail what has succeeded.
+ * cascade_adopt.  That must not fail what has succeeded, and is short: not to
+ * be interrupted.
  */
 static void
 leave_old_place(Move *move)
@@ -816,7 +815,9 @@ run(Move *move, const char *conninfo)
 	ereport(LOG,
 			(errmsg("cascade_relay: this node follows \"%s\" now, with slot \"%s\" from %X/%X",
 					move->target, move->slot_name, LSN_FORMAT_ARGS(receiver.start_lsn))));
+	HOLD_INTERRUPTS();
 	leave_old_place(move);
+	RESUME_INTERRUPTS();
 	warn_about_reports(&settings);
 	return describe(move, &receiver);
 }

@@ -12,8 +12,9 @@
  * connection (upstream_session.c).
  *
  * Failing: every way out that is not success leaves the settings as they were
- * and no slot behind on the target: an error, cancel, terminate, a lost
- * postmaster.  What cannot be cleaned up within a few seconds is said.
+ * and no slot behind on the target: an error, cancel, terminate.  What cannot
+ * be cleaned up within a few seconds is said.  A crash leaves the node where
+ * the settings say by then, with the slot for it.
  *
  * Locking: one heavyweight lock, so that there is one move at a time.  Nothing
  * else is held while it waits, and no snapshot.

@@ -132,6 +132,18 @@ is_patronis_file(void)
 	return found;
 }
 
+/*
+ * Whether a setting that no library here defines has a value.  One that was
+ * taken out of the file is remembered, as empty.
+ */
+static bool
+is_set(const char *name)
+{
+	const char *value = GetConfigOption(name, true, false);
+
+	return value != NULL && value[0] != '\0';
+}
+
 static void
 refuse_manager(const char *manager, const char *sign, const char *hint)
 {
@@ -156,7 +168,7 @@ crelay_repoint_check_manager(void)
 	if (access("patroni.dynamic.json", F_OK) == 0)
 		refuse_manager("Patroni", "patroni.dynamic.json in the data folder",
 					   "Set \"replicatefrom\" in the tags of this member, in Patroni's configuration, and reload that. If Patroni does not run this server, remove the file.");
-	if (GetConfigOption("cnpg.config_sha256", true, false) != NULL)
+	if (is_set("cnpg.config_sha256"))
 		refuse_manager("CloudNativePG", "the setting cnpg.config_sha256",
 					   "Its replicas stream from the primary of the cluster; a replica cluster's source is set in the manifest.");
 	if (is_preloaded("repmgr"))
@@ -315,6 +327,22 @@ crelay_repoint_restore(CrelayRepoint *saved)
  */
 
 /*
+ * Whether a text may contain what libpq would not show.
+ */
+static bool
+may_contain_secret(const char *text)
+{
+	static const char *const words[] = {"password", "://", "scram_", "secret"};
+
+	for (int i = 0; i < (int) lengthof(words); i++)
+	{
+		if (strstr(text, words[i]) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
  * The postmaster logs each setting that a reload has changed, with its value.
  * Of a connection string that may contain a password it logs the name alone.
  */
@@ -331,9 +359,7 @@ crelay_repoint_redact(ErrorData *edata)
 		char		quoted[64];
 
 		snprintf(quoted, sizeof(quoted), "\"%s\"", names[i]);
-		if (strstr(edata->message, quoted) != NULL &&
-			(strstr(edata->message, "password") != NULL ||
-			 strstr(edata->message, "://") != NULL))
+		if (strstr(edata->message, quoted) != NULL && may_contain_secret(edata->message))
 			edata->message = psprintf("parameter \"%s\" changed; its value may contain a password",
 									  names[i]);
 	}

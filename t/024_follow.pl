@@ -17,6 +17,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use CascadeRelay;
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -61,7 +62,6 @@ for my $node ($l1, $l2)
 		$node->name . ' has written down where they are');
 }
 
-my @log = map { -s $_->logfile } ($l1, $l2, $l3, $m);
 
 sub candidate
 {
@@ -165,15 +165,29 @@ like(slots_of($l3), qr/^cascade_adopted_m$/, 'but for the slot in use');
 
 # ---- where something is held up by the snapshot of the command ----
 
-$p->safe_psql('postgres', 'CREATE TABLE dead (n int); INSERT INTO dead SELECT generate_series(1, 1000)');
-$m->append_conf('postgresql.conf', "max_standby_streaming_delay = -1\nrecovery_min_apply_delay = 2s");
-$m->reload;
+# What is to be replayed conflicts with every snapshot from before it.  A delay
+# keeps it back until the command holds whatever it holds.
+$p->safe_psql('postgres', 'CREATE TABLE dead (n int); INSERT INTO dead SELECT generate_series(1, 1000); SELECT pg_switch_wal()');
 wait_caught_up($p, $m);
-$p->safe_psql('postgres', 'DELETE FROM dead; ');
+$m->append_conf('postgresql.conf', "max_standby_streaming_delay = -1\nrecovery_min_apply_delay = '1h'");
+$m->reload;
+wait_for($m, 'SHOW recovery_min_apply_delay', 'm replays later', '1h');
+my $startup = value($m, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'});
+kill 'STOP', $startup;
+$p->safe_psql('postgres', 'DELETE FROM dead');
 $p->safe_psql('postgres', 'VACUUM dead');
 my $conflicts = $p->safe_psql('postgres', 'SELECT pg_current_wal_lsn()');
 write_segments($p, 2);
-like(value($m, q{SELECT cascade_follow('p', '60s')}), qr/^streaming from "p"/, 'no conflict with itself');
+wait_for($m, "SELECT pg_last_wal_receive_lsn() > '$conflicts'", 'm has received what conflicts, all at once');
+kill 'CONT', $startup;
+wait_for($m, q{SELECT wait_event = 'RecoveryApplyDelay' FROM pg_stat_activity WHERE backend_type = 'startup'}, '... and waits before the commit in it');
+my $command = IPC::Run::start([ 'psql', '-XAt', '-d', $m->connstr('postgres'), '-c', q{SELECT cascade_follow('p', '15s')} ], '>', \$out, '2>', \$err);
+wait_for($m, q{SELECT setting LIKE '% port=} . $p->port . q{ %' FROM pg_file_settings WHERE name = 'primary_conninfo' ORDER BY seqno DESC LIMIT 1},
+	'the command waits');
+$m->append_conf('postgresql.conf', 'recovery_min_apply_delay = 0');
+$m->reload;
+$command->finish;
+like($out, qr/^streaming from "p"/, 'no conflict with itself') or diag($err);
 ok(lsn_le($m, $conflicts, value($m, 'SELECT pg_last_wal_replay_lsn()')), 'it has replayed what its snapshot would have held back');
 same_rows($p, $m);
 

@@ -240,6 +240,7 @@ sub managed
 		unlink $path;
 	}
 	$l->reload;
+	wait_for($l, q{SELECT coalesce(current_setting('cnpg.config_sha256', true), '') = ''}, 'and is not any more') if $content =~ /cnpg/;
 	return;
 }
 
