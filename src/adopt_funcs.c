@@ -230,7 +230,7 @@ choose_slot(FunctionCallInfo fcinfo, const char *node_name)
 		return psprintf("%s%s", CRELAY_ADOPTED_PREFIX, node_name);
 	}
 	slot_name = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	(void) ReplicationSlotValidateName(slot_name, ERROR);
+	crelay_slot_check_name(slot_name);
 	if (crelay_hold_name_parse(slot_name, holder, &incarnation))
 		ereport(ERROR,
 				(errcode(ERRCODE_RESERVED_NAME),

@@ -54,6 +54,19 @@ crelay_slot_create(const char *name, ReplicationSlotPersistency persistency)
 }
 
 /*
+ * An error if no slot of a user may have that name.
+ */
+static inline void
+crelay_slot_check_name(const char *name)
+{
+#if PG_VERSION_NUM >= 190000
+	(void) ReplicationSlotValidateName(name, false, ERROR);
+#else
+	(void) ReplicationSlotValidateName(name, ERROR);
+#endif
+}
+
+/*
  * Acquires without waiting; an invalidated slot too, so that it can be dropped.
  */
 static inline void
@@ -73,7 +86,9 @@ crelay_slot_acquire(const char *name)
 static inline void
 crelay_slot_drop_acquired(void)
 {
-#if PG_VERSION_NUM >= 170000
+#if PG_VERSION_NUM >= 190000
+	ReplicationSlotDropAcquired(false);
+#elif PG_VERSION_NUM >= 170000
 	ReplicationSlotDropAcquired();
 #else
 	SpinLockAcquire(&MyReplicationSlot->mutex);
