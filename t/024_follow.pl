@@ -7,12 +7,13 @@
 # Under write load with p's WAL being removed, l1 and l2 lag while i is killed
 # with kill -9.  What cascade_upstream_candidates names as rank 1 is run as it
 # is, on each leaf, which knows nobody since it was started again and yet finds
-# p: both stream and have every row.  l3 takes its own leaf m
-# along.  m goes to its grandparent, then back below l3 and up again: nothing
-# is missing, the slots that nobody uses any more are gone, the reports go where
-# the WAL comes from, and the tree is right.  A password in primary_conninfo
-# goes along and shows nowhere.  A snapshot of the command itself does not hold
-# back the replay that the command waits for.
+# p: both stream and have every row.  l3 takes its own leaf m along.  m goes to
+# its grandparent, then back below l3 and up again: nothing is missing, the
+# slots that nobody uses any more are gone, the reports go where the WAL comes
+# from, and the tree is right.  A snapshot of the command itself does not hold
+# back the replay that the command waits for.  At p ── l1 ── l2 ── m, l2 is
+# killed and m goes to l1, a standby.  A password in primary_conninfo goes along
+# and shows nowhere.
 use strict;
 use warnings FATAL => 'all';
 
@@ -190,6 +191,27 @@ $command->finish;
 like($out, qr/^streaming from "p"/, 'no conflict with itself') or diag($err);
 ok(lsn_le($m, $conflicts, value($m, 'SELECT pg_last_wal_replay_lsn()')), 'it has replayed what its snapshot would have held back');
 same_rows($p, $m);
+
+# ---- at depth four the grandparent is a standby too ----
+
+value($l2, q{SELECT cascade_follow('l1')});
+is_below($l2, $l1);
+value($m, q{SELECT cascade_follow('l2')});
+is_below($m, $l2);
+wait_for($m, q{SELECT array_to_string(path, ' ') FROM cascade_topology WHERE is_local}, 'four in a row', 'p l1 l2 m');
+wait_protected($m);
+$m->stop;
+add_rows($p, 6);
+checkpoint_all($p, $l1, $l2);
+checkpoint_all($p, $l1, $l2);
+kill_node($l2);
+$m->start;
+is(value($l1, q{SELECT command FROM cascade_upstream_candidates('m', without => 'l2') WHERE upstream_name = 'l1' AND verdict = 'safe'}),
+	q{SELECT cascade_follow('l1')}, 'the grandparent knows the way');
+like(value($m, q{SELECT cascade_follow('l1')}), qr/^streaming from "l1"/, 'm follows its grandparent');
+is_below($m, $l1);
+add_rows($p, 1);
+same_rows($p, $l1, $m);
 
 # ---- the password ----
 
