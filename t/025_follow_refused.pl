@@ -365,6 +365,15 @@ value($l, q{SELECT cascade_follow('i')});
 is(adopted_on($p), '0', '... and back, and nothing is left');
 like(value($l, $settings), qr/^primary_conninfo\|host=\S+ port=\d+ user=repl password='hunter2 and more' application_name=l\nprimary_slot_name\|cascade_adopted_l$/, 'both are set now');
 
+# another notation, and words that choose among hosts
+my $uri = 'postgresql://repl:hunter2%20and%20more@' . $i->host =~ s{/}{%2F}gr . ':' . $i->port . '/?application_name=l&target_session_attrs=any';
+$l->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = '$uri'");
+$l->reload;
+wait_for($l, q{SELECT current_setting('primary_conninfo') LIKE 'postgresql:%'}, 'a URI');
+value($l, q{SELECT cascade_follow('p')});
+like(value($l, $settings), qr/^primary_conninfo\|host=\S+ port=${\$p->port} user=repl password='hunter2 and more' application_name=l\n/, 'what was in it is there still');
+value($l, q{SELECT cascade_follow('i')});
+
 # ---- a crash is not taken back ----
 
 $s = halfway('1h');
