@@ -99,9 +99,16 @@ sub join_message
 sub split_items
 {
 	my ($payload, $counter) = @_;
-	my $width = length pack($counter, 0);
+	my @items;
 
-	return length $payload < $width ? () : unpack('(n/a)*', substr($payload, $width));
+	# an earlier change may have left half an item at the end
+	for (my $at = length pack($counter, 0); $at + 2 <= length $payload;)
+	{
+		my $length = unpack('n', substr($payload, $at));
+		push @items, substr($payload, $at + 2, $length);
+		$at += 2 + $length;
+	}
+	return @items;
 }
 
 # One change to a payload: a number, a stretch of bytes, or its length.
@@ -145,10 +152,7 @@ sub change_items
 	elsif ($dice < 0.9 && @items)
 	{
 		# a relative with a key of its own, below somebody
-		my $item = $items[$at];
-		substr($item, 0, 4) = number(4);
-		substr($item, 4, 4) = number(4);
-		push @items, $item;
+		push @items, number(4) . number(4) . (length $items[$at] > 8 ? substr($items[$at], 8) : '');
 	}
 	my $count = rand() < 0.9 ? scalar @items : pick(0, 1, scalar(@items) + 1, 255);
 	return pack($counter, $count) . join('', map { pack('n/a*', $_) } @items);
