@@ -1874,7 +1874,7 @@ sub check_rows
 sub slots_in_use
 {
 	my ($name) = @_;
-	my %use = map { ("cascade_relay_${_}_$last_look->{$_}{incarnation}" => 1, $nodes{$_}{slot} => 1, $_ => 1) } children($name);
+	my %use = map { ("cascade_relay_${_}_$last_look->{$_}{incarnation}" => 1, $nodes{$_}{slot} => 1) } children($name);
 
 	$use{"cascade_relay_${name}_$last_look->{$name}{incarnation}"} = 1;
 	return \%use;
@@ -1886,13 +1886,14 @@ sub hints
 {
 	my ($name) = @_;
 	my $use = slots_in_use($name);
+	my %mine = map { $_ => 1 } children($name);
 	my @found;
 
 	for my $hint (map { $_->[0] } @{ rows($name, q{SELECT hint FROM cascade_check WHERE code = 'orphan_slot'}) })
 	{
 		push @found, [ $1, $2 ] while $hint =~ /SELECT (cascade_forget|pg_drop_replication_slot)\('(\w+)'\)/g;
 	}
-	return grep { !$use->{ $_->[1] } } @found;
+	return grep { !$use->{ $_->[1] } && !($_->[0] eq 'cascade_forget' && $mine{ $_->[1] }) } @found;
 }
 
 sub take_hint
