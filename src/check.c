@@ -814,7 +814,11 @@ orphan_reason(const CrelayCheckFacts *facts, const CrelayDownstream *d)
 			continue;
 		/* the node itself: where is it? */
 		if (d->incarnation != 0 && row->node->incarnation == d->incarnation)
-			return below_us ? NULL : "its node does not stream from here any more";
+		{
+			if (!below_us)
+				return "its node does not stream from here any more";
+			return d->kind == CRELAY_KIND_SLOT && !d->managed ? "its node streams without it" : NULL;
+		}
 		if (d->incarnation != 0)
 			rebuilt = row->node->managed || rebuilt;
 		else if (!below_us)
