@@ -117,7 +117,6 @@ is(scalar sessions(), 2, 'p has a session of i and one of j');
 
 # ---- silence ----
 
-my $hold = hold_lsn($p, 'i');
 my $i_log = -s $i->logfile;
 my $j_log = -s $j->logfile;
 my $p_log = -s $p->logfile;
@@ -128,6 +127,7 @@ kill 'STOP', $j_session;
 add_rows($p, 4);
 checkpoint_all($p, $j);
 wait_for($p, q{SELECT state = 'stale' FROM cascade_topology WHERE node_name = 'i'}, 'p shows that it hears nothing from i');
+my $hold = hold_lsn($p, 'i');
 wait_for($p, q{SELECT count(*) = 1 FROM cascade_check WHERE code = 'stale_node' AND node_name = 'i'}, 'and says so');
 wait_for($i, q{SELECT upstream_state = 'waiting' AND last_error ~ '^no answer from the upstream within 10 s' FROM cascade_status},
 	'i notices');
@@ -157,6 +157,8 @@ unlike(slurp_file($p->logfile, $p_log), qr/refused node "j"/, 'nor for another o
 remove_wal(3, $p, $j);
 is(hold_lsn($p, 'i'), $hold, 'the hold of i has not moved');
 ok(has_segment($p, $hold), 'and WAL is there from it on');
+my $need = value($l, 'SELECT pg_last_wal_replay_lsn()');
+ok(lsn_le($p, $hold, $need) && has_segment($p, $need), 'which is what l needs');
 
 # ---- and everybody finds back ----
 
