@@ -154,26 +154,46 @@ still_forgotten(void *arg)
 	return crelay_registry_is_forgotten(arg);
 }
 
+static bool
+drop(const CrelayDownstream *d, CrelayHoldFence fence)
+{
+	if (!crelay_hold_drop_try(d->slot_name, fence, (void *) d->key))
+		return false;
+	ereport(LOG,
+			(errmsg("cascade_relay: dropped replication slot \"%s\": node \"%s\" is live and protected elsewhere",
+					d->slot_name, d->name)));
+	return true;
+}
+
 /*
- * Looks again, at the whole branch, and lets the slot go.  Once the hold is to
- * go, so is what is known here of its node: it says itself where it is.
+ * Looks again, at the whole branch, and lets the slot go.  With a hold goes what
+ * is known here of its node, which says itself where it is; so the slot that was
+ * made for it has to go before, while it is known whose it is.
  */
 static void
-let_go(const CrelayDownstream *d)
+let_go(const CrelayDownstream *d, const CrelayDownstream *downstreams, int n)
 {
 	CrelayTree *tree = crelay_tree_read();
-	bool		hold = d->kind == CRELAY_KIND_HOLD;
 
 	if (!crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
 										d->name, d->incarnation,
 										tree->local.node.incarnation))
 		return;
-	if (hold && !crelay_registry_forget(d->key))
+	if (d->kind != CRELAY_KIND_HOLD)
+	{
+		(void) drop(d, NULL);
 		return;
-	if (crelay_hold_drop_try(d->slot_name, hold ? still_forgotten : NULL, (void *) d->key))
-		ereport(LOG,
-				(errmsg("cascade_relay: dropped replication slot \"%s\": node \"%s\" is live and protected elsewhere",
-						d->slot_name, d->name)));
+	}
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *slot = &downstreams[i];
+
+		if (slot->adopted && slot->child >= 0 && slot->child == d->child &&
+			(slot->pid != 0 || !drop(slot, NULL)))
+			return;
+	}
+	if (crelay_registry_forget(d->key))
+		(void) drop(d, still_forgotten);
 }
 
 /*
@@ -210,7 +230,7 @@ watch_leavers(const CrelaySettings *settings, const CrelayDownstream *downstream
 		if (leaver->seen_for >= (int64) settings->stale_timeout_ms * 1000)
 		{
 			leaver->seen_for = 0;
-			let_go(d);
+			let_go(d, downstreams, n);
 		}
 	}
 	for (int i = 0; i < n_leavers; i++)
