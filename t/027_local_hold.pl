@@ -272,6 +272,9 @@ wait_protected($b);
 my $b_held = value($b, 'SELECT restart_lsn FROM cascade_holds');
 add_rows($a, 3);
 remove_wal(3, $a, $b);
+wait_for($a, "SELECT hold_target_lsn - 1024 * 1024 > '$b_held'::pg_lsn FROM cascade_status", 'what a and b need has moved on');
+my $reports = value($b, 'SELECT reports_sent FROM cascade_status');
+wait_for($b, "SELECT reports_sent > $reports + 5 FROM cascade_status", 'and b has been told so');
 is(value($b, 'SELECT restart_lsn FROM cascade_holds'), $b_held, 'b goes on holding where it did, because a waits for the others');
 ok(has_wal($a, $need), 'a has what l needs');
 
