@@ -117,7 +117,7 @@ wait_protected($l);
 wait_for($p, q{SELECT count(*) = 1 FROM cascade_check WHERE code = 'orphan_slot' AND node_name = 'i' AND severity = 'warning'},
 	'cascade_check says that what i left behind may go');
 like(finding($p, 'orphan_slot', 'i'),
-	qr/^node "i" is away, and all that streamed from it \((l, u|u, l)\) is protected elsewhere: its hold keeps \d+ kB of WAL for it alone$/, 'and why');
+	qr/^node "i" is away, and all that streamed from it \((l, u|u, l)\) is protected elsewhere: its hold keeps \d+ [kM]B of WAL for it alone$/, 'and why');
 my $hint = value($p, q{SELECT hint FROM cascade_check WHERE code = 'orphan_slot' AND node_name = 'i'});
 is($hint, q{If it will not come back: SELECT cascade_forget('i'); SELECT pg_drop_replication_slot('i');}, 'and how');
 my $oldest = oldest_wal($p);
