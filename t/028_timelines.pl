@@ -72,7 +72,7 @@ my $held = hold_lsn($i, 'l');
 my $i_at = value($i, 'SELECT pg_last_wal_replay_lsn()');
 $s->promote;
 add_rows($s, 3);
-my $end = value($s, 'SELECT pg_walfile_name(pg_switch_wal())');
+my $end = value($s, 'SELECT pg_walfile_name(pg_switch_wal() - 1)');
 wait_for($s, "SELECT substr(last_archived_wal, 9) >= substr('$end', 9) FROM pg_stat_archiver", 'the archive has it all');
 $l->restart;
 wait_for($l, 'SELECT timeline FROM cascade_status', 'l is on the new timeline', '2');
