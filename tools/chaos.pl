@@ -1574,8 +1574,12 @@ sub remove_node
 	return if keys %nodes < 4;
 	kill_node($name);
 	remove_tree($nodes{$name}{dir});
-	if ($has_forget) { rows($up, "SELECT cascade_forget('$name', true)"); }
-	else { rows($up, "SELECT cascade_release('$name')"); }
+	# also where it was before, if it has left there a moment ago
+	for my $node (grep { $_ ne $name } in_order(keys %nodes))
+	{
+		next unless value($node, "SELECT count(*) > 0 FROM cascade_holds WHERE name = '$name'") eq 't';
+		rows($node, $has_forget ? "SELECT cascade_forget('$name', true)" : "SELECT cascade_release('$name')");
+	}
 	drop_slot($up, $_)
 	  for map { $_->[0] } @{ rows($up, "SELECT slot_name FROM pg_replication_slots WHERE slot_name IN ('$nodes{$name}{slot}') OR slot_name LIKE 'cascade_relay_${name}_%'") };
 	delete $promised{$name};
