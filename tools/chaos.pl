@@ -1029,11 +1029,13 @@ sub scan_logs
 			last unless $line =~ /\n$/;
 			$log_offset{$name} = tell $fh;
 			# PostgreSQL's own: a cascading walsender that has sent the first half
-			# of a record on the old timeline, when the new one begins before it
-			if ($line =~ /TRAP:.*sentPtr <= SendRqstPtr/)
+			# of a record on the old timeline, when the new one begins before it;
+			# and a process that takes the place of one that was asleep when the
+			# postmaster died
+			if ($line =~ /TRAP:.*(sentPtr <= SendRqstPtr|latch->maybe_sleeping == false)/)
 			{
 				$known_trap{$name} = 1;
-				$count{'assertion of walsender.c'}++;
+				$count{"PostgreSQL's own assertion: $1"}++;
 			}
 			elsif ($line =~ /terminated by signal 6/ && delete $known_trap{$name}) { next; }
 			elsif ($line =~ /PANIC:|TRAP:|AddressSanitizer|runtime error:|\bstack smashing\b/
