@@ -56,7 +56,7 @@ struct CrelayLink
 	Size		answer_len;
 	char		query[2 * NAMEDATALEN + 128];	/* the call of cascade_report */
 	CrelayComplaint notice;		/* what the server said while idle */
-	CrelayVerdict verdict;		/* on the last failure */
+	CrelayFailure failure;		/* on the last failure */
 };
 
 typedef enum CrelayCollect
@@ -84,7 +84,7 @@ close_failed(CrelayLink *link, CrelayPeer *peer)
 {
 	crelay_peer_free(peer);
 	crelay_link_close(link);
-	return link->verdict.refused ? CRELAY_LINK_REFUSED : CRELAY_LINK_FAILED;
+	return link->failure.refused ? CRELAY_LINK_REFUSED : CRELAY_LINK_FAILED;
 }
 
 static CrelayLinkEvent
@@ -93,7 +93,7 @@ fail(CrelayLink *link, const char *error, const char *hint)
 	CrelayPeer	peer;
 
 	crelay_peer_read(&peer, link->conn);
-	crelay_verdict_failed(&link->verdict, &peer, error, hint);
+	crelay_failure_words(&link->failure, &peer, error, hint);
 	return close_failed(link, &peer);
 }
 
@@ -103,7 +103,7 @@ fail_missing(CrelayLink *link)
 	CrelayPeer	peer;
 
 	crelay_peer_read(&peer, link->conn);
-	crelay_verdict_missing(&link->verdict, &peer);
+	crelay_failure_missing(&link->failure, &peer);
 	return close_failed(link, &peer);
 }
 
@@ -113,7 +113,7 @@ fail_timeout(CrelayLink *link)
 	CrelayPeer	peer;
 
 	crelay_peer_read(&peer, link->conn);
-	crelay_verdict_timeout(&link->verdict, &peer, link->state, link->step_ms);
+	crelay_failure_timeout(&link->failure, &peer, link->state, link->step_ms);
 	return close_failed(link, &peer);
 }
 
@@ -123,7 +123,7 @@ fail_complaint(CrelayLink *link, const CrelayComplaint *complaint)
 	CrelayPeer	peer;
 
 	crelay_peer_read(&peer, link->conn);
-	crelay_verdict_complaint(&link->verdict, &peer, link->state, complaint);
+	crelay_failure_complaint(&link->failure, &peer, link->state, complaint);
 	return close_failed(link, &peer);
 }
 
@@ -641,17 +641,17 @@ crelay_link_generation(const CrelayLink *link)
 const char *
 crelay_link_error(const CrelayLink *link)
 {
-	return link->verdict.error;
+	return link->failure.error;
 }
 
 const char *
 crelay_link_hint(const CrelayLink *link)
 {
-	return link->verdict.hint;
+	return link->failure.hint;
 }
 
 bool
 crelay_link_lacks_extension(const CrelayLink *link)
 {
-	return link->verdict.lacks_extension;
+	return link->failure.lacks_extension;
 }

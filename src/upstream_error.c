@@ -467,9 +467,9 @@ reveals_secret(const CrelayPeer *peer, const char *str)
 	return peer->more_secrets;
 }
 
-/* All verdicts are written here, so nothing unclean leaves. */
+/* All failures are written here, so nothing unclean leaves. */
 static void
-write_verdict(CrelayVerdict *verdict, const CrelayPeer *peer, bool refused,
+write_failure(CrelayFailure *failure, const CrelayPeer *peer, bool refused,
 			  const char *sqlstate, const char *error, const char *hint)
 {
 	char		generic[128];
@@ -484,34 +484,34 @@ write_verdict(CrelayVerdict *verdict, const CrelayPeer *peer, bool refused,
 	}
 	if (reveals_secret(peer, hint))
 		hint = "";
-	verdict->refused = refused;
-	verdict->lacks_extension = false;
-	copy_clean(verdict->error, error, sizeof(verdict->error));
-	copy_clean(verdict->hint, hint, sizeof(verdict->hint));
+	failure->refused = refused;
+	failure->lacks_extension = false;
+	copy_clean(failure->error, error, sizeof(failure->error));
+	copy_clean(failure->hint, hint, sizeof(failure->hint));
 }
 
 void
-crelay_verdict_failed(CrelayVerdict *verdict, const CrelayPeer *peer,
-					  const char *error, const char *hint)
+crelay_failure_words(CrelayFailure *failure, const CrelayPeer *peer,
+					 const char *error, const char *hint)
 {
-	write_verdict(verdict, peer, false, "", error, hint);
+	write_failure(failure, peer, false, "", error, hint);
 }
 
 void
-crelay_verdict_missing(CrelayVerdict *verdict, const CrelayPeer *peer)
+crelay_failure_missing(CrelayFailure *failure, const CrelayPeer *peer)
 {
 	char		error[256];
 
 	snprintf(error, sizeof(error),
 			 "extension \"cascade_relay\" does not exist in database \"%s\" of the upstream",
 			 peer->database);
-	write_verdict(verdict, peer, true, "", error,
+	write_failure(failure, peer, true, "", error,
 				  "Run CREATE EXTENSION cascade_relay in that database on the primary, or name another database in cascade_relay.upstream_conninfo.");
-	verdict->lacks_extension = true;
+	failure->lacks_extension = true;
 }
 
 void
-crelay_verdict_timeout(CrelayVerdict *verdict, const CrelayPeer *peer,
+crelay_failure_timeout(CrelayFailure *failure, const CrelayPeer *peer,
 					   CrelayLinkState state, int step_ms)
 {
 	char		error[128];
@@ -524,11 +524,11 @@ crelay_verdict_timeout(CrelayVerdict *verdict, const CrelayPeer *peer,
 	snprintf(error, sizeof(error),
 			 "no answer from the upstream within %g s while %s",
 			 step_ms / 1000.0, step);
-	write_verdict(verdict, peer, false, "", error, "");
+	write_failure(failure, peer, false, "", error, "");
 }
 
 void
-crelay_verdict_complaint(CrelayVerdict *verdict, const CrelayPeer *peer,
+crelay_failure_complaint(CrelayFailure *failure, const CrelayPeer *peer,
 						 CrelayLinkState state,
 						 const CrelayComplaint *complaint)
 {
@@ -540,7 +540,7 @@ crelay_verdict_complaint(CrelayVerdict *verdict, const CrelayPeer *peer,
 	if (state == CRELAY_LINK_BUSY &&
 		(is_sqlstate(complaint, "42883") || is_sqlstate(complaint, "3F000")))
 	{
-		crelay_verdict_missing(verdict, peer);
+		crelay_failure_missing(failure, peer);
 		return;
 	}
 
@@ -565,7 +565,7 @@ crelay_verdict_complaint(CrelayVerdict *verdict, const CrelayPeer *peer,
 		refused = true;
 		hint_password(peer, hint, sizeof(hint));
 	}
-	write_verdict(verdict, peer, refused, complaint->sqlstate, error, hint);
-	verdict->lacks_extension = is_sqlstate(complaint, "58P01") ||
+	write_failure(failure, peer, refused, complaint->sqlstate, error, hint);
+	failure->lacks_extension = is_sqlstate(complaint, "58P01") ||
 		is_not_preloaded(complaint);
 }

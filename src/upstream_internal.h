@@ -142,13 +142,13 @@ typedef struct CrelayComplaint
  * What a failure comes to.  The texts are printable ASCII on one line, because
  * they are shown in databases of any encoding, and free of passwords.
  */
-typedef struct CrelayVerdict
+typedef struct CrelayFailure
 {
 	bool		refused;		/* else failed */
 	bool		lacks_extension;	/* that is why it was refused */
 	char		error[CRELAY_ERROR_LEN];
 	char		hint[CRELAY_HINT_LEN];
-} CrelayVerdict;
+} CrelayFailure;
 
 /* From the fields of a result; any may be NULL. */
 extern void crelay_complaint_set(CrelayComplaint *complaint,
@@ -168,23 +168,23 @@ extern void crelay_complaint_read_lost(CrelayComplaint *complaint,
 									   const char *message);
 
 /* The server's complaint, or libpq's; state is where the link stood. */
-extern void crelay_verdict_complaint(CrelayVerdict *verdict,
+extern void crelay_failure_complaint(CrelayFailure *failure,
 									 const CrelayPeer *peer,
 									 CrelayLinkState state,
 									 const CrelayComplaint *complaint);
 
 /* The extension is not in the database. */
-extern void crelay_verdict_missing(CrelayVerdict *verdict,
+extern void crelay_failure_missing(CrelayFailure *failure,
 								   const CrelayPeer *peer);
 
 /* Nothing came within step_ms. */
-extern void crelay_verdict_timeout(CrelayVerdict *verdict,
+extern void crelay_failure_timeout(CrelayFailure *failure,
 								   const CrelayPeer *peer,
 								   CrelayLinkState state, int step_ms);
 
 /* A failure in our own words. */
-extern void crelay_verdict_failed(CrelayVerdict *verdict,
-								  const CrelayPeer *peer,
-								  const char *error, const char *hint);
+extern void crelay_failure_words(CrelayFailure *failure,
+								 const CrelayPeer *peer,
+								 const char *error, const char *hint);
 
 #endif							/* CRELAY_UPSTREAM_INTERNAL_H */

@@ -26,7 +26,7 @@ struct CrelaySession
 	PGresult   *result;			/* the last answer */
 	char		schema[2 * NAMEDATALEN + 3];
 	CrelayComplaint complaint;	/* of the last failure */
-	CrelayVerdict verdict;
+	CrelayFailure failure;
 };
 
 /* How long something may take, from a start on. */
@@ -96,18 +96,18 @@ advise_replication(CrelaySession *session, const CrelayPeer *peer)
 				 "max_wal_senders");
 	else
 		return;
-	strlcpy(error, session->verdict.error, sizeof(error));
-	crelay_verdict_failed(&session->verdict, peer, error, hint);
+	strlcpy(error, session->failure.error, sizeof(error));
+	crelay_failure_words(&session->failure, peer, error, hint);
 }
 
-/* The verdict on the complaint that is there. */
+/* The failure on the complaint that is there. */
 static bool
 fail_complaint(CrelaySession *session, CrelayLinkState state)
 {
 	CrelayPeer	peer;
 
 	crelay_peer_read(&peer, session->conn);
-	crelay_verdict_complaint(&session->verdict, &peer, state,
+	crelay_failure_complaint(&session->failure, &peer, state,
 							 &session->complaint);
 	if (session->kind == CRELAY_SESSION_REPLICATION)
 		advise_replication(session, &peer);
@@ -144,7 +144,7 @@ fail_timeout(CrelaySession *session, CrelayLinkState state, int timeout_ms)
 
 	memset(&session->complaint, 0, sizeof(session->complaint));
 	crelay_peer_read(&peer, session->conn);
-	crelay_verdict_timeout(&session->verdict, &peer, state, timeout_ms);
+	crelay_failure_timeout(&session->failure, &peer, state, timeout_ms);
 	crelay_peer_free(&peer);
 	crelay_session_close(session);
 	return false;
@@ -157,7 +157,7 @@ fail_ourselves(CrelaySession *session, const char *error, const char *hint)
 
 	memset(&session->complaint, 0, sizeof(session->complaint));
 	crelay_peer_read(&peer, session->conn);
-	crelay_verdict_failed(&session->verdict, &peer, error, hint);
+	crelay_failure_words(&session->failure, &peer, error, hint);
 	crelay_peer_free(&peer);
 	crelay_session_close(session);
 	return false;
@@ -170,7 +170,7 @@ fail_missing(CrelaySession *session)
 
 	memset(&session->complaint, 0, sizeof(session->complaint));
 	crelay_peer_read(&peer, session->conn);
-	crelay_verdict_missing(&session->verdict, &peer);
+	crelay_failure_missing(&session->failure, &peer);
 	crelay_peer_free(&peer);
 	crelay_session_close(session);
 	return false;
@@ -436,13 +436,13 @@ crelay_session_schema(const CrelaySession *session)
 const char *
 crelay_session_error(const CrelaySession *session)
 {
-	return session->verdict.error;
+	return session->failure.error;
 }
 
 const char *
 crelay_session_hint(const CrelaySession *session)
 {
-	return session->verdict.hint;
+	return session->failure.hint;
 }
 
 const char *
