@@ -356,11 +356,11 @@ sub start_blocker
 }
 
 my $hit;
-$session = $p->background_psql('postgres', on_error_stop => 0);
-$session->query("SET statement_timeout = '20s'");
 for my $round (1 .. 40)
 {
 	$incarnation = 0xfa4e1000 + $round;
+	$session = $p->background_psql('postgres', on_error_stop => 0);
+	$session->query("SET statement_timeout = '20s'");
 	my $hello = hello_sql('fake4');
 	my $blocker = start_blocker(sprintf '%s/cascade_relay_fake4_%08x/state.tmp', $replslot, $incarnation);
 
@@ -372,6 +372,7 @@ for my $round (1 .. 40)
 	kill 'KILL', $blocker;
 	waitpid $blocker, 0;
 	last if $hit;
+	$session->quit;
 	value($p, "SELECT pg_drop_replication_slot('" . sprintf('cascade_relay_fake4_%08x', $incarnation) . "')");
 }
 ok($hit, 'saving a hold fails');
