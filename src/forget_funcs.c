@@ -332,6 +332,8 @@ forget_all(Forget *forget)
 					 errdetail("It has just come back.")));
 		if (d->slot_name[0] != '\0')
 			drop_slot(forget, d);
+		/* the worker may have seen the hold in between */
+		(void) crelay_registry_forget(d->key);
 	}
 	for (int i = 0; i < forget->n; i++)
 	{

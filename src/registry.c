@@ -652,6 +652,21 @@ find_claim(const CrelayHello *hello, TimestampTz now, CrelayClaim *claim)
 }
 
 /*
+ * The child with that hold, -1 if there is none; the caller holds the lock.
+ */
+static int
+find_hold(const char *hold_name)
+{
+	for (int i = 0; i < registry->nchildren; i++)
+	{
+		if (registry->children[i].in_use &&
+			strcmp(registry->children[i].hold_name, hold_name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/*
  * Forgets a child that nobody speaks for and nothing is held for, the one that
  * was heard of longest ago, so that whoever only says hello cannot fill the
  * registry.  One that has never reported goes before one that has.  Returns
@@ -716,6 +731,39 @@ new_child(const CrelayHello *hello)
 	child->node.role = CRELAY_ROLE_STANDBY;
 	child->node.replay_lag = -1;
 	return slot;
+}
+
+/*
+ * Enters a node that has not called since this server's start, but is held:
+ * should somebody drop the hold before it calls, it is known that there was one.
+ * Not if a node was forgotten since the hold was looked at; and not if there is
+ * no room, then it is known by its hold alone.  Tells whether it is entered.
+ */
+bool
+crelay_registry_expect(const CrelayDownstream *hold, const CrelayNode *self,
+					   uint64 forgotten_seq)
+{
+	CrelayHello hello = {0};
+	CrelayChild *child;
+	int			slot = -1;
+
+	strlcpy(hello.node_name, hold->name, sizeof(hello.node_name));
+	hello.incarnation = hold->incarnation;
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	if (registry->forgotten_seq == forgotten_seq && find_hold(hold->slot_name) < 0)
+		slot = new_child(&hello);
+	if (slot >= 0)
+	{
+		child = &registry->children[slot];
+		child->held_lsn = hold->restart_lsn;
+		child->node.state = CRELAY_STATE_DOWN;
+		strlcpy(child->node.upstream_name, self->name,
+				sizeof(child->node.upstream_name));
+		child->node.upstream_incarnation = self->incarnation;
+		registry->membership_seq++;
+	}
+	LWLockRelease(registry->lock);
+	return slot >= 0;
 }
 
 /*
@@ -1558,13 +1606,9 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 static uint64
 reports_of(const char *hold_name)
 {
-	for (int i = 0; i < registry->nchildren; i++)
-	{
-		if (registry->children[i].in_use &&
-			strcmp(registry->children[i].hold_name, hold_name) == 0)
-			return registry->children[i].reports;
-	}
-	return 0;
+	int			child = find_hold(hold_name);
+
+	return child >= 0 ? registry->children[child].reports : 0;
 }
 
 /*
@@ -1665,6 +1709,7 @@ crelay_registry_forget(const char *hold_name)
 		child->session_pid = 0;
 		registry->floor_seq++;
 		registry->membership_seq++;
+		registry->forgotten_seq++;
 	}
 	if (forgotten)
 		remove_released(hold_name);
@@ -1674,7 +1719,8 @@ crelay_registry_forget(const char *hold_name)
 
 /*
  * Whether it is still so, as a fence for dropping the hold: a node that has
- * said hello since will be told that it is held.
+ * said hello since will be told that it is held.  That the worker has seen the
+ * hold meanwhile does not matter.
  */
 bool
 crelay_registry_is_forgotten(const char *hold_name)
@@ -1684,8 +1730,10 @@ crelay_registry_is_forgotten(const char *hold_name)
 	LWLockAcquire(registry->lock, LW_SHARED);
 	for (int i = 0; i < registry->nchildren && forgotten; i++)
 	{
-		if (registry->children[i].in_use &&
-			strcmp(registry->children[i].hold_name, hold_name) == 0)
+		const CrelayChild *child = &registry->children[i];
+
+		if (child->in_use && child->connected_at != 0 &&
+			strcmp(child->hold_name, hold_name) == 0)
 			forgotten = false;
 	}
 	LWLockRelease(registry->lock);

@@ -64,7 +64,7 @@ typedef struct CrelayChild
 	uint64		start_id;		/* of the worker that said hello */
 	pid_t		session_pid;	/* 0: nobody is connected */
 	uint32		report_interval_ms;
-	TimestampTz connected_at;
+	TimestampTz connected_at;	/* 0: has not called, and is only held */
 	TimestampTz last_report;
 	TimestampTz duplicate_seen; /* another live node asked for its name */
 	TimestampTz hold_dropped_at;	/* somebody else dropped its hold */
@@ -236,6 +236,9 @@ extern CrelayRefusal crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 										   const char *client_addr,
 										   const char *role_name,
 										   TimestampTz now, CrelayClaim *claim);
+extern bool crelay_registry_expect(const CrelayDownstream *hold,
+								   const CrelayNode *self,
+								   uint64 forgotten_seq);
 extern bool crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid);
 extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 								   const CrelayReport *report,

@@ -328,6 +328,28 @@ settle_forgotten(void)
 }
 
 /*
+ * Whether a hold may be taken for that of a child that is away.  On a standby it
+ * may be of a node above this one, as an old primary has them, or on a cycle
+ * with it, and who is above is not known for certain.
+ */
+static bool
+is_expected(const CrelayDownstream *d, bool in_recovery)
+{
+	return !in_recovery && d->restart_lsn != 0 && !d->invalidated;
+}
+
+/*
+ * The same of one that has been taken for a child's.
+ */
+static void
+settle_uncalled(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
+{
+	if (d->child >= 0 && snapshot->children[d->child].connected_at == 0 &&
+		(d->ancestor || d->own))
+		(void) crelay_registry_forget(d->key);
+}
+
+/*
  * A managed child that has not called since this node's start: all that is
  * known of it is its hold, and that is enough to draw it.
  */
@@ -378,7 +400,12 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 	{
 		const CrelayDownstream *d = &downstreams[i];
 
-		if (d->kind == CRELAY_KIND_HOLD && d->child < 0 && !d->own && !d->ancestor)
+		if (d->kind != CRELAY_KIND_HOLD)
+			continue;
+		settle_uncalled(snapshot, d);
+		if (d->child < 0 && !d->own && !d->ancestor &&
+			(!is_expected(d, in_recovery) ||
+			 !crelay_registry_expect(d, &local->node, snapshot->forgotten_seq)))
 			fill_uncalled(&nodes[n_nodes++], d, local);
 	}
 	crelay_registry_publish_unmanaged(nodes, n_nodes, forgotten_seq);
