@@ -122,7 +122,10 @@ crelay_read_receiver(CrelayReceiver *receiver)
 	memset(receiver, 0, sizeof(CrelayReceiver));
 	SpinLockAcquire(&walrcv->mutex);
 	receiver->running = walrcv->pid != 0;
-	receiver->streaming = walrcv->walRcvState == WALRCV_STREAMING;
+
+	/* it says so from its start on, connected or not */
+	receiver->streaming = walrcv->walRcvState == WALRCV_STREAMING &&
+		walrcv->ready_to_display;
 	if (receiver->running)
 	{
 		strlcpy(receiver->slot_name, walrcv->slotname, sizeof(receiver->slot_name));
