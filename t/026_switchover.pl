@@ -125,6 +125,8 @@ wait_for($_, 'SELECT DISTINCT pinned_by = node_name FROM cascade_topology WHERE 
 my $former = incarnation($a);
 $a->stop;
 my $config = slurp_file($a->data_dir . '/postgresql.conf');
+# up to 15 pg_rewind takes the timeline of the source from its last checkpoint
+value($m, 'CHECKPOINT');
 command_ok([ 'pg_rewind', '-D', $a->data_dir, '--source-server', $m->connstr('postgres'), '--no-sync' ], 'a is rewound');
 open my $fh, '>', $a->data_dir . '/postgresql.conf' or die $!;
 print $fh $config;
