@@ -524,8 +524,8 @@ take_path(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 }
 
 static void
-take_reply(const CrelayReply *reply, CrelayCursor *rows, CrelayLocal *local,
-		   TimestampTz now)
+take_reply(const CrelaySettings *settings, const CrelayReply *reply,
+		   CrelayCursor *rows, CrelayLocal *local, TimestampTz now)
 {
 	CrelayNode *node = &local->node;
 
@@ -533,7 +533,9 @@ take_reply(const CrelayReply *reply, CrelayCursor *rows, CrelayLocal *local,
 	local->upstream_incarnation = reply->incarnation;
 	strlcpy(node->upstream_name, reply->node_name, sizeof(node->upstream_name));
 	node->upstream_incarnation = reply->incarnation;
-	if (node->replica_class == CRELAY_CLASS_UNKNOWN || reply->replica_class != CRELAY_CLASS_UNKNOWN)
+	/* what it is set to here, the upstream may not have heard yet */
+	if (settings->replica_class == CRELAY_CLASS_SETTING_AUTO &&
+		(node->replica_class == CRELAY_CLASS_UNKNOWN || reply->replica_class != CRELAY_CLASS_UNKNOWN))
 		node->replica_class = reply->replica_class;
 	if (reply->state == CRELAY_STATE_CATCHUP || reply->state == CRELAY_STATE_STREAMING)
 		node->state = reply->state;
@@ -641,7 +643,7 @@ take_unreadable(CrelayFit fit, CrelayLocal *local, TimestampTz now)
 }
 
 static void
-take_answer(CrelayLocal *local, TimestampTz now)
+take_answer(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
 {
 	CrelayReply *reply = palloc(sizeof(CrelayReply));
 	CrelayCursor rows;
@@ -658,7 +660,7 @@ take_answer(CrelayLocal *local, TimestampTz now)
 	switch (reply->answer)
 	{
 		case CRELAY_ANSWER_OK:
-			take_reply(reply, &rows, local, now);
+			take_reply(settings, reply, &rows, local, now);
 			if (reply->sequence == 0)
 			{
 				/* the first report goes at once, with the tree */
@@ -696,7 +698,7 @@ step_link(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
 			send_hello(settings, local, now);
 			break;
 		case CRELAY_LINK_ANSWERED:
-			take_answer(local, now);
+			take_answer(settings, local, now);
 			break;
 		case CRELAY_LINK_REFUSED:
 			note_failure(local, CRELAY_UPSTREAM_REFUSED,
