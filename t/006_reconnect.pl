@@ -24,7 +24,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 # What the longest backoff, an attempt and a loaded machine may take together.
-my $bound = 15;
+my $bound = at_most(15);
 
 my $p = new_primary('p');
 my $i = new_standby('i', $p);

@@ -22,7 +22,7 @@ use Time::HiRes qw(time);
 
 # What a stop may take on a loaded machine; a session that is waited for would
 # take for ever.
-my $bound = 10;
+my $bound = at_most(10);
 
 my $conf = "hot_standby_feedback = on\nwal_receiver_status_interval = 1\n";
 my $p = new_primary('p', conf => $conf);

@@ -20,7 +20,7 @@ our @EXPORT = qw(
   holds hold_lsn incarnation tree_state lsn_le point_at slot_from_hold
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
-  report_sql decode_reply
+  report_sql decode_reply at_most
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -242,6 +242,16 @@ sub wait_caught_up
 			$node->name . ' has caught up');
 	}
 	return;
+}
+
+# A bound in seconds that only something that hangs would miss; longer where the
+# tests were told to be patient, as under an instrument.
+sub at_most
+{
+	my ($seconds) = @_;
+	my $patience = $PostgreSQL::Test::Utils::timeout_default / 180;
+
+	return int($seconds * ($patience > 1 ? $patience : 1));
 }
 
 # The hold slots of a node, as lines of name and restart_lsn.
