@@ -27,38 +27,17 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-sub set
-{
-	my ($node, $conf) = @_;
-
-	$node->append_conf('postgresql.conf', $conf);
-	$node->reload;
-	return;
-}
-
 # From now on a node reports there, wherever it streams from.
 sub report_to
 {
 	my ($node, $upstream) = @_;
 	my $conninfo = $upstream ? $upstream->connstr =~ s/'/''/gr : '';
 
-	set($node, "cascade_relay.upstream_conninfo = '$conninfo'");
+	set_conf($node, "cascade_relay.upstream_conninfo = '$conninfo'");
 	return;
 }
 
 # Waits until these nodes show these rows, of these columns.
-sub show
-{
-	my ($what, $columns, $rows, @nodes) = @_;
-
-	for my $node (@nodes)
-	{
-		wait_for($node, "SELECT $columns FROM cascade_topology", $node->name . " shows $what", join("\n", @$rows))
-		  or diag value($node, 'SELECT * FROM cascade_tree()');
-	}
-	return;
-}
-
 # Whoever streams follows p, whatever it reports to whom, and pins nobody.
 sub frontiers_follow
 {
@@ -105,14 +84,14 @@ sub cutoff
 
 add_rows($p, 3);
 same_rows($p, $a, $b, $c);
-show('a tree that is well', $place, \@well, @all);
+show_tree('a tree that is well', $place, \@well, @all);
 my $query = $c->background_psql('postgres');
 $query->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $query->query_safe('SELECT count(*) FROM kept');
 my $xmin = $query->query_safe('SELECT backend_xmin FROM pg_stat_activity WHERE pid = pg_backend_pid()');
 value($p, 'UPDATE kept SET n = n') for 1 .. 3;
 cmp_ok(value($p, 'SELECT pg_current_xact_id()'), '>', $xmin + 2, 'the primary has gone on');
-show('who holds back vacuum', 'node_name, backend_xmin, xmin_pinned_by, hot_standby_feedback',
+show_tree('who holds back vacuum', 'node_name, backend_xmin, xmin_pinned_by, hot_standby_feedback',
 	[ "p|$xmin|c|", "a|$xmin|c|t", "b|$xmin|c|t", "c|$xmin|c|t" ], @all);
 is(cutoff(), $xmin, 'and that is where vacuum stops');
 $query->query_safe('COMMIT');
@@ -160,7 +139,7 @@ show_cycle('a reports to itself', 'it is this node itself', @to_itself);
 $a->wait_for_log(qr/WARNING:  cascade_relay: node "a" should not stream from upstream "a": self-reference/, $log);
 frontiers_follow($p, $a, $b, $c);
 report_to($a);
-show('that all is well again', $place, \@well, @all);
+show_tree('that all is well again', $place, \@well, @all);
 
 # ---- a reports to b, and b to a ----
 
@@ -173,7 +152,7 @@ $_->restart for $b, $a;
 show_cycle('after a restart', 'its own path to the root leads through this node', @to_one_another);
 frontiers_follow($p, $a, $b, $c);
 report_to($a);
-show('that all is well once more', $place, \@well, @all);
+show_tree('that all is well once more', $place, \@well, @all);
 wait_protected($a, $b, $c);
 
 # ---- a streams from b, and b from a ----
@@ -190,7 +169,7 @@ wait_for($_, 'SELECT frontier_lsn = replay_lsn, pinned_by = node_name FROM casca
 point_at($a, $p);
 $a->reload;
 same_rows($p, $a, $b, $c);
-show('that all is well at last', $place, \@well, @all);
+show_tree('that all is well at last', $place, \@well, @all);
 
 # ---- the root dies ----
 
@@ -198,7 +177,7 @@ kill_node($p);
 wait_for($a, 'SELECT upstream_state FROM cascade_status', 'a has no upstream', 'waiting');
 wait_for($_, 'SELECT count(replay_lag_bytes), count(replay_lag) FROM cascade_topology',
 	$_->name . ' does not know how far anybody is behind', '0|0') for $a, $b, $c;
-set($_, 'cascade_relay.stale_timeout = 3s') for $a, $b, $c;
+set_conf($_, 'cascade_relay.stale_timeout = 3s') for $a, $b, $c;
 for my $node ($a, $b, $c)
 {
 	wait_for($node, 'SELECT node_name, upstream_name, path, role, state FROM cascade_topology',
@@ -237,7 +216,7 @@ my $l = new_standby('l', $i, conf => $talk);
 add_rows($r, 2);
 same_rows_below_archive();
 wait_protected($i, $l);
-show('that i lives on an archive', 'node_name, upstream_name, path, state, managed, protected',
+show_tree('that i lives on an archive', 'node_name, upstream_name, path, state, managed, protected',
 	[ 'r||{r}|running|t|t', 'i|r|{r,i}|archive|t|t', 'l|i|{r,i,l}|streaming|t|t' ], $r, $i, $l);
 is(value($i, 'SELECT count(*) FROM pg_stat_wal_receiver'), '0', 'i has no walreceiver');
 is(value($r, 'SELECT count(*) FROM pg_stat_replication'), '0', 'nobody streams from r');

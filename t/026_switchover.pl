@@ -37,30 +37,9 @@ use Time::HiRes qw(usleep);
 # What is stale is so because it is known, not because time has passed.
 my %conf = (conf => "cascade_relay.stale_timeout = 10min\nwal_log_hints = on\n");
 
-sub set
-{
-	my ($node, $conf) = @_;
-
-	$node->append_conf('postgresql.conf', $conf);
-	$node->reload;
-	return;
-}
-
-# Waits until these nodes show these rows.
-sub show
-{
-	my ($what, $rows, @nodes) = @_;
-
-	for my $node (@nodes)
-	{
-		wait_for($node, 'SELECT node_name, upstream_name, path, role, state, timeline FROM cascade_topology',
-			$node->name . " shows $what", join("\n", @$rows))
-		  or diag value($node, 'SELECT * FROM cascade_tree()');
-	}
-	return;
-}
-
 # WAL that is there now goes from every node, the primary first.
+my $columns = 'node_name, upstream_name, path, role, state, timeline';
+
 sub wal_goes
 {
 	my (@nodes) = @_;
@@ -101,7 +80,7 @@ my $y = new_standby('y', $m, %conf);
 add_rows($a, 2);
 same_rows($a, $m, $x, $y);
 wait_protected($m, $x, $y);
-show('the cascade', [ 'a||{a}|primary|running|1', 'm|a|{a,m}|standby|streaming|1',
+show_tree('the cascade', $columns, [ 'a||{a}|primary|running|1', 'm|a|{a,m}|standby|streaming|1',
 	'x|m|{a,m,x}|standby|streaming|1', 'y|m|{a,m,y}|standby|streaming|1' ], $a, $m, $x, $y);
 
 # ---- m is promoted, and a does not know ----
@@ -110,11 +89,11 @@ $m->promote;
 add_rows($a, 3);
 add_rows($m, 2);
 same_rows($m, $x, $y);
-show('the new root first, and the old one as it was', [ 'm||{m}|primary|running|2',
+show_tree('the new root first, and the old one as it was', $columns, [ 'm||{m}|primary|running|2',
 	'x|m|{m,x}|standby|streaming|2', 'y|m|{m,y}|standby|streaming|2', 'a||{a}|primary|stale|1' ], $m, $x, $y);
 is(value($_, "SELECT replay_lag_bytes, replay_lag, warnings FROM cascade_topology WHERE node_name = 'a'"),
 	'||{stale_node}', $_->name . ' does not know how far a is') for $m, $x, $y;
-show('what it last knew', [ 'a||{a}|primary|running|1', 'm|a|{a,m}|standby|down|1',
+show_tree('what it last knew', $columns, [ 'a||{a}|primary|running|1', 'm|a|{a,m}|standby|down|1',
 	'x|m|{a,m,x}|standby|stale|1', 'y|m|{a,m,y}|standby|stale|1' ], $a);
 wait_protected($x, $y);
 wait_for($_, 'SELECT DISTINCT pinned_by = node_name FROM cascade_topology WHERE node_name <> \'a\'',
@@ -136,12 +115,12 @@ $a->append_conf('postgresql.conf', "primary_slot_name = 'a'");
 $a->set_standby_mode;
 point_at($a, $m);
 $a->start;
-set($_, 'cascade_relay.stale_timeout = 2s') for $a, $m, $x, $y;
+set_conf($_, 'cascade_relay.stale_timeout = 2s') for $a, $m, $x, $y;
 same_rows($m, $a, $x, $y);
 wait_protected($a, $x, $y);
 isnt(incarnation($a), $former, 'a is another incarnation');
 is(value($a, 'SELECT count(*) FROM pg_replication_slots'), '0', 'a has no slots');
-show('that a is back', [ 'm||{m}|primary|running|2', 'a|m|{m,a}|standby|streaming|2',
+show_tree('that a is back', $columns, [ 'm||{m}|primary|running|2', 'a|m|{m,a}|standby|streaming|2',
 	'x|m|{m,x}|standby|streaming|2', 'y|m|{m,y}|standby|streaming|2' ], $m, $a, $x, $y);
 add_rows($m, 2);
 wal_goes($m, $a, $x, $y);
@@ -152,7 +131,7 @@ same_rows($m, $a, $x, $y);
 
 $m->stop;
 $a->promote;
-show('itself alone, and what it knew', [ 'a||{a}|primary|running|3', 'm||{m}|primary|stale|2',
+show_tree('itself alone, and what it knew', $columns, [ 'a||{a}|primary|running|3', 'm||{m}|primary|stale|2',
 	'x|m|{m,x}|standby|stale|2', 'y|m|{m,y}|standby|stale|2' ], $a);
 value($a, "SELECT pg_create_physical_replication_slot('m', true)");
 $m->set_standby_mode;
@@ -164,7 +143,7 @@ add_rows($a, 2);
 same_rows($a, $m, $x, $y);
 my @back = ('a||{a}|primary|running|3', 'm|a|{a,m}|standby|streaming|3',
 	'x|m|{a,m,x}|standby|streaming|3', 'y|m|{a,m,y}|standby|streaming|3');
-show('the cascade as it was', \@back, $a, $m, $x, $y);
+show_tree('the cascade as it was', $columns, \@back, $a, $m, $x, $y);
 wait_protected($m, $x, $y);
 
 # what m has for a does not count, and goes
@@ -203,11 +182,11 @@ $x->reload;
 same_rows($a, $x);
 @back = ('a||{a}|primary|running|3', 'm|a|{a,m}|standby|streaming|3',
 	'y|m|{a,m,y}|standby|streaming|3', 'x|a|{a,x}|standby|streaming|3');
-show('where x is', \@back, $a, $m, $x, $y);
+show_tree('where x is', $columns, \@back, $a, $m, $x, $y);
 wait_protected($x);
 $m->restart;
 same_rows($a, $m, $x, $y);
-show('where x is, after a restart', \@back, $a, $m, $x, $y);
+show_tree('where x is, after a restart', $columns, \@back, $a, $m, $x, $y);
 wait_for($m, "SELECT bool_or(counted), min(reason) FROM cascade_downstreams WHERE name = 'x'",
 	'what m has for x does not count', 'f|its node is live and protected elsewhere');
 wait_for($_, 'SELECT pinned_by = node_name FROM cascade_status', 'nobody pins ' . $_->name) for $a, $m;

@@ -61,15 +61,6 @@ sub removed
 	return;
 }
 
-sub set
-{
-	my ($node, $conf) = @_;
-
-	$node->append_conf('postgresql.conf', $conf);
-	$node->reload;
-	return;
-}
-
 # A node streams from there from now on, by ALTER SYSTEM as a DBA does it.
 sub repoint
 {
@@ -98,7 +89,7 @@ sub build
 	my $i = new_standby($i_name, $p, %quick);
 	my $l = new_standby($l_name, $i, %quick);
 
-	set($p, "synchronous_standby_names = '" . $s->name . "'");
+	set_conf($p, "synchronous_standby_names = '" . $s->name . "'");
 	add_rows($p, 2);
 	same_rows($p, $s, $i, $l);
 	wait_protected($s, $i, $l);
@@ -232,21 +223,21 @@ for my $node ($a, $b)
 
 # another name
 $held = hold_lsn($a, 'a');
-set($a, "cascade_relay.node_name = 'a_b'\n");
+set_conf($a, "cascade_relay.node_name = 'a_b'\n");
 wait_for($a, "SELECT slot_name ~ '^cascade_relay_a_b_', restart_lsn <= '$need' FROM cascade_holds", 'under another name a holds the same', 't|t');
 wait_for($p, "SELECT state FROM cascade_topology WHERE node_name = 'a_b'", 'p knows it by that name', 'streaming');
 remove_wal(1, $p, $a);
-set($a, "cascade_relay.node_name = 'a'\n");
+set_conf($a, "cascade_relay.node_name = 'a'\n");
 wait_for($a, "SELECT slot_name ~ '^cascade_relay_a_[^b]', restart_lsn <= '$need' FROM cascade_holds", 'and under its old one', 't|t');
 
 # what it holds is bounded like every hold
-set($b, "cascade_relay.max_hold_size = 2MB\n");
+set_conf($b, "cascade_relay.max_hold_size = 2MB\n");
 wait_for($b, "SELECT restart_lsn >= pg_last_wal_replay_lsn() - 2 * 1024 * 1024 FROM cascade_holds", 'a bound moves the hold of b');
 removed($need, $b, $p, $a, $b);
-set($b, "cascade_relay.max_hold_size = -1\n");
+set_conf($b, "cascade_relay.max_hold_size = -1\n");
 
 # a candidate no more, and once more
-set($b, "cascade_relay.replica_class = read_replica\n");
+set_conf($b, "cascade_relay.replica_class = read_replica\n");
 wait_for($b, 'SELECT count(*) FROM cascade_holds', 'b is no candidate, and holds nothing after a while', '0');
 $b->append_conf('postgresql.conf', "cascade_relay.replica_class = voting\nmax_replication_slots = 1\n");
 $log = -s $b->logfile;

@@ -30,28 +30,7 @@ my $archive = PostgreSQL::Test::Utils::tempdir();
 my $archiving = "archive_mode = on\narchive_command = 'cp \"%p\" \"$archive/%f\"'\n";
 my %quick = (conf => "cascade_relay.stale_timeout = 2s\n");
 
-sub set
-{
-	my ($node, $conf) = @_;
-
-	$node->append_conf('postgresql.conf', $conf);
-	$node->reload;
-	return;
-}
-
-# Waits until these nodes show these rows.
-sub show
-{
-	my ($what, $rows, @nodes) = @_;
-
-	for my $node (@nodes)
-	{
-		wait_for($node, 'SELECT node_name, upstream_name, path, state, timeline FROM cascade_topology',
-			$node->name . " shows $what", join("\n", @$rows))
-		  or diag value($node, 'SELECT * FROM cascade_tree()');
-	}
-	return;
-}
+my $columns = 'node_name, upstream_name, path, state, timeline';
 
 my $r = new_primary('r', %quick);
 my $s = new_standby('s', $r, conf => "$quick{conf}$archiving");
@@ -61,7 +40,7 @@ add_rows($r, 3);
 same_rows($r, $s, $i, $l);
 wait_protected($s, $i, $l);
 checkpoint_all($r, $l, $i, $s);
-show('one timeline', [ 'r||{r}|running|1', 'i|r|{r,i}|streaming|1', 'l|i|{r,i,l}|streaming|1', 's|r|{r,s}|streaming|1' ],
+show_tree('one timeline', $columns, [ 'r||{r}|running|1', 'i|r|{r,i}|streaming|1', 'l|i|{r,i,l}|streaming|1', 's|r|{r,s}|streaming|1' ],
 	$r, $s, $i, $l);
 
 # ---- s is promoted, and i does not know ----
@@ -79,7 +58,7 @@ wait_for($l, 'SELECT timeline FROM cascade_status', 'l is on the new timeline', 
 wait_for($l, 'SELECT count(*) FROM kept', 'and has the rows', value($s, 'SELECT count(*) FROM kept'));
 is(value($i, 'SELECT timeline FROM cascade_status'), '1', 'i is on the old one');
 is(value($i, 'SELECT pg_last_wal_replay_lsn()'), $i_at, 'and where it was');
-show('that l is ahead', [ 'r||{r}|stale|1', 'i|r|{r,i}|archive|1', 'l|i|{r,i,l}|archive|2', 's|r|{r,s}|stale|1' ], $i, $l);
+show_tree('that l is ahead', $columns, [ 'r||{r}|stale|1', 'i|r|{r,i}|archive|1', 'l|i|{r,i,l}|archive|2', 's|r|{r,s}|stale|1' ], $i, $l);
 for my $node ($i, $l)
 {
 	is(value($node, "SELECT count(*) FROM cascade_topology WHERE state = 'diverged'"), '0', $node->name . ' calls nobody diverged');
@@ -105,7 +84,7 @@ $i->reload;
 add_rows($s, 2);
 same_rows($s, $i, $l);
 my @well = ('s||{s}|running|2', 'i|s|{s,i}|streaming|2', 'l|i|{s,i,l}|streaming|2', 'r||{r}|stale|1');
-show('one timeline again', \@well, $s, $i, $l);
+show_tree('one timeline again', $columns, \@well, $s, $i, $l);
 wait_protected($i, $l);
 wait_for($_, 'SELECT pinned_by = node_name FROM cascade_status', 'nobody pins ' . $_->name) for $s, $i;
 
@@ -133,7 +112,7 @@ same_rows($s, $l);
 
 start_after_kill($i);
 same_rows($s, $i);
-set($l, "cascade_relay.upstream_conninfo = '" . ($i->connstr =~ s/'/''/gr) . "'\n");
+set_conf($l, "cascade_relay.upstream_conninfo = '" . ($i->connstr =~ s/'/''/gr) . "'\n");
 wait_for($i, "SELECT upstream_name, state FROM cascade_topology WHERE node_name = 'l'", 'l reports to i', 'i|streaming');
 wait_for($i, "SELECT count(*) FROM cascade_holds WHERE name = 'l'", 'which holds for it', '1');
 $i->promote;

@@ -30,15 +30,6 @@ my @places;
 # Settings are written into the file and reloaded: ALTER SYSTEM would be a
 # statement, which the server logs.  It also logs each setting that a reload
 # has changed, with its value, whatever it is; those lines are its own.
-sub set
-{
-	my ($node, $conf) = @_;
-
-	$node->append_conf('postgresql.conf', $conf);
-	$node->reload;
-	return;
-}
-
 sub status
 {
 	my ($node, $columns) = @_;
@@ -157,7 +148,7 @@ for my $kind (qw(inpassfile inservice uri inconninfo))
 {
 	my $connected = status($i, 'reports_sent');
 
-	set($i, "primary_conninfo = '$way{$kind}'");
+	set_conf($i, "primary_conninfo = '$way{$kind}'");
 	wait_for($i, "SELECT upstream_state = 'connected' AND reports_sent > $connected FROM cascade_status", "a password $kind leads to p");
 	look($i);
 }
@@ -173,7 +164,7 @@ for (
 {
 	my ($conninfo, $error, $what) = @$_;
 
-	set($i, "cascade_relay.upstream_conninfo = '$conninfo'");
+	set_conf($i, "cascade_relay.upstream_conninfo = '$conninfo'");
 	wait_error($i, $error, $what);
 }
 for my $conninfo (
@@ -187,27 +178,27 @@ for my $conninfo (
 	"postgresql://inconninfo\@127.0.0.1/?password$secret{brokenuri}",
 	"postgresql://inconninfo\@127.0.0.1/?pass=$secret{brokenuri}")
 {
-	set($i, "cascade_relay.upstream_conninfo = '$conninfo'");
+	set_conf($i, "cascade_relay.upstream_conninfo = '$conninfo'");
 	wait_error($i, 'cascade_relay.upstream_conninfo cannot be parsed', 'a conninfo that cannot be parsed');
 	like(status($i, 'last_error'), qr/HINT: Check its quoting/, 'is not repeated');
-	set($i, q{cascade_relay.upstream_conninfo = ''});
+	set_conf($i, q{cascade_relay.upstream_conninfo = ''});
 	wait_connected($i);
 }
 # a key of its own over those of primary_conninfo
-set($i, "cascade_relay.upstream_conninfo = 'user=inconninfo password=$secret{inconninfo} sslpassword=$secret{sslkey} sslmode=prefer'");
+set_conf($i, "cascade_relay.upstream_conninfo = 'user=inconninfo password=$secret{inconninfo} sslpassword=$secret{sslkey} sslmode=prefer'");
 wait_connected($i);
 look($i);
-set($i, q{cascade_relay.upstream_conninfo = ''});
+set_conf($i, q{cascade_relay.upstream_conninfo = ''});
 # what is broken in primary_conninfo
-set($i, "primary_conninfo = 'host=127.0.0.1 password=''$secret{broken}'");
+set_conf($i, "primary_conninfo = 'host=127.0.0.1 password=''$secret{broken}'");
 wait_error($i, 'primary_conninfo cannot be parsed', 'a primary_conninfo that cannot be parsed');
-set($i, "primary_conninfo = '$way{inconninfo}'");
+set_conf($i, "primary_conninfo = '$way{inconninfo}'");
 wait_connected($i);
 
 # who may see the setting
 $p->safe_psql('postgres', 'CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher; CREATE ROLE joe LOGIN');
 wait_caught_up($p, $i);
-set($i, "cascade_relay.upstream_conninfo = 'user=inconninfo password=$secret{inconninfo}'");
+set_conf($i, "cascade_relay.upstream_conninfo = 'user=inconninfo password=$secret{inconninfo}'");
 wait_connected($i);
 for my $sql ('SHOW cascade_relay.upstream_conninfo', q{SELECT current_setting('cascade_relay.upstream_conninfo')})
 {
@@ -233,7 +224,7 @@ for my $conninfo (
 {
 	my $log = -s $i->logfile;
 
-	set($i, "cascade_relay.advertised_conninfo = '$conninfo'");
+	set_conf($i, "cascade_relay.advertised_conninfo = '$conninfo'");
 	ok($i->wait_for_log(qr/invalid value for parameter "cascade_relay\.advertised_conninfo"\n/, $log), 'an address with a password is refused')
 	  or diag $conninfo =~ s/$secret{advertised}/***/r;
 	is(value($i, 'SHOW cascade_relay.advertised_conninfo'), '', 'and not taken');
@@ -241,7 +232,7 @@ for my $conninfo (
 	like($stderr, qr/ERROR:.*advertised_conninfo"\n.*DETAIL:.*without a password/s, 'by ALTER SYSTEM, too');
 	push @places, [ 'what ALTER SYSTEM says', $stderr ];
 }
-set($i, q{cascade_relay.advertised_conninfo = 'host=i.example port=5432'});
+set_conf($i, q{cascade_relay.advertised_conninfo = 'host=i.example port=5432'});
 wait_for($p, q{SELECT conninfo = 'host=i.example port=5432' FROM cascade_topology WHERE node_name = 'i'}, 'one without is');
 look($_) for ($p, $i, $l);
 
@@ -250,7 +241,7 @@ look($_) for ($p, $i, $l);
 # i is promoted; l goes on below it, by its passfile.  Then l is sent on with a
 # password in primary_conninfo, over another switch, when WalRcv->conninfo has
 # it in clear on 15.
-set($l, "primary_conninfo = 'host=127.0.0.1 port=" . $i->port . " user=inconninfo password=$secret{inconninfo} application_name=l'");
+set_conf($l, "primary_conninfo = 'host=127.0.0.1 port=" . $i->port . " user=inconninfo password=$secret{inconninfo} application_name=l'");
 wait_connected($l);
 $p->stop;
 $i->promote;

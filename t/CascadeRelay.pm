@@ -20,7 +20,7 @@ our @EXPORT = qw(
   holds hold_lsn incarnation tree_state lsn_le point_at slot_from_hold
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
-  report_sql decode_reply at_most
+  report_sql decode_reply at_most set_conf show_tree
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -207,6 +207,29 @@ sub remove_wal
 	write_segments($primary, $n);
 	checkpoint_all($primary, @standbys);
 	checkpoint_all($primary, @standbys);
+	return;
+}
+
+# Settings, at once.
+sub set_conf
+{
+	my ($node, $conf) = @_;
+
+	$node->append_conf('postgresql.conf', $conf);
+	$node->reload;
+	return;
+}
+
+# Waits until these nodes show these columns and rows of the tree.
+sub show_tree
+{
+	my ($what, $columns, $rows, @nodes) = @_;
+
+	for my $node (@nodes)
+	{
+		wait_for($node, "SELECT $columns FROM cascade_topology", $node->name . " shows $what", join("\n", @$rows))
+		  or diag value($node, 'SELECT * FROM cascade_tree()');
+	}
 	return;
 }
 
