@@ -56,12 +56,29 @@ cascade_relay.min_free_percent = 0	# however full this machine's disk is
 	return;
 }
 
+my @nodes;
+
 sub _new_node
 {
 	my ($name, %opt) = @_;
-
-	return PostgreSQL::Test::Cluster->new($name,
+	my $node = PostgreSQL::Test::Cluster->new($name,
 		$opt{install_path} ? (install_path => $opt{install_path}) : ());
+
+	push @nodes, $node;
+	return $node;
+}
+
+# What is still up at the end is stopped the hard way; but then a server does
+# not write down which lines it has reached.
+END
+{
+	my $status = $?;
+
+	if ($ENV{CASCADE_RELAY_COUNT_LINES})
+	{
+		$_->stop('fast', fail_ok => 1) for @nodes;
+	}
+	$? = $status;
 }
 
 # A started primary with the extension created in database postgres.
@@ -110,7 +127,7 @@ sub new_standby
 sub clone_standby
 {
 	my ($name, $upstream, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = _new_node($name);
 	my $backup = "clone_$name";
 	my $dir = $upstream->backup_dir . "/$backup";
 

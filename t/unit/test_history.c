@@ -59,11 +59,27 @@ test_many(void)
 	ok(crelay_history_contains(&history, 3, 0x1000000), "who is older is taken to be common");
 }
 
+static void
+test_agreement(void)
+{
+	CrelayHistory other;
+
+	crelay_history_parse(&history, 2, "1\t0/5000000\tno\n");
+	crelay_history_parse(&other, 1, "");
+	ok(crelay_history_agrees(&history, 0x6000000, &other, 0x4000000), "who has not come to the switch yet can get there");
+	ok(!crelay_history_agrees(&history, 0x6000000, &other, 0x5000001), "... who is past it cannot");
+	ok(crelay_history_agrees(&other, 0x4000000, &history, 0x6000000), "the same from the other side");
+	ok(!crelay_history_agrees(&other, 0x5000001, &history, 0x6000000), "... and that");
+	crelay_history_parse(&other, 3, "1\t0/4000000\tno\n");
+	ok(!crelay_history_agrees(&history, 0x6000000, &other, 0x6000000), "two that left the first one at different places");
+}
+
 int
 main(void)
 {
 	test_lines();
 	test_nonsense();
 	test_many();
+	test_agreement();
 	return done_testing();
 }

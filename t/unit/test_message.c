@@ -1531,6 +1531,70 @@ test_random(void)
 		free(samples[i].data);
 }
 
+/*
+ * Each refusal has a text of its own; it and the hint go into a sentence and a
+ * log line.
+ */
+static void
+test_refusals(void)
+{
+	for (int r = CRELAY_REFUSE_NONE; r <= CRELAY_REFUSAL_LAST; r++)
+	{
+		const char *text = crelay_refusal_text(r);
+		const char *hint = crelay_refusal_hint(r);
+		bool		alone = true;
+
+		for (int other = CRELAY_REFUSE_NONE; other < r; other++)
+			alone = alone && strcmp(text, crelay_refusal_text(other)) != 0;
+		ok(alone && text[0] >= 'a' && text[0] <= 'z' && text[strlen(text) - 1] != '.' &&
+		   (hint[0] == '\0' || hint[strlen(hint) - 1] == '.'), "refusal %d: %s", r, text);
+	}
+	is_text(crelay_refusal_text(CRELAY_REFUSAL_LAST + 1), "a reason that this version does not know",
+			"a refusal of a version to come");
+	is_text(crelay_refusal_hint(CRELAY_REFUSAL_LAST + 1), "", "... has no hint");
+}
+
+static void
+test_secrets(void)
+{
+	ok(crelay_conninfo_is_public(""), "no address is no secret");
+	ok(crelay_conninfo_is_public("host=a port=5432 dbname=x passfile=/p sslmode=require"), "nor is an address");
+	ok(!crelay_conninfo_is_public("host=a password=x"), "a password is one");
+	ok(!crelay_conninfo_is_public("host=a sslpassword=x"), "... that of a key, too");
+	ok(!crelay_conninfo_is_public("host=a scram_client_key=x"), "... and what stands for one");
+	ok(!crelay_conninfo_is_public("host=a oauth_client_secret=x"), "... in any way");
+	ok(!crelay_conninfo_is_public("postgresql://u:p@a/"), "in a URI one may hide");
+}
+
+/* A node that has seen many promotions says as much as there is room for. */
+static void
+test_history(void)
+{
+	CrelayReport report = sample_report(true);
+	CrelayReport got;
+	CrelayCursor cur;
+	Message		m;
+	const char *error;
+	uint8_t		buf[4096];
+
+	report.history.timeline = 4;
+	report.history.n = CRELAY_MAX_HISTORY;
+	for (uint32_t i = 0; i < CRELAY_MAX_HISTORY; i++)
+	{
+		report.history.left[i].timeline = 100 - i;
+		report.history.left[i].lsn = UINT64_C(0x100000000) * (100 - i);
+	}
+	m = encode_report(&report, 0);
+	ok(crelay_message_get_report(m.data, m.size, &got, &cur, &error), "a report with a history is read");
+	ok(memcmp(&got.history, &report.history, sizeof(CrelayHistory)) == 0, "... that arrives whole");
+	free(m.data);
+
+	report.history.n = CRELAY_MAX_HISTORY + 1;
+	crelay_message_begin_report(&cur, buf, sizeof(buf), &report);
+	is_number(crelay_message_end(&cur), 0, "one that is too long is not sent");
+	is_text(cur.error, "too many timelines", "... for that reason");
+}
+
 int
 main(void)
 {
@@ -1567,6 +1631,9 @@ main(void)
 	test_corruption(hello_message(), "hello");
 	test_corruption(report_message(2), "report");
 	test_corruption(reply_message(3, 2), "reply");
+	test_refusals();
+	test_secrets();
+	test_history();
 	test_random();
 
 	return done_testing();

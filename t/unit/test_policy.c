@@ -11,7 +11,7 @@
  * A tree is written as text, one "name<upstream" with marks for each node:
  *	  v voting, d down, s stale, x diverged, ? its position is not known,
  *	  u unmanaged, @here the location, :N timeline, =N replayed up to segment N,
- *	  ^N oldest segment
+ *	  ^N oldest segment, %N observed at, c its class is not known
  *
  *-------------------------------------------------------------------------
  */
@@ -97,6 +97,12 @@ take_mark(CrelayNode *node, const char *mark)
 			break;
 		case '^':
 			node->oldest_wal_lsn = number * SEGMENT;
+			break;
+		case '%':
+			node->observed_at = number;
+			break;
+		case 'c':
+			node->replica_class = CRELAY_CLASS_UNKNOWN;
 			break;
 		case '&':
 			snprintf(node->upstream_address, sizeof(node->upstream_address), "host=%d", number);
@@ -256,6 +262,10 @@ test_timelines(void)
 	is_text(candidates_at(t, "m", NULL, NULL), "1:s -:p(upstream-not-available) -:l(upstream-not-available)",
 			"nobody goes to the old primary any more");
 
+	is_text(candidates_at(tree_of("p i<p l<i,:0"), "l", "i", NULL), "~:p",
+			"a timeline that nobody knows");
+	is_text(candidates_at(tree_of("p i<p,c l<i"), "l", NULL, NULL), "1:i 2:p",
+			"who may stay where it is although its class is not known has a root");
 	is_text(candidates_at(tree_of("p i<p,x l<i m<p,x"), "l", NULL, NULL),
 			"1:p -:i(timeline-diverged) -:m(timeline-diverged)", "not from a diverged node");
 	is_text(candidates_at(tree_of("p i<p,x l<i m<p,x"), "m", NULL, NULL),
@@ -459,6 +469,42 @@ test_addresses(void)
 	ok(crelay_policy_address(&t->policy, -1, row_of(t, "p")) == NULL, "who is not there yet is below nobody");
 }
 
+/* The place in the text of the node that a name stands for, -1 if none does. */
+static int
+meant(const char *text, const char *name)
+{
+	Tree	   *t = tree_of(text);
+	int			row = crelay_policy_find(&t->policy, name);
+
+	return row < 0 ? -1 : t->rows[row].node;
+}
+
+static int
+primary_of(const char *text, const char *without)
+{
+	Tree	   *t = tree_of(text);
+	int			row = crelay_policy_primary(&t->policy, without);
+
+	return row < 0 ? -1 : t->rows[row].node;
+}
+
+static void
+test_names(void)
+{
+	is_number(meant("p l<p,d x<p l<x", "l"), 3, "of two with a name the one that is there");
+	is_number(meant("p l<p x<p l<x,s", "l"), 1, "... whichever comes first");
+	is_number(meant("p l<p,u x<p l<x", "l"), 3, "... then the managed one");
+	is_number(meant("p x<p l<x l<p", "l"), 3, "... then the one near the root");
+	is_number(meant("p l<p,s,%1 x<p l<x,s,%2", "l"), 3, "of two that are gone the one seen last");
+	ok(meant("p", "l") == -1 && meant("p", "") == -1 && meant("p", NULL) == -1, "or nobody");
+
+	is_number(primary_of("p,s q", NULL), 1, "of two primaries the one that is there");
+	is_number(primary_of("p q,s", NULL), 0, "... whichever comes first");
+	is_number(primary_of("p,:1 q,:2", NULL), 1, "... then the one on the later timeline");
+	is_number(primary_of("p,:1 q,:2", "q"), 0, "... or the other one, without it");
+	ok(primary_of("p", "p") == -1, "or none");
+}
+
 static uint64_t
 need_of(const char *text, const char *own, uint64_t target)
 {
@@ -480,6 +526,8 @@ test_need(void)
 	is_number(need_of("p i<p l<i", "l", 8), 5, "elsewhere: nobody's redo lies before its WAL");
 	is_number(need_of("p i<p l<i,^2", "l", 8), 5, "... the own is known");
 	is_number(need_of("p i<p s<p,^2 l<i", "l", 8), 2, "... a sibling's is not");
+	is_number(need_of("p i<p s<p,^0 l<i", "l", 8), 0, "... or not known");
+	is_number(need_of("p,u,? l<p", "l", 8), 0, "an unmanaged one that nobody knows anything of");
 	is_number(need_of("i<gone l<i", "l", 8), 0, "without a root: who knows who else there is");
 	is_number(need_of("p a<b b<a", "a", 8), 0, "on a cycle");
 }
@@ -494,6 +542,7 @@ main(void)
 	test_random();
 	test_breaches();
 	test_addresses();
+	test_names();
 	test_need();
 	return done_testing();
 }
