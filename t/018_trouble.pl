@@ -292,5 +292,4 @@ is(hold_lsn($i, 'r'), '', 'nothing is held for what it would need');
 wait_for($r, 'SELECT replay_lag_bytes, protected FROM cascade_topology WHERE is_local',
 	'and r does not think that it is close, or protected', '|f');
 
-$_->stop('immediate') for $l, $r, $i;
 done_testing();

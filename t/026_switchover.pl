@@ -221,5 +221,4 @@ ok(still_has($a, substr(segment_of($need), 8)), 'a has what it needs');
 point_at($z, $m);
 $z->start;
 same_rows($a, $z);
-$_->stop('immediate') for $z, $x, $y, $m, $a;
 done_testing();

@@ -290,5 +290,4 @@ wait_protected($b, $l, $p);
 value($p, 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active');
 removed($need, $_, $a, $b, $l, $p) for $a, $b, $l, $p;
 same_rows($a, $b, $l, $p);
-$_->stop('immediate') for $a, $b, $l, $p;
 done_testing();

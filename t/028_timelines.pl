@@ -131,5 +131,4 @@ is(hold_lsn($i, 'l'), $held, 'its hold stays');
 # i comes back to the history of the others by pg_rewind, or not at all
 is(value($i, "SELECT reason FROM cascade_upstream_candidates('l') WHERE upstream_name = 'i'"), 'timeline-diverged',
 	'and l is told not to follow i');
-$_->stop('immediate') for $l, $i, $s;
 done_testing();
