@@ -12,6 +12,7 @@
  *	code			 where	what it means
  *	no_free_worker	 here	C  no worker of ours runs; nothing else is known,
  *							   so nothing else is said
+ *							C  it runs, and has got nothing done for stale_timeout
  *	extension_missing here	C  the upstream lacks the files, the preloading or
  *							   the extension: nobody takes our reports
  *	upstream_refused here	C  the upstream takes no reports, for the reason in
@@ -324,6 +325,24 @@ kept_bytes(const CrelayCheckFacts *facts, uint64_t lsn)
 }
 
 /* ---- the exchange ---- */
+
+/*
+ * A worker that fails each time, or hangs.
+ */
+static void
+check_worker(Look *look)
+{
+	int64_t		silent = silence(look->facts, look->facts->passed_at);
+	char		ago[SIZE_LEN];
+	char		what[100];
+
+	if (silent <= look->facts->stale_after)
+		return;
+	snprintf(what, sizeof(what), "the worker of cascade_relay has got nothing done for %s",
+			 time_text(ago, silent));
+	report_error(look, CRELAY_CHECK_NO_FREE_WORKER, what,
+				 "Look for cascade_relay in this server's log.");
+}
 
 static void
 check_upstream(Look *look)
@@ -1159,6 +1178,7 @@ each_downstream(Look *look, void (*check) (Look *look, const CrelayDownstream *d
 static void
 look_at_all(Look *look)
 {
+	check_worker(look);
 	check_upstream(look);
 	each_row(look, check_upstream_of);
 	each_row(look, check_duplicate);

@@ -99,6 +99,7 @@ typedef struct CrelayCheckFacts
 	const char *version;		/* of its library */
 	const char *sql_version;	/* of the SQL objects; empty unknown */
 	bool		at_work;		/* its worker runs, and has looked around */
+	int64_t		passed_at;		/* when that last got to the end of it */
 	bool		in_recovery;
 	bool		enabled;
 	int			slots_used;

@@ -260,6 +260,7 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 	facts->version = crelay_message_software();
 	facts->sql_version = read_sql_version();
 	facts->at_work = local->ready && local->worker_pid != 0;
+	facts->passed_at = local->node.observed_at;
 	facts->in_recovery = position->in_recovery;
 	facts->enabled = settings->enabled;
 	facts->apply_delay_ms = recovery_min_apply_delay;

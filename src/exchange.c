@@ -78,13 +78,19 @@ crelay_exchange_start(MemoryContext context)
 }
 
 /*
- * After an error somewhere in a pass: the connection may be in any state.
+ * After an error somewhere in a pass: the connection may be in any state, and
+ * nothing is reported until a pass gets to the end.
  */
 void
-crelay_exchange_abort(void)
+crelay_exchange_abort(CrelayLocal *local, const char *error)
 {
 	crelay_link_close(ex.link);
 	ex.established = false;
+	if (local->upstream_state == CRELAY_UPSTREAM_CONNECTING ||
+		local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
+		local->upstream_state = CRELAY_UPSTREAM_WAITING;
+	strlcpy(local->last_error, error, sizeof(local->last_error));
+	local->last_error_time = GetCurrentTimestamp();
 }
 
 CrelayLink *

@@ -25,7 +25,7 @@ extern void crelay_exchange_start(MemoryContext context);
 extern void crelay_exchange_run(const CrelaySettings *settings,
 								const CrelaySurvey *survey, TimestampTz now,
 								CrelayLocal *local);
-extern void crelay_exchange_abort(void);
+extern void crelay_exchange_abort(CrelayLocal *local, const char *error);
 extern CrelayLink *crelay_exchange_link(void);
 extern TimestampTz crelay_exchange_next(void);
 

@@ -1425,6 +1425,20 @@ crelay_registry_publish_local(const CrelayLocal *local)
 }
 
 /*
+ * Publishes why a pass has failed, and nothing else: the rest is half done.
+ */
+void
+crelay_registry_publish_error(const CrelayLocal *local)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->local.upstream_state = local->upstream_state;
+	strlcpy(registry->local.last_error, local->last_error,
+			sizeof(registry->local.last_error));
+	registry->local.last_error_time = local->last_error_time;
+	LWLockRelease(registry->lock);
+}
+
+/*
  * These slots were there before the server started, and are restored before it
  * can begin a checkpoint: wherever the worker finds them first, every checkpoint
  * has counted them there, or lower.  Called while nobody else is there yet.

@@ -267,6 +267,7 @@ extern void crelay_registry_set_stopping(bool stopping);
 extern int	crelay_registry_sessions(pid_t *pids, int max);
 extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq);
 extern void crelay_registry_publish_local(const CrelayLocal *local);
+extern void crelay_registry_publish_error(const CrelayLocal *local);
 extern int	crelay_registry_get_users(CrelaySlotUser *users);
 extern void crelay_registry_publish_users(const CrelaySlotUser *users, int n);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);

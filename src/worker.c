@@ -280,15 +280,14 @@ survive_error(void)
 		strlcpy(last_message, error->message ? error->message : "", sizeof(last_message));
 		EmitErrorReport();
 	}
-	strlcpy(local.last_error, last_message, sizeof(local.last_error));
-	local.last_error_time = GetCurrentTimestamp();
 	FreeErrorData(error);
 	FlushErrorState();
 
 	crelay_hold_abandon();
 	pgstat_report_wait_end();
 	AtEOXact_Files(false);
-	crelay_exchange_abort();
+	crelay_exchange_abort(&local, last_message);
+	crelay_registry_publish_error(&local);
 	free_wait_set();
 	MemoryContextReset(pass_context);
 	RESUME_INTERRUPTS();

@@ -192,6 +192,40 @@ for my $mode ('smart', 'fast', 'immediate')
 	reports_again($i, $l, $k, $m);
 }
 
+# ---- a pass that fails ----
+
+# For a while k cannot look at its own WAL, and has to, because its disk is said
+# to be short.
+{
+	my $worker = value($k, 'SELECT worker_pid FROM cascade_status');
+	my $held = hold_lsn($i, 'k');
+	my $offset = -s $k->logfile;
+	my $line = qr/cascade_relay ERROR:  could not open directory "pg_wal": Permission denied/;
+
+	chmod 0300, $k->data_dir . '/pg_wal';
+	set_conf($k, 'cascade_relay.min_free_percent = 100');
+	ok($k->wait_for_log($line, $offset), 'a pass of k fails');
+	my $failed_at = value($k, 'SELECT last_error_time FROM cascade_status');
+	wait_for($k, "SELECT last_error_time > '$failed_at' FROM cascade_status", 'and another one');
+	my @said = slurp_file($k->logfile, $offset) =~ /$line/g;
+	is(scalar(@said), 1, 'which it has said once');
+	add_rows($p, 1);
+	wait_caught_up($p, $k);
+	is(value($k, 'SELECT worker_pid, last_error FROM cascade_status'),
+		"$worker|could not open directory \"pg_wal\": Permission denied", 'its worker goes on, and so does k');
+	is(hold_lsn($i, 'k'), $held, 'what is held for it stays');
+	is(value($k, 'SELECT upstream_state FROM cascade_status'), 'waiting', 'it does not say that it reports');
+	set_conf($k, 'cascade_relay.stale_timeout = 1s');
+	wait_for($k, q{SELECT count(*) FROM cascade_check WHERE severity = 'critical' AND code = 'no_free_worker' AND message LIKE '%has got nothing done for % s: could not open directory%'},
+		'and says what is wrong', '1');
+	chmod 0700, $k->data_dir . '/pg_wal';
+	set_conf($k, 'cascade_relay.min_free_percent = 0');
+	set_conf($k, 'cascade_relay.stale_timeout = 30s');
+	reports_again($k);
+	wait_protected($k);
+	is(value($k, q{SELECT count(*) FROM cascade_check WHERE code = 'no_free_worker'}), '0', 'all is well again');
+}
+
 # ---- promotion ----
 
 my $worker = value($i, 'SELECT worker_pid FROM cascade_status');

@@ -17,7 +17,9 @@ use warnings FATAL => 'all';
 
 use CascadeRelay;
 use File::Copy;
+use IO::Socket::INET;
 use IPC::Run ();
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -139,6 +141,28 @@ wait_caught_up($p, $l);
 refused("'d', conninfo => '" . address_of($d) . q{'}, qr/cannot follow "d": timeline-diverged\nDETAIL:  It is on timeline 2 at/, 'one on another timeline');
 $d->stop;
 refused("'d', conninfo => '" . address_of($d) . q{'}, qr/cannot follow "d": upstream-not-available\nDETAIL:  connection to server .* failed/, 'one that is down');
+
+# Where nobody answers, and where somebody else does.
+my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "socket: $!";
+my $mute = 'host=127.0.0.1 port=' . $listener->sockport;
+refused("'t', '1s', '$mute'", qr/cannot follow "t": upstream-not-available\nDETAIL:  no answer from the upstream within 1 s while connecting/, 'one that never answers');
+my $hangs_up = fork // die "fork: $!";
+if ($hangs_up == 0)
+{
+	while (my $client = $listener->accept) { close $client; }
+	POSIX::_exit(0);
+}
+refused("'t', '1min', '$mute'", qr/cannot follow "t": upstream-not-available\nDETAIL:  .*server closed the connection unexpectedly/, 'one that hangs up');
+kill 'KILL', $hangs_up;
+waitpid $hangs_up, 0;
+
+$p->safe_psql('postgres', 'CREATE DATABASE empty');
+wait_caught_up($p, $t, $l);
+set_conf($l, "cascade_relay.upstream_conninfo = 'dbname=empty'");
+wait_for($l, q{SHOW cascade_relay.upstream_conninfo}, 'l looks into another database', 'dbname=empty');
+refused(q{'t'}, qr/cannot follow "t": upstream-not-available\nDETAIL:  extension "cascade_relay" does not exist in database "empty"/, 'one without the extension there');
+set_conf($l, "cascade_relay.upstream_conninfo = ''");
+wait_connected($l);
 
 # Lets t's clients in as a line of pg_hba.conf says, before all others.
 sub hba

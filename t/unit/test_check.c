@@ -156,6 +156,7 @@ set_healthy(Scene *s, int local)
 	facts->version = "1.9";
 	facts->sql_version = "1.9";
 	facts->at_work = true;
+	facts->passed_at = NOW - SECOND;
 	facts->in_recovery = local != P;
 	facts->enabled = true;
 	facts->slots_used = 2;
@@ -205,6 +206,21 @@ no_worker(Scene *s)
 	/* nothing of this is believed then */
 	s->nodes[I].protected = CRELAY_FALSE;
 	s->facts.slots_used = 10;
+}
+
+static void
+stuck_worker(Scene *s)
+{
+	s->facts.passed_at = NOW - STALE - SECOND;
+	s->facts.last_error = "could not open directory \"pg_wal\": Permission denied";
+}
+
+/* It may have been the server that was not there. */
+static void
+late_worker(Scene *s)
+{
+	s->facts.passed_at = NOW - STALE - SECOND;
+	s->facts.started_at = NOW - STALE;
 }
 
 static void
@@ -1068,6 +1084,8 @@ static const struct
 	{"nothing, seen from the primary", P, healthy, "ok ok p"},
 	{"nothing, seen from the standby", I, healthy, "ok ok i"},
 	{"no worker: nothing else is said", P, no_worker, "critical no_free_worker p"},
+	{"a worker that fails each time", P, stuck_worker, "critical no_free_worker p"},
+	{"... or whose server was not there", P, late_worker, "ok ok p"},
 
 	{"the upstream lacks the extension", I, lacks_extension, "critical extension_missing i"},
 	{"a primary has no upstream", P, lacks_extension, "ok ok p"},
