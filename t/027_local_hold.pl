@@ -290,4 +290,15 @@ wait_protected($b, $l, $p);
 value($p, 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active');
 removed($need, $_, $a, $b, $l, $p) for $a, $b, $l, $p;
 same_rows($a, $b, $l, $p);
+
+# ---- and who never comes back is not waited for for ever ----
+
+wait_for($b, "SELECT count(*) FROM cascade_holds WHERE name = 'b'", 'b holds for all of them', '1');
+$_->stop for $l, $p;
+wait_for($b, q{SELECT count(*) FROM cascade_topology WHERE node_name IN ('l3', 'p3') AND state = 'down'}, 'b knows who is away', '2');
+$a->stop;
+set_conf($b, 'cascade_relay.hold_timeout = 3s');
+$b->promote;
+ok($b->wait_for_log(qr/dropped hold "cascade_relay_b_\w+", because "cascade_relay.hold_timeout" has passed since this node was promoted/), 'b gives them up when hold_timeout is over');
+is(value($b, "SELECT count(*) FROM cascade_holds WHERE name = 'b'"), '0', 'and its hold is gone');
 done_testing();
