@@ -615,7 +615,8 @@ static void
 leave_old_place(Move *move)
 {
 	size_t		prefix = strlen(CRELAY_ADOPTED_PREFIX);
-	const char *name = move->old_name[0] != '\0' ? move->old_name : "the old upstream";
+	const char *name = move->old_name[0] != '\0' ?
+		psprintf("\"%s\"", move->old_name) : "the old upstream";
 	CrelaySettings settings;
 	CrelayTarget target = {0};
 
@@ -624,7 +625,7 @@ leave_old_place(Move *move)
 	if (strncmp(move->old_slot, CRELAY_ADOPTED_PREFIX, prefix) != 0)
 	{
 		ereport(NOTICE,
-				(errmsg("replication slot \"%s\" stays on \"%s\", where it keeps WAL",
+				(errmsg("replication slot \"%s\" stays on %s, where it keeps WAL",
 						move->old_slot, name),
 				 errhint("If nobody needs it, run there: SELECT pg_drop_replication_slot('%s');",
 						 move->old_slot)));
@@ -639,7 +640,7 @@ leave_old_place(Move *move)
 		!crelay_session_open(move->session, CRELAY_SESSION_SQL, &target, CLEANUP_MS) ||
 		!drop_slot(move->session, move->old_slot, CLEANUP_MS))
 		ereport(NOTICE,
-				(errmsg("replication slot \"%s\" is left behind on \"%s\"",
+				(errmsg("replication slot \"%s\" is left behind on %s",
 						move->old_slot, name),
 				 errdetail("That node could not be told."),
 				 errhint("If it comes back, run there: SELECT pg_drop_replication_slot('%s');",
