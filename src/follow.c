@@ -616,7 +616,7 @@ leave_old_place(Move *move)
 {
 	size_t		prefix = strlen(CRELAY_ADOPTED_PREFIX);
 	const char *name = move->old_name[0] != '\0' ?
-		psprintf("\"%s\"", move->old_name) : "the old upstream";
+	psprintf("\"%s\"", move->old_name) : "the old upstream";
 	CrelaySettings settings;
 	CrelayTarget target = {0};
 
