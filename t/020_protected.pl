@@ -295,9 +295,16 @@ for my $card (shuffle((map { ($_) x 4 } qw(leaf pause)), (map { ($_) x 6 } qw(wr
 	is($why, undef, "$story[-1]: everybody is where they can be") or last;
 	is($wrong, 0, 'and every verdict was right') or last;
 }
+# Whatever the seed, and however slow the machine: one that lags for sure.
+push @story, catch_up();
+is(wait_until_quiet(), undef, 'everybody is protected again');
+push @story, pause_or_resume();
+$events{write}->() for 1 .. 3;
+is(wait_until_quiet(), undef, 'one of them stands still');
+is($wrong, 0, 'and every verdict was right');
 diag("seed $seed: " . join('; ', @story)) unless Test::More->builder->is_passing;
 note("$looks looks; of the verdicts $verdicts{t} t, $verdicts{f} f, $verdicts{''} unknown; $lagging times t with more than a segment to go");
-cmp_ok($lagging, '>', 10, 'there was something to protect');
+cmp_ok($lagging, '>', 0, 'there was something to protect');
 
 # Who was never protected was promised nothing; so it has to catch up first.
 for my $name (grep { !defined $promised{$_} } sort keys %nodes)
