@@ -21,6 +21,7 @@ DATA = sql/cascade_relay--1.0.sql
 OBJS = \
 	src/backoff.o \
 	src/adopt_funcs.o \
+	src/attachment.o \
 	src/bookmark.o \
 	src/branch.o \
 	src/bounds.o \
@@ -45,6 +46,7 @@ OBJS = \
 	src/places.o \
 	src/policy.o \
 	src/policy_funcs.o \
+	src/proof.o \
 	src/registry.o \
 	src/release.o \
 	src/repoint.o \
@@ -64,6 +66,7 @@ OBJS = \
 
 INTERNAL_HEADERS = \
 	src/advisory.h \
+	src/attachment.h \
 	src/backoff.h \
 	src/bookmark.h \
 	src/branch.h \
@@ -84,6 +87,7 @@ INTERNAL_HEADERS = \
 	src/node.h \
 	src/places.h \
 	src/policy.h \
+	src/proof.h \
 	src/registry.h \
 	src/release.h \
 	src/slot_user.h \
@@ -99,9 +103,9 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
+PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/frontier.c src/history.c src/message.c src/policy.c src/proof.c src/topology.c
 PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
-	src/topology.h
+	src/proof.h src/topology.h
 
 REGRESS = unloaded bookmark policy
 
@@ -163,7 +167,7 @@ tmp_unit/test_%: t/unit/test_%.c t/unit/tap.h $(PURE_SOURCES) $(PURE_HEADERS) tm
 		$(filter %.c,$^) -lm -o $@
 
 # The trees that t/019_oracle.pl asks an oracle about.
-tmp_unit/tree_dump: t/unit/tree_dump.c src/frontier.c src/topology.c $(PURE_HEADERS) tmp_unit/sanitizers
+tmp_unit/tree_dump: t/unit/tree_dump.c src/frontier.c src/proof.c src/topology.c $(PURE_HEADERS) tmp_unit/sanitizers
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
 		$(filter %.c,$^) -o $@
 

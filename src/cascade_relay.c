@@ -13,11 +13,13 @@
  *					message.c	 reports and replies on the wire
  *					backoff.c	 how long to wait after failures
  *					departed.c	 whether what a node left behind may go
+ *					proof.c		 whether a node has moved as it is said to have
  *					check.c		 what is wrong, and what to do
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots
  *					bounds.c	 what bounds the WAL that they keep
  *					slot_user.c	 who streamed through which slot
+ *					attachment.c what nodes show of their moves
  *					registry.c	 shared memory: children, nodes, status
  *					unloaded.c	 taking reports without it
  *					instance.c	 who this instance is, whether it stops

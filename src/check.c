@@ -42,7 +42,8 @@
  *							C  and for all of it: its hold was released
  *	pinned_long		 here	W  another node has kept the same WAL for long
  *	orphan_slot		 here	W  an idle slot or hold keeps WAL, and its node is
- *							   unknown, or lives without it; or a node is
+ *							   unknown, or lives without it, or is said to
+ *							   live elsewhere and has not proven it; or it is
  *							   away, and all that was below it lives elsewhere;
  *							   or this node was promoted, and not all nodes
  *							   have come back
@@ -852,6 +853,27 @@ orphan_reason(const CrelayCheckFacts *facts, const CrelayDownstream *d)
 	return known ? NULL : "no known node uses it";
 }
 
+/*
+ * A slot whose node may have left: somebody says so, and the node has not proven
+ * it.  It may be on its way, or its library too old to prove anything; or it is
+ * away, and what is said of it is not true.
+ */
+static void
+check_claimed(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	char		hint[CRELAY_SLOT_LEN + 200];
+	char		size[SIZE_LEN];
+
+	snprintf(hint, sizeof(hint),
+			 "Look at that node. If it streams and is protected there: SELECT %s('%s'%s);",
+			 d->kind == CRELAY_KIND_HOLD ? "cascade_forget" : "pg_drop_replication_slot",
+			 d->slot_name, d->kind == CRELAY_KIND_HOLD ? ", true" : "");
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
+		   "replication slot \"%s\" keeps %s of WAL and is not in use: its node is said to live below \"%s\", which it has not proven",
+		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), d->claimed_by);
+}
+
 static void
 check_orphan(Look *look, const CrelayDownstream *d)
 {
@@ -869,6 +891,11 @@ check_orphan(Look *look, const CrelayDownstream *d)
 	/* after a start everybody gets the time to come back */
 	if (facts->now - facts->started_at <= facts->stale_after)
 		return;
+	if (d->claimed_by[0] != '\0')
+	{
+		check_claimed(look, d);
+		return;
+	}
 	reason = orphan_reason(facts, d);
 	if (reason == NULL)
 		return;

@@ -91,12 +91,13 @@ find_leavers(const CrelaySnapshot *snapshot, const CrelayKnown *known, int nknow
 	for (int i = 0; i < snapshot->nrows; i++)
 	{
 		const CrelayNode *now;
+		bool		safe;
 
 		if (snapshot->row_origins[i] != origin)
 			continue;
 		now = crelay_departed_find(known, nknown, &snapshot->rows[i],
-								   &snapshot->children[child].node, origin);
-		if (now == NULL || now->protected != CRELAY_TRUE)
+								   &snapshot->children[child].node, origin, &safe);
+		if (!safe)
 			return NULL;
 		if (n++ < MAX_NAMES)
 			appendStringInfo(&names, "%s%s", n > 1 ? ", " : "", now->name);
@@ -193,7 +194,7 @@ add_awaited(CrelayCheckFacts *facts, const CrelayTree *tree)
 
 	facts->knows_awaited = tree->heard_above;
 	facts->awaited = crelay_topology_awaited(tree->nodes, tree->nnodes, tree->first_above,
-											 room, &facts->first_awaited);
+											 tree->local.node.incarnation, room, &facts->first_awaited);
 }
 
 static void

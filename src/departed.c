@@ -53,32 +53,78 @@ find_name(const CrelayKnown *known, int n, const char *name)
 }
 
 /*
- * Where a node lives now that was below a departed one, as others than the
- * given origin say: the live row of it that is protected, else one that is
- * not, else NULL.  Without an incarnation it is known by its name alone, and
- * may have got one since.  A row below the departed node is an old one.
+ * Whether a row tells where a node lives now that was below a departed one, and
+ * comes from somebody else than the given origin.  Without an incarnation it is
+ * known by its name alone, and may have got one since.  A row below the
+ * departed node is an old one.
+ */
+static bool
+lives_apart(const CrelayKnown *row, const CrelayNode *node,
+			const CrelayNode *departed, int origin)
+{
+	const CrelayNode *other = row->node;
+
+	return row->origin != origin && crelay_state_is_live(other->state) &&
+		(node->incarnation == 0 || other->incarnation == node->incarnation) &&
+		(other->upstream_incarnation != departed->incarnation ||
+		 strcmp(other->upstream_name, departed->name) != 0);
+}
+
+/*
+ * Where a node lives now that was below a departed one: a row that is
+ * protected, and that the node has proven, if there is one; then *safe is set.
+ * Else any other, or NULL if nobody has seen it live.  What the node had shown
+ * is in the row that is given.
  */
 const CrelayNode *
 crelay_departed_find(const CrelayKnown *known, int n, const CrelayNode *node,
-					 const CrelayNode *departed, int origin)
+					 const CrelayNode *departed, int origin, bool *safe)
 {
 	const CrelayNode *found = NULL;
+	const CrelayProof *claims[CRELAY_DEPARTED_CLAIMS];
+	const CrelayNode *claimed[CRELAY_DEPARTED_CLAIMS];
+	int			nclaims = 0;
+	int			proven;
 
 	for (int i = find_name(known, n, node->name);
 		 i < n && strcmp(known[i].node->name, node->name) == 0; i++)
 	{
 		const CrelayNode *other = known[i].node;
 
-		if (known[i].origin == origin || !crelay_state_is_live(other->state) ||
-			(node->incarnation != 0 && other->incarnation != node->incarnation) ||
-			(other->upstream_incarnation == departed->incarnation &&
-			 strcmp(other->upstream_name, departed->name) == 0))
+		if (!lives_apart(&known[i], node, departed, origin))
 			continue;
-		if (other->protected == CRELAY_TRUE)
-			return other;
-		found = other;
+		if (found == NULL)
+			found = other;
+		if (other->protected != CRELAY_TRUE || nclaims == CRELAY_DEPARTED_CLAIMS ||
+			!crelay_proof_may_follow(&node->proof, &other->proof))
+			continue;
+		claims[nclaims] = &other->proof;
+		claimed[nclaims++] = other;
 	}
-	return found;
+	proven = crelay_proof_find(&node->proof, node->incarnation, claims, nclaims);
+	*safe = proven >= 0;
+	return *safe ? claimed[proven] : found;
+}
+
+/*
+ * Whether a row of the departed node's branch is as safe as it says: what was
+ * below that node when it was here, and has shown something then, must have
+ * shown since that it is somewhere else.
+ */
+static bool
+is_proven(const CrelayDeparted *departed, const CrelayNode *node)
+{
+	for (int i = find_name(departed->known, departed->nknown, node->name);
+		 i < departed->nknown && strcmp(departed->known[i].node->name, node->name) == 0; i++)
+	{
+		const CrelayKnown *former = &departed->known[i];
+
+		if (former->origin == departed->origin && node->incarnation != 0 &&
+			former->node->incarnation == node->incarnation &&
+			!crelay_proof_follows(&former->node->proof, &node->proof, node->incarnation))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -88,25 +134,27 @@ crelay_departed_find(const CrelayKnown *known, int n, const CrelayNode *node,
  */
 bool
 crelay_departed_branch_is_safe(const CrelayNode *nodes, const CrelayTreeRow *rows,
-							   int nrows, const char *name, uint32_t incarnation,
+							   int nrows, const CrelayDeparted *departed,
 							   uint32_t here)
 {
+	const CrelayNode *node = NULL;
 	int			top;
 
 	for (top = 0; top < nrows; top++)
 	{
-		const CrelayNode *node = &nodes[rows[top].node];
-
-		if (node->incarnation == incarnation && strcmp(node->name, name) == 0)
+		node = &nodes[rows[top].node];
+		if (node->incarnation == departed->incarnation &&
+			strcmp(node->name, departed->name) == 0)
 			break;
 	}
-	if (top == nrows || rows[top].cyclic ||
-		!crelay_state_is_live(nodes[rows[top].node].state) ||
-		nodes[rows[top].node].upstream_incarnation == here)
+	if (top == nrows || rows[top].cyclic || !crelay_state_is_live(node->state) ||
+		node->upstream_incarnation == here ||
+		!crelay_proof_follows(&departed->proof, &node->proof, departed->incarnation))
 		return false;
 	for (int row = top; row < nrows && (row == top || rows[row].depth > rows[top].depth); row++)
 	{
-		if (nodes[rows[row].node].protected != CRELAY_TRUE)
+		node = &nodes[rows[row].node];
+		if (node->protected != CRELAY_TRUE || (row != top && !is_proven(departed, node)))
 			return false;
 	}
 	return true;

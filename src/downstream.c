@@ -34,6 +34,7 @@
 #include "compat.h"
 #include "downstream.h"
 #include "guc.h"
+#include "proof.h"
 
 /* A walsender's name tag, which only the backend status array knows. */
 typedef struct SenderName
@@ -715,23 +716,69 @@ is_candidate(const CrelayDownstream *d, const CrelayChild *child)
 }
 
 /*
- * Whether a node was seen below somebody else, live and protected, since it was
- * last heard of here.  child: what it said here since this node's start, or
- * NULL.
+ * Whether a node is below somebody else now, live and protected, and has proven
+ * it.  child: what it said here since this node's start, or NULL; known: what it
+ * has shown here last.  by: the first that it is said to be below, if it has not
+ * proven anything; else empty.
  */
 static bool
-lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child)
+lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
+				const CrelayProof *known, char *by)
 {
 	CrelaySettings settings;
+	CrelayClaims claims;
+	const CrelayProof *proofs[CRELAY_MAX_CLAIMS];
 	TimestampTz since;
+	bool		proven;
 
+	by[0] = '\0';
 	if (child != NULL && child->session_pid != 0)
 		return false;
 	crelay_guc_copy(&settings);
 	since = GetCurrentTimestamp() - (int64) settings.stale_timeout_ms * 1000;
 	if (child != NULL && child->last_report > since)
 		since = child->last_report;
-	return crelay_registry_lives_elsewhere(name, incarnation, since);
+	crelay_registry_get_claims(name, incarnation, known, since, &claims);
+	for (int i = 0; i < claims.n; i++)
+		proofs[i] = &claims.proofs[i];
+	proven = crelay_proof_find(known, incarnation, proofs, claims.n) >= 0;
+	if (!proven && known->count != 0)
+		strlcpy(by, claims.upstream_name, CRELAY_NAME_LEN);
+	return proven;
+}
+
+/*
+ * What a node has shown here last: the child itself since this node's start,
+ * else what is remembered from before.
+ */
+static void
+find_shown(uint32 incarnation, const CrelayChild *child, const CrelayShown *shown,
+		   int n_shown, CrelayProof *proof)
+{
+	memset(proof, 0, sizeof(CrelayProof));
+	if (child != NULL && child->has_about)
+	{
+		*proof = child->node.proof;
+		return;
+	}
+	for (int i = 0; i < n_shown; i++)
+	{
+		if (shown[i].incarnation == incarnation)
+			*proof = shown[i].proof;
+	}
+}
+
+/*
+ * Whether somebody else streams through the slot that a child has last reported,
+ * because the child has gone elsewhere.
+ */
+static bool
+is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
+{
+	char		by[CRELAY_NAME_LEN];
+
+	return d->pid != 0 && lives_elsewhere(child->node.name, child->node.incarnation,
+										  child, &child->node.proof, by);
 }
 
 /*
@@ -746,8 +793,7 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int i
 		CrelayDownstream *d = &downstreams[i];
 
 		if (d->kind == CRELAY_KIND_SLOT && !d->logical && !d->taken &&
-			strcmp(d->slot_name, child->slot_name) == 0 &&
-			!(d->pid != 0 && lives_elsewhere(child->node.name, child->node.incarnation, child)))
+			strcmp(d->slot_name, child->slot_name) == 0 && !is_taken_over(d, child))
 			take_for_child(d, child, index);
 	}
 }
@@ -786,12 +832,17 @@ is_released(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
  * Whether the node that a hold or a slot is for has gone to another upstream
  * and is protected there, since it was last heard of here.
  */
-static bool
-is_elsewhere(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
+static void
+mark_elsewhere(CrelayDownstream *d, const CrelaySnapshot *snapshot,
+			   const CrelayShown *shown, int n_shown)
 {
-	return d->incarnation != 0 && d->pid == 0 &&
-		lives_elsewhere(d->name, d->incarnation,
-						d->child >= 0 ? &snapshot->children[d->child] : NULL);
+	const CrelayChild *child = d->child >= 0 ? &snapshot->children[d->child] : NULL;
+
+	if (d->incarnation == 0)
+		return;
+	find_shown(d->incarnation, child, shown, n_shown, &d->proof);
+	d->elsewhere = d->pid == 0 &&
+		lives_elsewhere(d->name, d->incarnation, child, &d->proof, d->claimed_by);
 }
 
 /*
@@ -820,6 +871,8 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 	const CrelayLocal *local = &snapshot->local;
 	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, max_replication_slots + 1);
 	int			nnotes = crelay_registry_get_notes(notes);
+	CrelayShown *shown = palloc_array(CrelayShown, max_replication_slots + 1);
+	int			n_shown = crelay_registry_get_shown(shown);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -833,7 +886,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 			strlcpy(d->key, d->slot_name[0] != '\0' ? d->slot_name : d->name,
 					sizeof(d->key));
 		d->released = is_released(snapshot, d);
-		d->elsewhere = is_elsewhere(snapshot, d);
+		mark_elsewhere(d, snapshot, shown, n_shown);
 		/* whatever this node was called when it was placed */
 		d->own = d->kind == CRELAY_KIND_HOLD &&
 			d->incarnation == local->node.incarnation;
@@ -846,6 +899,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 				d->ancestor = true;
 		}
 	}
+	pfree(shown);
 	pfree(notes);
 }
 

@@ -55,6 +55,7 @@ typedef struct Exchange
 	uint64		tree_membership;
 	uint64		tree_below;
 	uint32		tree_timeline;
+	uint32		tree_proof;
 
 	int			failures;		/* in a row */
 	TimestampTz retry_at;
@@ -387,6 +388,7 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	strlcpy(report->about.location, node->location, sizeof(report->about.location));
 	strlcpy(report->about.conninfo, node->conninfo, sizeof(report->about.conninfo));
 	strlcpy(report->about.version, node->version, sizeof(report->about.version));
+	report->about.proof = node->proof;
 	strlcpy(report->about.upstream_address, node->upstream_address,
 			sizeof(report->about.upstream_address));
 }
@@ -423,12 +425,14 @@ encode_report(CrelayReport *report, const CrelaySettings *settings,
 }
 
 static bool
-tree_is_due(const CrelaySettings *settings, const CrelaySurvey *survey, TimestampTz now)
+tree_is_due(const CrelaySettings *settings, const CrelaySurvey *survey,
+			const CrelayLocal *local, TimestampTz now)
 {
 	int64		interval = (int64) settings->report_interval_ms * 1000;
 
-	/* where it left the old timeline travels with the tree */
-	if (survey->position.timeline != ex.tree_timeline)
+	/* where it left the old timeline travels with the tree, and that it moved */
+	if (survey->position.timeline != ex.tree_timeline ||
+		local->node.proof.count != ex.tree_proof)
 		return true;
 	if (ex.tree_at == 0 || now - ex.tree_at >= interval * TREE_EVERY)
 		return true;
@@ -473,7 +477,7 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 
 	fill_report(settings, survey, local, &report);
 	report.hold_target_lsn = hold_target;
-	report.has_tree = tree_is_due(settings, survey, now);
+	report.has_tree = tree_is_due(settings, survey, local, now);
 	len = encode_report(&report, settings, now, &buf);
 	if (len == 0 && report.has_tree)
 	{
@@ -491,6 +495,7 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 		ex.tree_membership = survey->membership_seq;
 		ex.tree_below = survey->below_seq;
 		ex.tree_timeline = survey->position.timeline;
+		ex.tree_proof = local->node.proof.count;
 	}
 	ex.sent_at = now;
 	ex.sent_frontier_seg = frontier_seg;

@@ -158,64 +158,61 @@ add_blocker(StringInfo blockers, const char *name, const char *how)
 }
 
 /*
+ * Why a node that others say is live may need what is kept here.
+ */
+static const char *
+not_safe(const CrelayNode *now)
+{
+	return now->protected != CRELAY_TRUE ? "not protected where it is" :
+		psprintf("said to be protected below \"%s\", which it has not proven",
+				 now->upstream_name);
+}
+
+/*
+ * What speaks against it if the node that a hold or a slot was made for lives
+ * somewhere else: it may be on its way.
+ */
+static void
+find_user(Forget *forget, const CrelayKnown *known, int nknown,
+		  const CrelayDownstream *d, int origin, StringInfo blockers)
+{
+	CrelayNode	node = {0};
+	const CrelayNode *now;
+	bool		safe;
+
+	strlcpy(node.name, d->name, sizeof(node.name));
+	node.incarnation = d->incarnation;
+	node.proof = d->proof;
+	now = crelay_departed_find(known, nknown, &node, &forget->snapshot.local.node,
+							   origin, &safe);
+	if (now != NULL && !safe)
+		add_blocker(blockers, now->name, not_safe(now));
+}
+
+/*
  * Lists the nodes that were last seen below that child, and are not protected
- * elsewhere.  The child too, if it is live elsewhere.
+ * elsewhere.
  */
 static void
 find_blockers(Forget *forget, const CrelayKnown *known, int nknown,
 			  const CrelayChild *child, int origin, StringInfo blockers)
 {
 	const CrelaySnapshot *snapshot = &forget->snapshot;
-	const CrelayNode *now = crelay_departed_find(known, nknown, &child->node,
-												 &snapshot->local.node, origin);
 
-	if (now != NULL && now->protected != CRELAY_TRUE)
-		add_blocker(blockers, now->name, "not protected where it is");
 	for (int i = 0; i < snapshot->nrows; i++)
 	{
 		const CrelayNode *row = &snapshot->rows[i];
+		const CrelayNode *now;
+		bool		safe;
 
 		if (snapshot->row_origins[i] != origin)
 			continue;
-		now = crelay_departed_find(known, nknown, row, &child->node, origin);
+		now = crelay_departed_find(known, nknown, row, &child->node, origin, &safe);
 		if (now == NULL)
 			add_blocker(blockers, row->name, crelay_state_text(row->state));
-		else if (now->protected != CRELAY_TRUE)
-			add_blocker(blockers, row->name, "not protected where it is");
+		else if (!safe)
+			add_blocker(blockers, row->name, not_safe(now));
 	}
-}
-
-/*
- * The same of the node that a slot was made for, if it lives somewhere else:
- * it may be on its way.
- */
-static void
-find_user(Forget *forget, const CrelayKnown *known, int nknown,
-		  const CrelayDownstream *d, StringInfo blockers)
-{
-	CrelayNode	node = {0};
-	const CrelayNode *now;
-
-	strlcpy(node.name, d->name, sizeof(node.name));
-	node.incarnation = d->incarnation;
-	now = crelay_departed_find(known, nknown, &node, &forget->snapshot.local.node,
-							   CRELAY_ORIGIN_NOBODY);
-	if (now != NULL && now->protected != CRELAY_TRUE && d->child < 0)
-		add_blocker(blockers, now->name, "not protected where it is");
-}
-
-/*
- * Whether a node that has left, and all that is below it now, needs nothing of
- * what is kept here.
- */
-static bool
-is_safe_elsewhere(const CrelayDownstream *d)
-{
-	CrelayTree *tree = crelay_tree_read();
-
-	return crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
-										  d->name, d->incarnation,
-										  tree->local.node.incarnation);
 }
 
 /*
@@ -235,14 +232,17 @@ require_free(Forget *forget)
 	{
 		const CrelayDownstream *d = &forget->downstreams[i];
 		const CrelayChild *child = child_of(forget, d);
+		int			origin = child != NULL ? forget->snapshot.child_slots[d->child] :
+		CRELAY_ORIGIN_NOBODY;
 
 		if (!is_meant(forget, d) || is_live(forget, d))
 			continue;
-		if (d->adopted)
-			find_user(forget, known, nknown, d, &blockers);
+		if (d->adopted && child == NULL)
+			find_user(forget, known, nknown, d, origin, &blockers);
 		if (d->kind != CRELAY_KIND_HOLD)
 			continue;
-		if ((child == NULL || !child->has_about) && is_safe_elsewhere(d))
+		if ((child == NULL || !child->has_about) &&
+			crelay_tree_is_safe_elsewhere(d, origin))
 			continue;
 		if (child == NULL || !child->has_about)
 			ereport(ERROR,
@@ -252,8 +252,8 @@ require_free(Forget *forget)
 					 errdetail("It has not reported since this server was started."),
 					 errhint("If all that streamed from it is attached elsewhere: SELECT cascade_forget(%s, true);",
 							 quote_literal_cstr(forget->argument))));
-		find_blockers(forget, known, nknown, child,
-					  forget->snapshot.child_slots[d->child], &blockers);
+		find_user(forget, known, nknown, d, origin, &blockers);
+		find_blockers(forget, known, nknown, child, origin, &blockers);
 	}
 	if (blockers.len > 0)
 		ereport(ERROR,

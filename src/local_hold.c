@@ -212,7 +212,7 @@ all_are_back(void)
 
 	return tree->heard_above &&
 		crelay_topology_awaited(tree->nodes, tree->nnodes, tree->first_above,
-								room, &first) == 0;
+								tree->local.node.incarnation, room, &first) == 0;
 }
 
 static void

@@ -68,6 +68,7 @@
 #define TAG_SYNC_NAMES		7
 #define TAG_TREE_HOLD		8
 #define TAG_SOFTWARE		9
+#define TAG_PROOF			10
 #define TAG_ROWS			0x7000
 
 /* An age that stands for "never seen"; the oldest real one is one less. */
@@ -78,7 +79,7 @@
  * length is where the terminating zero was, and the conninfo's has one byte
  * more.
  */
-#define ROW_NUMBERS			(5 * 4 + 6 * 1 + 5 * 8 + 4)
+#define ROW_NUMBERS			(5 * 4 + 6 * 1 + 5 * 8 + 4 + 4 + CRELAY_PROOF_SIZE)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
 							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + GROWTH)
@@ -296,6 +297,20 @@ put_string(CrelayCursor *cur, const char *str, size_t buflen, size_t width)
 		p[i] = is_printable((unsigned char) str[i]) ? (uint8_t) str[i] : '?';
 }
 
+/* One byte string of that size, unless there is nothing to show. */
+static void
+put_proof(CrelayCursor *cur, const CrelayProof *proof)
+{
+	uint8_t    *p;
+
+	put_u32(cur, proof->count);
+	if (proof->count == 0)
+		return;
+	p = take(cur, CRELAY_PROOF_SIZE, err_buffer);
+	if (p != NULL)
+		memcpy(p, proof->value, CRELAY_PROOF_SIZE);
+}
+
 /* How long ago that was; a time ahead of now is a clock step, not a wonder. */
 static uint32_t
 age_of(int64_t observed_at, int64_t now)
@@ -424,6 +439,14 @@ put_software(CrelayCursor *cur, const CrelayAbout *about)
 }
 
 static void
+put_shown(CrelayCursor *cur, const CrelayAbout *about)
+{
+	begin_section(cur, TAG_PROOF);
+	put_proof(cur, &about->proof);
+	end_section(cur);
+}
+
+static void
 put_history(CrelayCursor *cur, const CrelayHistory *history)
 {
 	uint32_t	i;
@@ -547,6 +570,7 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 		put_about(cur, &report->about);
 		put_history(cur, &report->history);
 		put_software(cur, &report->about);
+		put_shown(cur, &report->about);
 		begin_rows(cur);
 	}
 }
@@ -625,6 +649,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_string(cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	put_string(cur, row->version, sizeof(row->version), 1);
 	put_string(cur, row->upstream_address, sizeof(row->upstream_address), 1);
+	put_proof(cur, &row->proof);
 	end_item(cur, start);
 	cur->rows++;
 }
@@ -805,6 +830,23 @@ get_later_string(CrelayCursor *cur, char *str, size_t buflen, size_t width)
 		get_string(cur, str, buflen, width);
 }
 
+/* Likewise; else nothing is shown. */
+static void
+get_later_proof(CrelayCursor *cur, CrelayProof *proof)
+{
+	const uint8_t *p;
+
+	memset(proof, 0, sizeof(*proof));
+	if (cur->error != NULL || cur->size - cur->at < 4)
+		return;
+	proof->count = get_u32(cur);
+	if (proof->count == 0)
+		return;
+	p = take(cur, CRELAY_PROOF_SIZE, err_short);
+	if (p != NULL)
+		memcpy(proof->value, p, CRELAY_PROOF_SIZE);
+}
+
 const char *
 crelay_message_software(void)
 {
@@ -976,6 +1018,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	get_string(&cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	get_later_string(&cur, row->version, sizeof(row->version), 1);
 	get_later_string(&cur, row->upstream_address, sizeof(row->upstream_address), 1);
+	get_later_proof(&cur, &row->proof);
 
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
@@ -1024,6 +1067,13 @@ get_software(CrelayCursor cur, CrelayAbout *about)
 {
 	get_string(&cur, about->version, sizeof(about->version), 1);
 	get_later_string(&cur, about->upstream_address, sizeof(about->upstream_address), 1);
+	return cur.error;
+}
+
+static const char *
+get_shown(CrelayCursor cur, CrelayAbout *about)
+{
+	get_later_proof(&cur, &about->proof);
 	return cur.error;
 }
 
@@ -1152,6 +1202,7 @@ crelay_message_get_report(const uint8_t *buf, size_t size, CrelayReport *report,
 	CrelayCursor about;
 	CrelayCursor history;
 	CrelayCursor software;
+	CrelayCursor proof;
 	CrelayCursor tree;
 	bool		has_about;
 
@@ -1175,6 +1226,8 @@ crelay_message_get_report(const uint8_t *buf, size_t size, CrelayReport *report,
 			*error = get_history(history, &report->history);
 		if (*error == NULL && find_section(message, TAG_SOFTWARE, &software))
 			*error = get_software(software, &report->about);
+		if (*error == NULL && find_section(message, TAG_PROOF, &proof))
+			*error = get_shown(proof, &report->about);
 		if (*error == NULL)
 			*error = open_rows(tree, rows);
 		report->nrows = rows->rows_total;

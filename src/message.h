@@ -101,6 +101,7 @@ typedef struct CrelayAbout
 	char		conninfo[CRELAY_CONNINFO_LEN];
 	char		upstream_address[CRELAY_ADDRESS_LEN];
 	char		version[CRELAY_VERSION_LEN];	/* may be empty */
+	CrelayProof proof;			/* of the sender's moves, see proof.h */
 } CrelayAbout;
 
 typedef struct CrelayReport

@@ -59,6 +59,19 @@
 /* The root of a path whose upstream nobody has heard of. */
 #define CRELAY_UNKNOWN_NODE		"unknown"
 
+/*
+ * What a node shows of itself so that nobody else can say that it has moved:
+ * how often it has become protected in a new place, and a value that only it
+ * could know then; see proof.h.
+ */
+#define CRELAY_PROOF_SIZE		16
+
+typedef struct CrelayProof
+{
+	uint32_t	count;			/* 0: it shows nothing */
+	uint8_t		value[CRELAY_PROOF_SIZE];
+} CrelayProof;
+
 /* Three-valued truth: unknown is shown as NULL, never as false. */
 typedef enum CrelayTruth
 {
@@ -142,6 +155,7 @@ typedef struct CrelayNode
 	char		upstream_address[CRELAY_ADDRESS_LEN];	/* where it found its
 														 * upstream */
 	char		version[CRELAY_VERSION_LEN];	/* of its library */
+	CrelayProof proof;
 	int64_t		observed_at;
 } CrelayNode;
 
@@ -246,7 +260,11 @@ typedef struct CrelayDownstream
 	bool		backup;
 	bool		ignored;
 	bool		ancestor;
-	bool		elsewhere;
+	bool		elsewhere;		/* its node is, as it has proven */
+	CrelayProof proof;			/* what its node last showed here */
+	char		claimed_by[CRELAY_NAME_LEN];	/* its node is said to live
+												 * below this one, and has not
+												 * proven it; else empty */
 	bool		released;
 	bool		own;
 	bool		taken;			/* somebody else has used a child's slot since */

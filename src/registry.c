@@ -20,6 +20,7 @@
 
 #include "guc.h"
 #include "history.h"
+#include "proof.h"
 #include "registry.h"
 
 /* A session is not ousted faster than this, however often it reports. */
@@ -78,6 +79,8 @@ typedef struct Registry
 	CrelayCover *covers;		/* [max_replication_slots] */
 	int			nusers;
 	CrelaySlotUser *users;		/* [max_replication_slots] */
+	int			nshown;
+	CrelayShown *shown;			/* [max_replication_slots] */
 	int			nnotes;
 	CrelayHoldNote *notes;		/* [max_replication_slots] */
 	CrelayChild children[FLEXIBLE_ARRAY_MEMBER];	/* [max_nodes] */
@@ -95,6 +98,7 @@ crelay_registry_size(void)
 	size = add_size(MAXALIGN(size), mul_size(n, sizeof(Row)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayCover)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelaySlotUser)));
+	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayShown)));
 	return add_size(MAXALIGN(size),
 					mul_size(max_replication_slots, sizeof(CrelayHoldNote)));
 }
@@ -123,8 +127,10 @@ crelay_registry_init(void)
 		((char *) registry->rows + MAXALIGN(sizeof(Row) * registry->max_nodes));
 	registry->users = (CrelaySlotUser *)
 		((char *) registry->covers + MAXALIGN(sizeof(CrelayCover) * max_replication_slots));
-	registry->notes = (CrelayHoldNote *)
+	registry->shown = (CrelayShown *)
 		((char *) registry->users + MAXALIGN(sizeof(CrelaySlotUser) * max_replication_slots));
+	registry->notes = (CrelayHoldNote *)
+		((char *) registry->shown + MAXALIGN(sizeof(CrelayShown) * max_replication_slots));
 	for (int i = 0; i < registry->max_nodes; i++)
 		registry->rows[i].next = i + 1 < registry->max_nodes ? i + 1 : -1;
 	registry->first_free = 0;
@@ -521,48 +527,57 @@ crelay_registry_is_stopping(void)
 }
 
 /*
- * Whether a list of rows has that node, live and protected below somebody
- * else, as seen after the given time; the caller holds the lock.
+ * Adds what a list of rows says of a node that is live below somebody else; the
+ * caller holds the lock.
  */
-static bool
-list_has_live(const CrelayRowList *list, const char *name, uint32 incarnation,
-			  TimestampTz since)
+static void
+collect_claims(const CrelayRowList *list, const char *name, uint32 incarnation,
+			   const CrelayProof *known, TimestampTz since, CrelayClaims *claims)
 {
 	for (int row = list->first; row >= 0; row = registry->rows[row].next)
 	{
 		const CrelayNode *node = &registry->rows[row].node;
 
-		if (node->incarnation == incarnation &&
-			node->upstream_incarnation != registry->local.node.incarnation &&
-			node->protected == CRELAY_TRUE && node->observed_at > since &&
-			(node->state == CRELAY_STATE_STREAMING ||
-			 node->state == CRELAY_STATE_CATCHUP ||
-			 node->state == CRELAY_STATE_ARCHIVE) &&
-			strcmp(node->name, name) == 0)
-			return true;
+		if (node->incarnation != incarnation ||
+			node->upstream_incarnation == registry->local.node.incarnation ||
+			node->observed_at <= since ||
+			(node->state != CRELAY_STATE_STREAMING &&
+			 node->state != CRELAY_STATE_CATCHUP &&
+			 node->state != CRELAY_STATE_ARCHIVE) ||
+			strcmp(node->name, name) != 0)
+			continue;
+		if (claims->live++ == 0)
+			strlcpy(claims->upstream_name, node->upstream_name,
+					sizeof(claims->upstream_name));
+		if (node->protected == CRELAY_TRUE && claims->n < CRELAY_MAX_CLAIMS &&
+			crelay_proof_may_follow(known, &node->proof))
+			claims->proofs[claims->n++] = node->proof;
 	}
-	return false;
 }
 
 /*
- * Whether a node that once was ours was seen after the given time, live and
- * protected, below somebody else.
+ * What is said of a node that once was ours: where it was seen after the given
+ * time, live, below somebody else; and for each time that it is said to be
+ * protected there, what it shows, as far as that could follow from what is
+ * known of it.
  */
-bool
-crelay_registry_lives_elsewhere(const char *name, uint32 incarnation, TimestampTz since)
+void
+crelay_registry_get_claims(const char *name, uint32 incarnation,
+						   const CrelayProof *known, TimestampTz since,
+						   CrelayClaims *claims)
 {
-	bool		found;
-
+	claims->live = 0;
+	claims->n = 0;
+	claims->upstream_name[0] = '\0';
 	LWLockAcquire(registry->lock, LW_SHARED);
-	found = list_has_live(&registry->upstream, name, incarnation, since);
-	for (int i = 0; i < registry->nchildren && !found; i++)
+	collect_claims(&registry->upstream, name, incarnation, known, since, claims);
+	for (int i = 0; i < registry->nchildren; i++)
 	{
 		if (registry->children[i].in_use)
-			found = list_has_live(&registry->children[i].rows, name,
-								  incarnation, since);
+			collect_claims(&registry->children[i].rows, name, incarnation, known,
+						   since, claims);
 	}
 	LWLockRelease(registry->lock);
-	return found;
 }
 
 /* ---- for the sessions that children report through ---- */
@@ -980,6 +995,7 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 			sizeof(child->node.version));
 	strlcpy(child->node.upstream_address, report->about.upstream_address,
 			sizeof(child->node.upstream_address));
+	child->node.proof = report->about.proof;
 
 	free_rows(&child->rows);
 	make_room(judge_rows(child, branch, now) + (int) report->nrows - branch->n,
@@ -1475,6 +1491,34 @@ crelay_registry_publish_users(const CrelaySlotUser *users, int n)
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	registry->nusers = Min(n, max_replication_slots);
 	memcpy(registry->users, users, sizeof(CrelaySlotUser) * registry->nusers);
+	LWLockRelease(registry->lock);
+}
+
+/*
+ * Copies what the nodes that slots are kept for have shown last; there is room
+ * for max_replication_slots.
+ */
+int
+crelay_registry_get_shown(CrelayShown *shown)
+{
+	int			n;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	n = registry->nshown;
+	memcpy(shown, registry->shown, sizeof(CrelayShown) * n);
+	LWLockRelease(registry->lock);
+	return n;
+}
+
+/*
+ * Lets everybody know what they have.
+ */
+void
+crelay_registry_publish_shown(const CrelayShown *shown, int n)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->nshown = Min(n, max_replication_slots);
+	memcpy(registry->shown, shown, sizeof(CrelayShown) * registry->nshown);
 	LWLockRelease(registry->lock);
 }
 

@@ -151,6 +151,24 @@ typedef struct CrelaySlotUser
 	uint32		incarnation;
 } CrelaySlotUser;
 
+/* What the node of a slot has shown last, see proof.h. */
+typedef struct CrelayShown
+{
+	uint32		incarnation;
+	CrelayProof proof;
+} CrelayShown;
+
+/* What is said of a node that once was ours, and may be elsewhere. */
+#define CRELAY_MAX_CLAIMS	256
+
+typedef struct CrelayClaims
+{
+	int			live;			/* rows that say so */
+	char		upstream_name[CRELAY_NAME_LEN]; /* in the first of them */
+	int			n;				/* those that also say that it is protected */
+	CrelayProof proofs[CRELAY_MAX_CLAIMS];
+} CrelayClaims;
+
 /*
  * A copy of the registry, in the memory context that was current.  Rows are
  * the nodes that are neither this one nor direct managed children.
@@ -218,8 +236,9 @@ extern void crelay_registry_get_disk(CrelayDiskBound *disk);
 extern int	crelay_registry_get_notes(CrelayHoldNote *notes);
 extern bool crelay_registry_is_clamped(const char *slot_name);
 extern bool crelay_registry_is_stopping(void);
-extern bool crelay_registry_lives_elsewhere(const char *name, uint32 incarnation,
-											TimestampTz since);
+extern void crelay_registry_get_claims(const char *name, uint32 incarnation,
+									   const CrelayProof *known, TimestampTz since,
+									   CrelayClaims *claims);
 
 /* What a hello came to, beside the refusal. */
 typedef struct CrelayClaim
@@ -270,6 +289,8 @@ extern void crelay_registry_publish_local(const CrelayLocal *local);
 extern void crelay_registry_publish_error(const CrelayLocal *local);
 extern int	crelay_registry_get_users(CrelaySlotUser *users);
 extern void crelay_registry_publish_users(const CrelaySlotUser *users, int n);
+extern int	crelay_registry_get_shown(CrelayShown *shown);
+extern void crelay_registry_publish_shown(const CrelayShown *shown, int n);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
 extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n);
 extern void crelay_registry_publish_children(const CrelayChildView *views, int n);

@@ -14,7 +14,6 @@
 #include "storage/fd.h"
 #include "utils/memutils.h"
 
-#include "departed.h"
 #include "hold.h"
 #include "release.h"
 #include "tree.h"
@@ -171,13 +170,11 @@ drop(const CrelayDownstream *d, CrelayHoldFence fence)
  * made for it has to go before, while it is known whose it is.
  */
 static void
-let_go(const CrelayDownstream *d, const CrelayDownstream *downstreams, int n)
+let_go(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
+	   const CrelayDownstream *downstreams, int n)
 {
-	CrelayTree *tree = crelay_tree_read();
-
-	if (!crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
-										d->name, d->incarnation,
-										tree->local.node.incarnation))
+	if (!crelay_tree_is_safe_elsewhere(d, d->child >= 0 ? snapshot->child_slots[d->child] :
+									   CRELAY_ORIGIN_NOBODY))
 		return;
 	if (d->kind != CRELAY_KIND_HOLD)
 	{
@@ -201,8 +198,8 @@ let_go(const CrelayDownstream *d, const CrelayDownstream *downstreams, int n)
  * one pass in which it is not begins anew.
  */
 static void
-watch_leavers(const CrelaySettings *settings, const CrelayDownstream *downstreams,
-			  int n, int64 elapsed)
+watch_leavers(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
+			  const CrelayDownstream *downstreams, int n, int64 elapsed)
 {
 	int			kept = 0;
 
@@ -230,7 +227,7 @@ watch_leavers(const CrelaySettings *settings, const CrelayDownstream *downstream
 		if (leaver->seen_for >= (int64) settings->stale_timeout_ms * 1000)
 		{
 			leaver->seen_for = 0;
-			let_go(d, downstreams, n);
+			let_go(snapshot, d, downstreams, n);
 		}
 	}
 	for (int i = 0; i < n_leavers; i++)
@@ -250,7 +247,7 @@ crelay_release_run(const CrelaySettings *settings, const CrelaySnapshot *snapsho
 				   const CrelayDownstream *downstreams, int n, int64 elapsed)
 {
 	if (settings->enabled)
-		watch_leavers(settings, downstreams, n, elapsed);
+		watch_leavers(settings, snapshot, downstreams, n, elapsed);
 	if (snapshot->released_seq != saved_seq)
 	{
 		save_released(snapshot);

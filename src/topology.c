@@ -418,14 +418,63 @@ compare_names(const void *a, const void *b)
 }
 
 /*
+ * The first of the sorted nodes that has that name, or where it would be.
+ */
+static int
+find_name(const CrelayNode *const *nodes, int n, const char *name)
+{
+	int			low = 0;
+	int			high = n;
+
+	while (low < high)
+	{
+		int			mid = low + (high - low) / 2;
+
+		if (strcmp(nodes[mid]->name, name) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+/*
+ * Whether one of the sorted nodes is the one that is awaited.  Of the same life
+ * of it, and of a node without one, it takes what it has proven to be believed;
+ * of another life, which can prove nothing, that it streams from here.
+ */
+static bool
+is_back(const CrelayNode *awaited, const CrelayNode *const *back, int n, uint32_t here)
+{
+	int			left = CRELAY_PROOF_REACH;
+
+	for (int i = find_name(back, n, awaited->name);
+		 i < n && strcmp(back[i]->name, awaited->name) == 0 && left > 0; i++)
+	{
+		const CrelayNode *node = back[i];
+
+		if (awaited->proof.count == 0 || node->upstream_incarnation == here)
+			return true;
+		if (node->incarnation != awaited->incarnation)
+			continue;
+		left -= (int) crelay_proof_distance(&awaited->proof, &node->proof);
+		if (left >= 0 &&
+			crelay_proof_follows(&awaited->proof, &node->proof, node->incarnation))
+			return true;
+	}
+	return false;
+}
+
+/*
  * How many of the nodes that the former upstream told of, those from
- * first_above on, have not come back below this one, and the first of them by
- * name.  One is back when a node of its name is live and protected: that it may
- * have been rebuilt, and what it streams through now, does not matter.  What
- * was not protected before had nothing to lose.  There is room for n pointers.
+ * first_above on, have not come back below this one (here), and the first of
+ * them by name.  One is back when a node of its name is live and protected: that
+ * it may have been rebuilt, and what it streams through now, does not matter.
+ * What was not protected before had nothing to lose.  There is room for n
+ * pointers.
  */
 int
-crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above,
+crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above, uint32_t here,
 						const CrelayNode **room, const char **first)
 {
 	int			back = 0;
@@ -442,8 +491,7 @@ crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above,
 	{
 		const CrelayNode *node = &nodes[i];
 
-		if (node->protected == CRELAY_FALSE ||
-			bsearch(&node, room, (size_t) back, sizeof(*room), compare_names) != NULL)
+		if (node->protected == CRELAY_FALSE || is_back(node, room, back, here))
 			continue;
 		awaited++;
 		if (*first == NULL || strcmp(node->name, *first) < 0)

@@ -105,6 +105,28 @@ crelay_tree_known(CrelaySnapshot *snapshot, int *n)
 	return known;
 }
 
+/*
+ * Whether the node of a downstream, and all that is below it now, needs nothing
+ * of what is kept here: they are protected elsewhere, as they have proven.
+ * origin: the child's slot that the node is known by, or CRELAY_ORIGIN_NOBODY.
+ */
+bool
+crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin)
+{
+	CrelayTree *tree = crelay_tree_read();
+	CrelayDeparted departed = {0};
+	CrelaySnapshot snapshot;
+
+	crelay_registry_snapshot(&snapshot, true);
+	departed.name = d->name;
+	departed.incarnation = d->incarnation;
+	departed.proof = d->proof;
+	departed.known = crelay_tree_known(&snapshot, &departed.nknown);
+	departed.origin = origin;
+	return crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
+										  &departed, tree->local.node.incarnation);
+}
+
 CrelayState
 crelay_tree_state(const CrelayTree *tree, const CrelayTreeRow *row)
 {

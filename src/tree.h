@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "departed.h"
+#include "downstream.h"
 #include "policy.h"
 #include "registry.h"
 #include "topology.h"
@@ -37,6 +38,7 @@ typedef struct CrelayTree
 extern CrelayTree *crelay_tree_read(void);
 extern CrelayTree *crelay_tree_for_policy(CrelayPolicyTree *policy);
 extern CrelayKnown *crelay_tree_known(CrelaySnapshot *snapshot, int *n);
+extern bool crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin);
 extern CrelayState crelay_tree_state(const CrelayTree *tree,
 									 const CrelayTreeRow *row);
 extern CrelayPlanReason crelay_tree_breach(const CrelayTree *tree, int row);

@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "attachment.h"
 #include "compat.h"
 #include "exchange.h"
 #include "guc.h"
@@ -253,6 +254,7 @@ run_pass(void)
 	crelay_survey_run(&settings, now, &local, &survey);
 	if (survey.has_sessions)
 		check_stopping();
+	crelay_attachment_show(&local);
 	crelay_exchange_run(&settings, &survey, now, &local);
 	log_dropped_rows();
 	crelay_registry_publish_local(&local);
@@ -345,6 +347,7 @@ start(void)
 	local.node.replay_lag = -1;
 	pfree(shared);
 
+	crelay_attachment_start(worker_context);
 	crelay_survey_start(worker_context);
 	crelay_release_start(worker_context);
 	crelay_exchange_start(worker_context);

@@ -141,6 +141,10 @@ frontiers_follow($p, $a, $b, $c);
 report_to($a);
 show_tree('that all is well again', $place, \@well, @all);
 
+# what p is told next is what it will hold: not that a has just come back
+wait_protected($a);
+wait_for($p, q{SELECT protected FROM cascade_topology WHERE node_name = 'a'}, 'p knows that a is protected again');
+
 # ---- a reports to b, and b to a ----
 
 report_to($a, $b);

@@ -500,13 +500,17 @@ sub encode_report
 		$sections .= _section(4,
 			join('', map { _string($m{$_} // '') } qw(slot_name application_name location))
 			  . pack('n/a*', $m{conninfo} // ''));
+		$sections .= _section(10, _proof($m{proof})) if $m{proof};
 		$sections .= _section(0x7000,
 			pack('N', scalar @{ $m{tree} }) . join('', map { pack('n/a*', $_) } @{ $m{tree} }));
 	}
 	return _message(2, $sections, %m);
 }
 
-# A row of the tree part.
+# What a node shows of its moves: its number and 16 bytes; unknown without.
+sub _proof { my ($proof) = @_; return $proof ? pack('N a16', @$proof) : pack('N', 0); }
+
+# A row of the tree part.  proof => [number, 16 bytes].
 sub encode_row
 {
 	my (%r) = @_;
@@ -519,7 +523,8 @@ sub encode_row
 		$r{replay_lag} // -1, $r{backend_xmin} // 0, $r{age} // 0)
 	  . join('', map { _string($r{$_} // '') } qw(name upstream_name pinned_by location))
 	  . pack('n/a*', $r{conninfo} // '')
-	  . _string($r{xmin_pinned_by} // '');
+	  . _string($r{xmin_pinned_by} // '')
+	  . ($r{proof} ? _string($r{version} // '') . _string($r{upstream_address} // '') . _proof($r{proof}) : '');
 }
 
 sub report_sql

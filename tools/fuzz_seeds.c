@@ -108,6 +108,8 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		strcpy(row.conninfo, "host=10.0.0.5 port=5432");
 		strcpy(row.version, i % 2 ? "1.0" : "");
 		strcpy(row.upstream_address, i % 3 ? "host=10.0.0.1" : "");
+		row.proof.count = i % 2 ? (uint32_t) i : 0;
+		memset(row.proof.value, i, sizeof(row.proof.value));
 		if (full)
 		{
 			fill(row.pinned_by, sizeof(row.pinned_by), 'p');
@@ -150,6 +152,8 @@ write_report(const char *name, bool tree, int history, int rows, bool full)
 	strcpy(report.about.location, "eu-west");
 	strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
 	strcpy(report.about.version, history % 2 ? "1.0" : "");
+	report.about.proof.count = (uint32_t) rows;
+	memset(report.about.proof.value, 'p', sizeof(report.about.proof.value));
 	strcpy(report.about.upstream_address, rows > 0 ? "host=10.0.0.1" : "");
 	if (full)
 	{

@@ -743,6 +743,13 @@ hold_of_moved(Scene *s)
 }
 
 static void
+hold_of_claimed(Scene *s)
+{
+	hold_of_moved(s);
+	put_name(s->downstreams[0].claimed_by, "h");
+}
+
+static void
 hold_of_former(Scene *s)
 {
 	rebuilt(s);
@@ -1167,6 +1174,7 @@ static const struct
 	{"a slot of a node that streams without it", P, slot_beside, "warning orphan_slot i"},
 	{"the slot of a node that is away", P, slot_of_known, "ok ok p"},
 	{"the hold of a node that has moved", P, hold_of_moved, "warning orphan_slot i"},
+	{"the hold of a node that is said to have moved", P, hold_of_claimed, "warning orphan_slot i"},
 	{"the hold of a former life", P, hold_of_former, "warning orphan_slot l"},
 	{"the hold of a node that is away", P, hold_of_absent, "ok ok p"},
 	{"an absent node that nobody streams from any more", P, left_by_all, "warning orphan_slot i"},
@@ -1333,6 +1341,14 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "replication slot \"l\" keeps 10 MB of WAL and is not in use: its node does not stream from here any more",
 			"why a slot of a known node is an orphan");
+
+	set_healthy(&scene, P);
+	hold_of_claimed(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "replication slot \"cascade_relay_i_00000002\" keeps 2048 kB of WAL and is not in use: its node is said to live below \"h\", which it has not proven",
+			"why a hold stays whose node is said to be elsewhere");
+	is_text(findings.hint, "Look at that node. If it streams and is protected there: SELECT cascade_forget('cascade_relay_i_00000002', true);",
+			"and the command if it is true");
 
 	set_healthy(&scene, P);
 	unknown_slot(&scene);

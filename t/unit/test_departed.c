@@ -7,7 +7,7 @@
  * that were below one that is gone, and whether a branch is safe where it is.
  *
  *	  cc -std=gnu99 -Isrc -It/unit -g -fsanitize=address,undefined \
- *		  t/unit/test_departed.c src/departed.c src/topology.c \
+ *		  t/unit/test_departed.c src/departed.c src/proof.c src/topology.c \
  *		  -o test_departed && ./test_departed
  *
  *-------------------------------------------------------------------------
@@ -50,24 +50,30 @@ add(const char *name, uint32_t incarnation, const char *upstream,
  * p has lost i, and what i said of a node with that name and incarnation is
  * old.  What is known of it otherwise?
  */
+static CrelayProof shown;
+
 static const char *
 where_is(const char *name, uint32_t incarnation)
 {
-	static char text[100];
+	bool		safe;
+
+	static char text[CRELAY_NAME_LEN + 64];
 	CrelayNode	old = {0};
 	CrelayNode	gone = {0};
 	const CrelayNode *found;
 
 	snprintf(old.name, sizeof(old.name), "%s", name);
 	old.incarnation = incarnation;
+	old.proof = shown;
 	snprintf(gone.name, sizeof(gone.name), "i");
 	gone.incarnation = 2;
 	crelay_departed_sort(known, n);
-	found = crelay_departed_find(known, n, &old, &gone, FROM_I);
+	found = crelay_departed_find(known, n, &old, &gone, FROM_I, &safe);
 	if (found == NULL)
 		return "nowhere";
-	snprintf(text, sizeof(text), "below %s%s", found->upstream_name,
-			 found->protected == CRELAY_TRUE ? "" : ", unprotected");
+	snprintf(text, sizeof(text), "below %s%s%s", found->upstream_name,
+			 found->protected == CRELAY_TRUE ? "" : ", unprotected",
+			 found->protected == CRELAY_TRUE && !safe ? ", unproven" : "");
 	return text;
 }
 
@@ -110,7 +116,10 @@ is_safe(const char *name, uint32_t incarnation)
 	CrelayTreeRow rows[MAX_NODES];
 	int			nrows = crelay_topology_assemble(nodes, n, links, rows);
 
-	return crelay_departed_branch_is_safe(nodes, rows, nrows, name, incarnation, HERE);
+	CrelayDeparted departed = {name, incarnation, shown, known, n, FROM_I};
+
+	crelay_departed_sort(known, n);
+	return crelay_departed_branch_is_safe(nodes, rows, nrows, &departed, HERE);
 }
 
 static void
@@ -149,10 +158,81 @@ test_branch(void)
 	ok(!is_safe("j", 3), "it is on a cycle");
 }
 
+/* ---- what has to be proven ---- */
+
+static const uint8_t seed[CRELAY_PROOF_SIZE] = "whatever it is";
+
+static CrelayProof
+nth(uint32_t incarnation, uint32_t count)
+{
+	CrelayProof proof;
+
+	crelay_proof_make(seed, incarnation, count, &proof);
+	return proof;
+}
+
+static void
+test_unproven(void)
+{
+	CrelayNode *claim;
+
+	n = 0;
+	shown = nth(3, 7);
+	claim = add("l", 3, "h", 66, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	is_text(where_is("l", 3), "below h, unproven", "somebody says where it is, and shows nothing");
+	claim->proof = nth(3, 7);
+	is_text(where_is("l", 3), "below h, unproven", "or what it has shown before");
+	claim->proof = nth(3, 6);
+	is_text(where_is("l", 3), "below h, unproven", "or what it had shown before that");
+	claim->proof.count = 8;
+	is_text(where_is("l", 3), "below h, unproven", "or something made up");
+	claim->proof = nth(3, 8);
+	is_text(where_is("l", 3), "below h", "only the node itself shows what comes next");
+
+	n = 0;
+	claim = add("l", 3, "a", 50, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	add("l", 3, "b", 51, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS)->proof = nth(3, 8);
+	add("l", 3, "c", 52, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_UPSTREAM);
+	is_text(where_is("l", 3), "below b", "one that is proven is found among those that are not");
+
+	n = 0;
+	shown.count = 0;
+	add("l", 3, "h", 66, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	is_text(where_is("l", 3), "below h", "of who has never shown anything all is believed");
+}
+
+static void
+test_branch_unproven(void)
+{
+	CrelayNode *former;
+	CrelayNode *top;
+	CrelayNode *leaf;
+
+	n = 0;
+	add("p", HERE, "", 0, CRELAY_STATE_RUNNING, CRELAY_TRUE, FROM_UPSTREAM);
+	former = add("l", 4, "j", 3, CRELAY_STATE_STALE, CRELAY_TRUE, FROM_I);
+	add("k", 9, "p", HERE, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	top = add("j", 3, "k", 9, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	leaf = add("l", 4, "j", 3, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	shown = nth(3, 1);
+	ok(!is_safe("j", 3), "who is said to be elsewhere has to prove it");
+	top->proof = nth(3, 2);
+	ok(is_safe("j", 3), "and its leaf, if it has never shown anything, does not");
+	former->proof = nth(4, 5);
+	ok(!is_safe("j", 3), "a leaf that has, has to, too");
+	leaf->proof = nth(4, 5);
+	ok(!is_safe("j", 3), "once more the same is nothing");
+	leaf->proof = nth(4, 6);
+	ok(is_safe("j", 3), "both have proven it");
+	shown.count = 0;
+}
+
 int
 main(void)
 {
 	test_find();
 	test_branch();
+	test_unproven();
+	test_branch_unproven();
 	return done_testing();
 }

@@ -245,6 +245,17 @@ sample_hello(void)
 	return hello;
 }
 
+static CrelayProof
+sample_proof(uint32_t count)
+{
+	CrelayProof proof = {0};
+
+	proof.count = count;
+	for (int i = 0; i < CRELAY_PROOF_SIZE; i++)
+		proof.value[i] = (uint8_t) (count + 200 + i);
+	return proof;
+}
+
 static CrelayReport
 sample_report(bool has_tree)
 {
@@ -277,6 +288,7 @@ sample_report(bool has_tree)
 		strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
 		strcpy(report.about.version, "1.10");
 		strcpy(report.about.upstream_address, "host=10.0.0.2 port=5433");
+		report.about.proof = sample_proof(77);
 	}
 	return report;
 }
@@ -351,6 +363,8 @@ sample_row(uint32_t i)
 	strcpy(row.conninfo, "host=10.0.0.5 port=5432");
 	strcpy(row.version, row.managed ? "1.0" : "");
 	strcpy(row.upstream_address, row.managed ? "host=10.0.0.1 port=5432" : "");
+	if (i % 3 == 0)
+		row.proof = sample_proof(1 + i);
 	row.observed_at = i == 1 ? 0 : NOW - 1000 * (int64_t) i;
 	return row;
 }
@@ -370,6 +384,7 @@ largest_row(void)
 	fill(row.conninfo, sizeof(row.conninfo), '=');
 	fill(row.version, sizeof(row.version), '9');
 	fill(row.upstream_address, sizeof(row.upstream_address), '8');
+	row.proof = sample_proof(UINT32_MAX);
 	return row;
 }
 
@@ -665,7 +680,7 @@ test_rows(void)
 	m = encode_report(&report, 0);
 	is_number(i - m.size, crelay_message_size_bound(2) - crelay_message_size_bound(1),
 			  "the longest row takes what the bound says");
-	is_number(i - m.size, 873, "that is, 873 bytes");
+	is_number(i - m.size, 893, "that is, 893 bytes");
 	free(m.data);
 	expected = sample_row(3);
 	m = row_message(&expected, &error);
@@ -1016,6 +1031,7 @@ test_names(void)
 	/* the row's name is the first string, behind 74 bytes of numbers */
 	row = sample_row(0);
 	row.upstream_address[0] = '\0';
+	row.proof.count = 0;
 	m = row_message(&row, &error);
 	at = section_at(m, TAG_ROWS) + 6 + 4 + 2 + 70;
 	is_number(m.data[at], strlen(row.name), "(the name is where this test looks for it)");
@@ -1263,7 +1279,8 @@ test_older_sender(void)
 	Message		whole = report_message(1);
 	Message		m = without_section(whole, TAG_SOFTWARE);
 	Message		shorter;
-	size_t		address = 1 + strlen("host=10.0.0.1 port=5432");
+	size_t		proof = 4 + CRELAY_PROOF_SIZE;
+	size_t		address = 1 + strlen("host=10.0.0.1 port=5432") + proof;
 
 	free(whole.data);
 
@@ -1271,7 +1288,12 @@ test_older_sender(void)
 	   report.about.version[0] == '\0' && strcmp(report.about.slot_name, "leaf_slot") == 0,
 	   "a sender that does not tell its version");
 
-	/* the last fields of the only row: each a length and a text */
+	/* the last fields of the only row: a length and a text, or what it shows */
+	shorter = without_row_end(m, proof);
+	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
+	   crelay_message_get_row(&rows, &row, NOW) && row.proof.count == 0 &&
+	   strcmp(row.upstream_address, "host=10.0.0.1 port=5432") == 0, "a row that shows nothing");
+	free(shorter.data);
 	shorter = without_row_end(m, address);
 	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
 	   crelay_message_get_row(&rows, &row, NOW) && row.upstream_address[0] == '\0' &&
@@ -1283,7 +1305,8 @@ test_older_sender(void)
 	   strcmp(row.xmin_pinned_by, "node_0009") == 0, "and without a version");
 	free(shorter.data);
 
-	rejects(without_row_end(m, 1), "a section is too short", "half an address is none");
+	rejects(without_row_end(m, 1), "a section is too short", "half of what it shows is nothing");
+	rejects(without_row_end(m, proof + 1), "a section is too short", "half an address is none");
 	rejects(without_row_end(m, address + 1), "a section is too short", "half a version is none");
 	free(m.data);
 }
