@@ -47,6 +47,7 @@ OBJS = \
 	src/policy.o \
 	src/policy_funcs.o \
 	src/proof.o \
+	src/proof_hash.o \
 	src/registry.o \
 	src/release.o \
 	src/repoint.o \
@@ -162,12 +163,12 @@ tmp_unit/sanitizers:
 	if $(CC) $(UNIT_SANITIZERS) tmp_unit/probe.c -o tmp_unit/probe 2>/dev/null && tmp_unit/probe 2>/dev/null; \
 	then echo '$(UNIT_SANITIZERS)'; fi >$@
 
-tmp_unit/test_%: t/unit/test_%.c t/unit/tap.h $(PURE_SOURCES) $(PURE_HEADERS) tmp_unit/sanitizers
+tmp_unit/test_%: t/unit/test_%.c t/unit/tap.h t/unit/toy_hash.c $(PURE_SOURCES) $(PURE_HEADERS) tmp_unit/sanitizers
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
 		$(filter %.c,$^) -lm -o $@
 
 # The trees that t/019_oracle.pl asks an oracle about.
-tmp_unit/tree_dump: t/unit/tree_dump.c src/frontier.c src/proof.c src/topology.c $(PURE_HEADERS) tmp_unit/sanitizers
+tmp_unit/tree_dump: t/unit/tree_dump.c src/frontier.c src/proof.c src/topology.c t/unit/toy_hash.c $(PURE_HEADERS) tmp_unit/sanitizers
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
 		$(filter %.c,$^) -o $@
 

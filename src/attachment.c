@@ -283,6 +283,8 @@ crelay_attachment_show(CrelayLocal *local)
 		CrelayProof proof;
 
 		crelay_proof_make(next.seed, next.incarnation, next.count, &proof);
+		if (proof.count == 0)
+			return;
 		memcpy(next.value, proof.value, CRELAY_PROOF_SIZE);
 	}
 	if (changed && write_seed(&next))

@@ -41,7 +41,6 @@
  */
 #define CRELAY_PROOF_REACH		1024
 
-#define CRELAY_SHA256_MAX		55	/* bytes that one block can hold */
 #define CRELAY_SHA256_SIZE		32
 
 extern void crelay_proof_make(const uint8_t *seed, uint32_t incarnation,
@@ -52,6 +51,11 @@ extern bool crelay_proof_follows(const CrelayProof *known, const CrelayProof *cl
 extern uint32_t crelay_proof_distance(const CrelayProof *known, const CrelayProof *claim);
 extern int	crelay_proof_find(const CrelayProof *known, uint32_t incarnation,
 							  const CrelayProof *const *claims, int n);
-extern void crelay_sha256(const uint8_t *data, size_t len, uint8_t *digest);
+
+/*
+ * The hash, of whoever links the decision: SHA-256 in the server
+ * (proof_hash.c).  False if it could not be computed; then nothing is proven.
+ */
+extern bool crelay_proof_hash(const uint8_t *data, size_t len, uint8_t *digest);
 
 #endif							/* CRELAY_PROOF_H */

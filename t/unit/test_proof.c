@@ -4,11 +4,11 @@
  *	  Tests of what a node proves by a value, as a plain program that prints
  *	  TAP.
  *
- * Owns: what proof.h promises, seen from outside: the hash, against the vectors
- * of its standard; the chain; what follows from what, and at what cost.
+ * Owns: what proof.h promises, seen from outside: the chain; what follows from
+ * what, and at what cost.
  *
  *	  cc -std=gnu99 -Isrc -It/unit -g -fsanitize=address,undefined \
- *		  t/unit/test_proof.c src/proof.c -o test_proof && ./test_proof
+ *		  t/unit/test_proof.c t/unit/toy_hash.c src/proof.c -o test_proof && ./test_proof
  *
  *-------------------------------------------------------------------------
  */
@@ -24,31 +24,9 @@
 /* Numbers to begin with: low ones take long to be made. */
 #define FAR				(CRELAY_PROOF_MAX - 2 * CRELAY_PROOF_REACH)
 
+extern bool crelay_toy_hash_fails;
+
 static const uint8_t seed[CRELAY_PROOF_SIZE] = "0123456789abcde";
-
-static const char *
-hash_of(const char *text)
-{
-	static char hex[2 * CRELAY_SHA256_SIZE + 1];
-	uint8_t		digest[CRELAY_SHA256_SIZE];
-
-	crelay_sha256((const uint8_t *) text, strlen(text), digest);
-	for (int i = 0; i < CRELAY_SHA256_SIZE; i++)
-		snprintf(&hex[2 * i], 3, "%02x", digest[i]);
-	return hex;
-}
-
-static void
-test_hash(void)
-{
-	is_text(hash_of(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-			"SHA-256 of nothing");
-	is_text(hash_of("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-			"of the standard's example");
-	is_text(hash_of("1234567890123456789012345678901234567890123456789012345"),
-			"03c3a70e99ed5eeccd80f73771fcf1ece643d939d9ecc76f25544b0233f708e9",
-			"of as much as one block holds");
-}
 
 static CrelayProof
 nth(uint32_t count)
@@ -163,12 +141,29 @@ test_find(void)
 	printf("# %.3f ms of processor time\n", ms);
 }
 
+/* A server whose library refuses the hash proves nothing, and believes nothing. */
+static void
+test_without_hash(void)
+{
+	CrelayProof none = {0};
+	CrelayProof known = nth(FAR);
+	CrelayProof claim = nth(FAR + 1);
+	const CrelayProof *room[] = {&claim};
+
+	crelay_toy_hash_fails = true;
+	is_number(nth(FAR).count, 0, "without a hash a node shows nothing");
+	ok(!crelay_proof_follows(&known, &claim, NODE), "... and nothing follows");
+	ok(crelay_proof_find(&known, NODE, room, 1) == -1, "... whoever says so");
+	ok(crelay_proof_follows(&none, &claim, NODE), "... but from nothing");
+	crelay_toy_hash_fails = false;
+}
+
 int
 main(void)
 {
-	test_hash();
 	test_chain();
 	test_follows();
 	test_find();
+	test_without_hash();
 	return done_testing();
 }
