@@ -29,6 +29,7 @@ OBJS = \
 	src/causal_funcs.o \
 	src/check.o \
 	src/check_funcs.o \
+	src/child_hold.o \
 	src/departed.o \
 	src/downstream.o \
 	src/exchange.o \
@@ -43,6 +44,7 @@ OBJS = \
 	src/instance.o \
 	src/local_hold.o \
 	src/message.o \
+	src/missed.o \
 	src/places.o \
 	src/policy.o \
 	src/policy_funcs.o \
@@ -73,6 +75,7 @@ INTERNAL_HEADERS = \
 	src/branch.h \
 	src/bounds.h \
 	src/check.h \
+	src/child_hold.h \
 	src/compat.h \
 	src/departed.h \
 	src/downstream.h \
@@ -85,6 +88,7 @@ INTERNAL_HEADERS = \
 	src/instance.h \
 	src/local_hold.h \
 	src/message.h \
+	src/missed.h \
 	src/node.h \
 	src/places.h \
 	src/policy.h \

@@ -310,7 +310,7 @@ crelay_attachment_keep(const CrelayDownstream *downstreams, int n)
 		const CrelayDownstream *d = &downstreams[i];
 		bool		known = false;
 
-		if (d->slot_name[0] == '\0' || d->incarnation == 0 || d->own ||
+		if ((d->slot_name[0] == '\0' && !d->missed) || d->incarnation == 0 || d->own ||
 			d->proof.count == 0)
 			continue;
 		for (int s = 0; s < n_seen && !known; s++)

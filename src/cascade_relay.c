@@ -17,6 +17,7 @@
  *					check.c		 what is wrong, and what to do
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots
+ *					child_hold.c where those of managed children are wanted
  *					bounds.c	 what bounds the WAL that they keep
  *					slot_user.c	 who streamed through which slot
  *					attachment.c what nodes show of their moves
@@ -25,6 +26,7 @@
  *					instance.c	 who this instance is, whether it stops
  *	the worker		worker.c	 the loop
  *					survey.c	 one look at this node
+ *					missed.c	 holds that somebody else has dropped
  *					local_hold.c what a failover candidate holds on itself
  *					release.c	 what it lets go of by itself
  *					exchange.c	 reports to the upstream, and its replies

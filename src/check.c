@@ -594,20 +594,45 @@ child_of(const CrelayCheckFacts *facts, const CrelayDownstream *d)
 }
 
 /*
- * A hold that was dropped while its node is connected is placed again, and the
- * node says so; without the node nobody places it.
+ * Whether a hold was dropped by somebody else while its node was away, and could
+ * not be placed again where that node, or one below it, needs it.
+ */
+static bool
+is_placed_too_high(const CrelayCheckFacts *facts, const CrelayDownstream *d)
+{
+	uint64_t	need = d->reported ? d->reported_frontier : d->remembered_need;
+
+	if (need == 0)
+		need = d->remembered_lsn;
+	return d->kind == CRELAY_KIND_HOLD && d->dropped_at > d->last_report_time &&
+		d->restart_lsn != 0 && !d->clamped &&
+		need / facts->segment_size < d->restart_lsn / facts->segment_size;
+}
+
+/*
+ * A hold that was dropped is placed again, and its node, or this one for a node
+ * that is away, says so.  Here it is about what could not be done.
  */
 static void
 check_dropped(Look *look, const CrelayDownstream *d)
 {
 	const CrelayCheckFacts *facts = look->facts;
 	const CrelayCheckChild *child = child_of(facts, d);
-	bool		gone = d->slot_name[0] == '\0' && child != NULL && child->held;
+	bool		gone = d->slot_name[0] == '\0' && (d->missed || (child != NULL && child->held));
+	bool		too_high = is_placed_too_high(facts, d);
 
-	if (d->kind != CRELAY_KIND_HOLD || (!gone && !d->invalidated) ||
-		(child != NULL && !child->away) || d->released || d->own ||
+	if (d->kind != CRELAY_KIND_HOLD || (!gone && !d->invalidated && !too_high) ||
+		(child != NULL && !child->away) || d->released || d->own || d->ancestor ||
 		lives_again(facts, d->name))
 		return;
+	if (too_high)
+	{
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_DROPPED, d->name,
+			   "Bring the node back soon, if its WAL is still there. An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
+			   "the hold of node \"%s\", which is away, was dropped by somebody else, and could be placed again only at %X/%X: WAL that it may need before that is not held any more",
+			   d->name, (unsigned) (d->restart_lsn >> 32), (unsigned) d->restart_lsn);
+		return;
+	}
 	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_DROPPED, d->name,
 		   "Bring the node back soon. An HA manager may drop slots that it does not know, and max_slot_wal_keep_size lets the server give slots up.",
 		   gone ? "the hold of node \"%s\", which is away, was dropped by somebody else: its WAL is not held any more" :
@@ -618,8 +643,20 @@ check_dropped(Look *look, const CrelayDownstream *d)
 static void
 check_dropped_of(Look *look, const CrelayCheckRow *row)
 {
-	if (!warns(row, CRELAY_WARN_HOLD_DROPPED))
+	const CrelayCheckFacts *facts = look->facts;
+
+	/* of a node that is away, its upstream says so in its row */
+	if (!warns(row, CRELAY_WARN_HOLD_DROPPED) &&
+		(row->state != CRELAY_STATE_DOWN || lives_again(facts, row->node->name) ||
+		 (row->node->warnings & CRELAY_WARN_HOLD_DROPPED) == 0))
 		return;
+	for (int i = 0; i < facts->ndownstreams; i++)
+	{
+		/* that says more */
+		if (is_placed_too_high(facts, &facts->downstreams[i]) &&
+			facts->downstreams[i].incarnation == row->node->incarnation)
+			return;
+	}
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_DROPPED, row->node->name,
 		   "An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
 		   "the hold of node \"%s\" on \"%s\" was dropped by somebody else, and was placed again: WAL may have been lost",

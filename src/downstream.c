@@ -845,6 +845,12 @@ mark_elsewhere(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 		lives_elsewhere(d->name, d->incarnation, child, &d->proof, d->claimed_by);
 }
 
+static bool
+is_valid_hold(const CrelayDownstream *d)
+{
+	return d->slot_name[0] != '\0' && d->restart_lsn != 0 && !d->invalidated;
+}
+
 /*
  * What the worker remembers of a hold.
  */
@@ -853,24 +859,60 @@ apply_note(CrelayDownstream *d, const CrelayHoldNote *notes, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (strcmp(notes[i].slot_name, d->slot_name) != 0)
+		if (strcmp(notes[i].slot_name, d->key) != 0)
 			continue;
 		d->clamped = notes[i].clamped;
 		d->clamped_by_disk = notes[i].clamped_by_disk;
 		d->silent = notes[i].silent;
 		d->reports_seen = notes[i].reports_seen;
+		d->missed = notes[i].lsn != 0 && !is_valid_hold(d);
+		d->dropped_at = notes[i].dropped_at;
+		d->remembered_need = notes[i].need;
+		if (d->missed || d->dropped_at != 0)
+			d->remembered_lsn = notes[i].lsn;
 	}
+}
+
+/*
+ * Adds the holds that somebody else has dropped, of nodes of which nothing else
+ * is known here: each is as if the slot were there still, and hides no other
+ * node any more than that would.
+ */
+static int
+add_missed(CrelayDownstream *downstreams, int n, const CrelayHoldNote *notes, int nnotes)
+{
+	int			known = n;
+
+	for (int i = 0; i < nnotes; i++)
+	{
+		CrelayDownstream *d = &downstreams[n];
+		bool		found = notes[i].lsn == 0;
+
+		for (int j = 0; j < known && !found; j++)
+			found = downstreams[j].kind == CRELAY_KIND_HOLD &&
+				strcmp(downstreams[j].slot_name[0] != '\0' ? downstreams[j].slot_name :
+					   downstreams[j].key, notes[i].slot_name) == 0;
+		if (found)
+			continue;
+		memset(d, 0, sizeof(CrelayDownstream));
+		d->kind = CRELAY_KIND_HOLD;
+		d->replay_lag = -1;
+		d->child = -1;
+		strlcpy(d->key, notes[i].slot_name, sizeof(d->key));
+		if (crelay_hold_name_parse(notes[i].slot_name, d->name, &d->incarnation))
+			n++;
+	}
+	return n;
 }
 
 /*
  * The facts that need this node's settings, path, notes and released names.
  */
 static void
-mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot)
+mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
+				   const CrelayHoldNote *notes, int nnotes)
 {
 	const CrelayLocal *local = &snapshot->local;
-	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, max_replication_slots + 1);
-	int			nnotes = crelay_registry_get_notes(notes);
 	CrelayShown *shown = palloc_array(CrelayShown, max_replication_slots + 1);
 	int			n_shown = crelay_registry_get_shown(shown);
 
@@ -878,13 +920,12 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 	{
 		CrelayDownstream *d = &downstreams[i];
 
-		if (d->kind == CRELAY_KIND_HOLD && d->slot_name[0] != '\0')
-			apply_note(d, notes, nnotes);
-
 		/* a hold that somebody has dropped goes by its slot's name still */
 		if (d->key[0] == '\0')
 			strlcpy(d->key, d->slot_name[0] != '\0' ? d->slot_name : d->name,
 					sizeof(d->key));
+		if (d->kind == CRELAY_KIND_HOLD)
+			apply_note(d, notes, nnotes);
 		d->released = is_released(snapshot, d);
 		mark_elsewhere(d, snapshot, shown, n_shown);
 		/* whatever this node was called when it was placed */
@@ -900,13 +941,13 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 		}
 	}
 	pfree(shown);
-	pfree(notes);
 }
 
 /*
  * Everything downstream of this node: one entry for each slot, each slotless
- * walsender, and each managed child that has no hold.  The verdicts are not
- * there yet: see crelay_frontier_compute().
+ * walsender, and each managed node that has no hold: a child, or one whose hold
+ * somebody else has dropped.  The verdicts are not there yet: see
+ * crelay_frontier_compute().
  *
  * Allocates in the current memory context.  fresh_names is for callers inside
  * a transaction, which may not throw away its snapshot of the backend status.
@@ -914,12 +955,14 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 CrelayDownstream *
 crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int *n)
 {
-	int			capacity = max_replication_slots + max_wal_senders + snapshot->nchildren;
+	int			capacity = 2 * max_replication_slots + max_wal_senders + snapshot->nchildren;
 	CrelayDownstream *downstreams = palloc_array(CrelayDownstream, capacity + 1);
 	Sender	   *senders = palloc_array(Sender, max_wal_senders + 1);
 	int			nsenders = read_senders(senders, fresh_names);
 	CrelaySlotUser *users = palloc_array(CrelaySlotUser, max_replication_slots + 1);
 	int			n_users = crelay_registry_get_users(users);
+	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, max_replication_slots + 1);
+	int			nnotes = crelay_registry_get_notes(notes);
 	int			count = read_slots(downstreams);
 
 	identify_slots(downstreams, count, senders, nsenders);
@@ -940,9 +983,11 @@ crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int 
 		if (child->has_about && child->slot_name[0] == '\0' && child->session_pid != 0)
 			match_slotless(downstreams, count, child, i);
 	}
+	count = add_missed(downstreams, count, notes, nnotes);
 	name_slotless(downstreams, count);
 	identify_users(downstreams, count, users, n_users);
-	mark_circumstances(downstreams, count, snapshot);
+	mark_circumstances(downstreams, count, snapshot, notes, nnotes);
+	pfree(notes);
 	pfree(users);
 	pfree(senders);
 	*n = count;

@@ -29,6 +29,8 @@ hold_reason(const CrelayDownstream *d)
 		return CRELAY_NOT_ELSEWHERE;
 	if (d->reported)
 		return CRELAY_COUNTS_REPORTED;
+	if (d->remembered_lsn != 0)
+		return CRELAY_COUNTS_HOLD;
 	if (d->invalidated)
 		return CRELAY_NOT_INVALIDATED;
 	if (d->restart_lsn == 0)
@@ -143,6 +145,20 @@ crelay_reason_text(CrelayReason reason)
 }
 
 /*
+ * What a slot holds.  A hold that somebody else has dropped, of a node that has
+ * not called since, says what it held before that: wherever it stands since it
+ * was placed again, the nodes above may have what was lost here.
+ */
+static uint64_t
+slot_lsn(const CrelayDownstream *d)
+{
+	if (d->remembered_lsn != 0 &&
+		(d->restart_lsn == 0 || d->remembered_lsn < d->restart_lsn))
+		return d->remembered_lsn;
+	return d->restart_lsn;
+}
+
+/*
  * What a counted downstream says about the frontier: the LSN that it has
  * confirmed for itself and everything below it.
  */
@@ -151,7 +167,7 @@ confirmed_lsn(const CrelayDownstream *d)
 {
 	if (d->reason == CRELAY_COUNTS_REPORTED && d->reported_frontier != 0)
 		return d->reported_frontier;
-	return d->restart_lsn;
+	return slot_lsn(d);
 }
 
 /*
@@ -164,7 +180,7 @@ static uint64_t
 target_lsn(const CrelayDownstream *d)
 {
 	if (d->reason != CRELAY_COUNTS_REPORTED || d->reported_target == 0)
-		return d->restart_lsn;
+		return slot_lsn(d);
 	if (d->restart_lsn != 0 && d->restart_lsn < d->reported_target)
 		return d->restart_lsn;
 	return d->reported_target;

@@ -104,27 +104,30 @@ wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
 
 /*
  * Creates the slot of a new hold, ephemeral and acquired, if that many slots
- * are free.
+ * are free, and nobody has made it since it was looked for.
  */
-static bool
+static CrelayRefusal
 create_if_free(const char *slot_name, int free_slots)
 {
 	SlotFacts	facts;
 
 	look_at_slot(slot_name, &facts);
-	if (facts.free_slots >= free_slots)
-		crelay_slot_create(slot_name, RS_EPHEMERAL);
-	return facts.free_slots >= free_slots;
+	if (facts.exists)
+		return CRELAY_HELD_BUSY;
+	if (facts.free_slots < free_slots)
+		return CRELAY_HELD_NO_FREE_SLOT;
+	crelay_slot_create(slot_name, RS_EPHEMERAL);
+	return CRELAY_REFUSE_NONE;
 }
 
 /*
  * The same, one at a time: two that look at the last two free slots together
  * would take both.  An error lets go of either lock.
  */
-static bool
+static CrelayRefusal
 create_acquired(const char *slot_name, int free_slots, bool unloaded)
 {
-	bool		created;
+	CrelayRefusal refusal;
 
 	if (unloaded)
 	{
@@ -132,7 +135,7 @@ create_acquired(const char *slot_name, int free_slots, bool unloaded)
 
 		crelay_advisory_tag(&tag, CRELAY_ADVISORY_CREATE, 0);
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
-		created = create_if_free(slot_name, free_slots);
+		refusal = create_if_free(slot_name, free_slots);
 		LockRelease(&tag, ExclusiveLock, false);
 	}
 	else
@@ -140,10 +143,10 @@ create_acquired(const char *slot_name, int free_slots, bool unloaded)
 		LWLock	   *lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_LOCK_HOLD].lock;
 
 		LWLockAcquire(lock, LW_EXCLUSIVE);
-		created = create_if_free(slot_name, free_slots);
+		refusal = create_if_free(slot_name, free_slots);
 		LWLockRelease(lock);
 	}
-	return created;
+	return refusal;
 }
 
 /*
@@ -253,12 +256,30 @@ retreat_acquired(XLogRecPtr target, const char *cover, const CrelayPosition *pos
 }
 
 /*
+ * Where a hold that is placed anew may go back to: to its target, or as near to
+ * it as the cover stands, which may have gone on since, but is no cover for less
+ * than it was.  It may be one that was dropped by somebody, and its node is away:
+ * what is covered is worth having, even if it is not all.
+ */
+static XLogRecPtr
+lowest_covered(const CrelayHoldRequest *request)
+{
+	SlotFacts	cover;
+
+	if (request->cover == NULL || request->cover_lsn <= request->target)
+		return request->target;
+	look_at_slot(request->cover, &cover);
+	return Max(cover.restart_lsn, request->cover_lsn);
+}
+
+/*
  * The part of apply that may fail with a slot acquired.
  */
 static void
 apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 			  const SlotFacts *facts, CrelayHoldResult *result)
 {
+	XLogRecPtr	lowest = request->target;
 	XLogRecPtr	held;
 
 	if (facts->exists)
@@ -287,16 +308,15 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 	if (MyReplicationSlot == NULL)
 	{
 		/* one that took the place of another may have that one's slot */
-		if (!create_acquired(request->slot_name, facts->exists ? 1 : 2,
-							 request->unloaded))
-		{
-			result->reason = CRELAY_HELD_NO_FREE_SLOT;
+		result->reason = create_acquired(request->slot_name, facts->exists ? 1 : 2,
+										 request->unloaded);
+		if (result->reason != CRELAY_REFUSE_NONE)
 			return;
-		}
 		result->created = true;
 		place_acquired();
+		lowest = lowest_covered(request);
 	}
-	retreat_acquired(request->target, request->cover, position);
+	retreat_acquired(lowest, request->cover, position);
 	held = advance_acquired(Min(request->target, position->flush_lsn));
 
 	/* still acquired, so nobody can drop it between the look and the answer */
@@ -422,7 +442,8 @@ crelay_hold_try(const CrelayHoldRequest *request,
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		EmitErrorReport();
+		if (!request->quiet)
+			EmitErrorReport();
 		FlushErrorState();
 	}
 	PG_END_TRY();
@@ -482,12 +503,17 @@ adopt_guarded(const CrelayAdoptRequest *request, const CrelayPosition *position,
 
 	if (exists)
 		crelay_slot_acquire(request->slot_name);
-	else if (create_acquired(request->slot_name, 1, false))
-		result->created = true;
 	else
 	{
-		result->verdict = CRELAY_ADOPT_NO_FREE_SLOT;
-		return;
+		CrelayRefusal refusal = create_acquired(request->slot_name, 1, false);
+
+		if (refusal != CRELAY_REFUSE_NONE)
+		{
+			result->verdict = refusal == CRELAY_HELD_BUSY ?
+				CRELAY_ADOPT_ACTIVE : CRELAY_ADOPT_NO_FREE_SLOT;
+			return;
+		}
+		result->created = true;
 	}
 	before = MyReplicationSlot->data.restart_lsn;
 	adopt_acquired(request, position, result);

@@ -47,7 +47,12 @@ typedef struct CrelayHoldRequest
 	uint64		target;			/* wanted restart_lsn */
 	bool		create;			/* place it if it is not there */
 	const char *cover;			/* a slot under which it may go back, or NULL */
+	uint64		cover_lsn;		/* no further than this, if it is placed anew;
+								 * else only to the target itself */
 	bool		unloaded;		/* this server does not preload the library */
+	bool		quiet;			/* an error is not logged by
+								 * crelay_hold_try(): it was, when it came
+								 * first */
 	CrelayHoldFence fence;		/* NULL: none */
 	void	   *fence_arg;
 } CrelayHoldRequest;

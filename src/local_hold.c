@@ -164,7 +164,8 @@ keep(const CrelayPosition *position, const CrelayBounds *bounds,
 	request.target = Max(local->tree_hold_lsn, bounds->floor_lsn);
 	if (may_rest(downstreams, n, name, request.target, now - touched_at))
 		return;
-	if (crelay_registry_find_cover(request.target, crelay_hold_redo(), name, cover))
+	request.cover_lsn = crelay_registry_lowest_cover(crelay_hold_redo(), name, cover);
+	if (request.cover_lsn != 0)
 		request.cover = cover;
 	touched_at = now;
 	if (!crelay_hold_try(&request, position, &result))

@@ -292,6 +292,13 @@ typedef struct CrelayDownstream
 	bool		clamped_by_disk;
 	int64_t		silent;			/* microseconds without a report, as counted */
 	uint64_t	reports_seen;	/* of its child then */
+	bool		missed;			/* somebody else has dropped it, or the server
+								 * has invalidated it */
+	int64_t		dropped_at;		/* when it was placed again after that; 0
+								 * never */
+	uint64_t	remembered_lsn; /* what it held before that; 0 unknown */
+	uint64_t	remembered_need;	/* what its node had confirmed when it
+									 * last called; 0 unknown */
 
 	/* verdict */
 	bool		counted;

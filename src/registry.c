@@ -682,6 +682,22 @@ find_hold(const char *hold_name)
 }
 
 /*
+ * What the worker remembers of a hold whose loss it would miss, or NULL; the
+ * caller holds the lock.
+ */
+static CrelayHoldNote *
+find_note(const char *hold_name)
+{
+	for (int i = 0; i < registry->nnotes; i++)
+	{
+		if (registry->notes[i].lsn != 0 &&
+			strcmp(registry->notes[i].slot_name, hold_name) == 0)
+			return &registry->notes[i];
+	}
+	return NULL;
+}
+
+/*
  * Forgets a child that nobody speaks for and nothing is held for, the one that
  * was heard of longest ago, so that whoever only says hello cannot fill the
  * registry.  One that has never reported goes before one that has.  Returns
@@ -720,6 +736,7 @@ static int
 new_child(const CrelayHello *hello)
 {
 	CrelayChild *child;
+	CrelayHoldNote *note;
 	int			slot;
 
 	for (slot = 0; slot < registry->nchildren; slot++)
@@ -745,6 +762,8 @@ new_child(const CrelayHello *hello)
 	child->node.managed = true;
 	child->node.role = CRELAY_ROLE_STANDBY;
 	child->node.replay_lag = -1;
+	if ((note = find_note(child->hold_name)) != NULL)
+		child->hold_dropped_at = note->dropped_at;
 	return slot;
 }
 
@@ -1131,11 +1150,24 @@ crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked, TimestampTz now
 }
 
 /*
+ * Nobody is to miss that hold; the caller holds the lock.
+ */
+static void
+remove_note(const char *hold_name)
+{
+	CrelayHoldNote *note = find_note(hold_name);
+
+	if (note != NULL)
+		*note = registry->notes[--registry->nnotes];
+}
+
+/*
  * Forgets what the session's node was called before: entries of its
- * incarnation under another name, that nobody speaks for any more.
+ * incarnation under another name, that nobody speaks for any more, and the hold
+ * that it had then.
  */
 void
-crelay_registry_forget_former(int child_slot, pid_t pid)
+crelay_registry_forget_former(int child_slot, pid_t pid, const char *hold_name)
 {
 	const CrelayChild *child = &registry->children[child_slot];
 
@@ -1152,6 +1184,8 @@ crelay_registry_forget_former(int child_slot, pid_t pid)
 		registry->floor_seq++;
 		registry->membership_seq++;
 	}
+	registry->forgotten_seq++;
+	remove_note(hold_name);
 	LWLockRelease(registry->lock);
 }
 
@@ -1181,28 +1215,28 @@ crelay_registry_leave(pid_t pid)
 }
 
 /*
- * Finds a slot, other than the given one, that has stood at or below target
- * since before the checkpoint that the given redo pointer belongs to began.
+ * Finds the lowest of the slots, other than the given one, that have stood where
+ * they are since before the checkpoint that the given redo pointer belongs to
+ * began.  Returns where it stands, 0 if there is none.
  */
-bool
-crelay_registry_find_cover(uint64 target, uint64 redo, const char *not_slot,
-						   char *slot_name)
+uint64
+crelay_registry_lowest_cover(uint64 redo, const char *not_slot, char *slot_name)
 {
-	bool		found = false;
+	uint64		lowest = 0;
 
 	LWLockAcquire(registry->lock, LW_SHARED);
-	for (int i = 0; i < registry->ncovers && !found; i++)
+	for (int i = 0; i < registry->ncovers; i++)
 	{
 		const CrelayCover *cover = &registry->covers[i];
 
-		if (cover->restart_lsn > target || cover->seen_at_redo >= redo ||
-			strcmp(cover->slot_name, not_slot) == 0)
+		if (cover->restart_lsn == 0 || (lowest != 0 && cover->restart_lsn >= lowest) ||
+			cover->seen_at_redo >= redo || strcmp(cover->slot_name, not_slot) == 0)
 			continue;
 		strlcpy(slot_name, cover->slot_name, CRELAY_SLOT_LEN);
-		found = true;
+		lowest = cover->restart_lsn;
 	}
 	LWLockRelease(registry->lock);
-	return found;
+	return lowest;
 }
 
 static int
@@ -1563,15 +1597,71 @@ crelay_registry_publish_covers(const CrelayCover *slots, int n)
 }
 
 /*
- * Replaces what the worker remembers of the holds.
+ * Replaces what the worker remembers of the holds; there is room for all slots.
+ * Not if a node was forgotten since it looked, which would bring it back.
  */
 void
-crelay_registry_publish_notes(const CrelayHoldNote *notes, int n)
+crelay_registry_publish_notes(const CrelayHoldNote *notes, int n, uint64 forgotten_seq)
 {
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	memcpy(registry->notes, notes, sizeof(CrelayHoldNote) * n);
-	registry->nnotes = n;
+	if (registry->forgotten_seq == forgotten_seq)
+	{
+		registry->nnotes = Min(n, max_replication_slots);
+		memcpy(registry->notes, notes, sizeof(CrelayHoldNote) * registry->nnotes);
+	}
 	LWLockRelease(registry->lock);
+}
+
+/*
+ * Whether a hold that is gone is still the worker's to place again: it is not
+ * if its node was forgotten, or speaks for itself, under whatever name, or is on
+ * another history.
+ */
+bool
+crelay_registry_is_missed(const char *hold_name, TimestampTz now)
+{
+	const char *incarnation = hold_name + strlen(hold_name) - 8;
+	bool		missed;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	missed = find_note(hold_name) != NULL;
+	for (int i = 0; i < registry->nchildren && missed; i++)
+	{
+		const CrelayChild *child = &registry->children[i];
+		const char *other = child->hold_name;
+
+		if (!child->in_use || strcmp(other + strlen(other) - 8, incarnation) != 0)
+			continue;
+		missed = !is_live(child, now) && !(child->diverged && strcmp(other, hold_name) == 0);
+	}
+	LWLockRelease(registry->lock);
+	return missed;
+}
+
+/*
+ * Remembers that the worker has placed a hold again.  False if its node was
+ * forgotten meanwhile.
+ */
+bool
+crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
+							  CrelayRefusal reason, TimestampTz now)
+{
+	CrelayHoldNote *note;
+	int			child;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	note = find_note(hold_name);
+	child = find_hold(hold_name);
+	if (note != NULL)
+		note->dropped_at = now;
+	if (note != NULL && child >= 0)
+	{
+		registry->children[child].hold_dropped_at = now;
+		registry->children[child].held_lsn = held_lsn;
+		registry->children[child].hold_reason = reason;
+	}
+	LWLockRelease(registry->lock);
+	return note != NULL;
 }
 
 /*
@@ -1592,6 +1682,13 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 		child->node.state = views[i].state;
 		child->node.replica_class = views[i].replica_class;
 		child->node.replay_lag = views[i].replay_lag;
+		if (child->session_pid != 0)
+			continue;			/* it says so by itself */
+		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)
+			registry->membership_seq++;
+		child->node.warnings &= ~CRELAY_WARN_HOLD_DROPPED;
+		if (views[i].hold_dropped)
+			child->node.warnings |= CRELAY_WARN_HOLD_DROPPED;
 	}
 	LWLockRelease(registry->lock);
 }
@@ -1767,10 +1864,14 @@ crelay_registry_forget(const char *hold_name)
 		child->session_pid = 0;
 		registry->floor_seq++;
 		registry->membership_seq++;
-		registry->forgotten_seq++;
 	}
 	if (forgotten)
+	{
+		/* whatever a worker that has looked before this is about to publish */
+		registry->forgotten_seq++;
 		remove_released(hold_name);
+		remove_note(hold_name);
+	}
 	LWLockRelease(registry->lock);
 	return forgotten;
 }

@@ -212,6 +212,11 @@ typedef struct CrelayHoldNote
 	bool		clamped_by_disk;
 	int64		silent;
 	uint64		reports_seen;
+	uint64		lsn;			/* what it holds, or has held before somebody
+								 * else dropped it; 0: nobody misses it */
+	uint64		need;			/* what its node had confirmed when it last
+								 * called; 0 unknown */
+	TimestampTz dropped_at;		/* when it was placed again then; 0 never */
 } CrelayHoldNote;
 
 /* What the worker found out about a child by looking at its walsender. */
@@ -222,6 +227,7 @@ typedef struct CrelayChildView
 	CrelayState state;
 	CrelayClass replica_class;
 	int64		replay_lag;
+	bool		hold_dropped;	/* of one that is not connected: not long ago */
 } CrelayChildView;
 
 extern Size crelay_registry_size(void);
@@ -271,10 +277,11 @@ extern void crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz 
 extern void crelay_registry_hold_name(int child_slot, char *name);
 extern bool crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked,
 									  TimestampTz now);
-extern void crelay_registry_forget_former(int child_slot, pid_t pid);
+extern void crelay_registry_forget_former(int child_slot, pid_t pid,
+										  const char *hold_name);
 extern void crelay_registry_leave(pid_t pid);
-extern bool crelay_registry_find_cover(uint64 target, uint64 redo,
-									   const char *not_slot, char *slot_name);
+extern uint64 crelay_registry_lowest_cover(uint64 redo, const char *not_slot,
+										   char *slot_name);
 extern CrelayCover *crelay_registry_covers(uint64 redo, const char *not_slot, int *n);
 extern void crelay_registry_wake_worker(void);
 extern void crelay_registry_fill_reply(int child_slot, CrelayReply *reply);
@@ -292,7 +299,11 @@ extern void crelay_registry_publish_users(const CrelaySlotUser *users, int n);
 extern int	crelay_registry_get_shown(CrelayShown *shown);
 extern void crelay_registry_publish_shown(const CrelayShown *shown, int n);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
-extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n);
+extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n,
+										  uint64 forgotten_seq);
+extern bool crelay_registry_is_missed(const char *hold_name, TimestampTz now);
+extern bool crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
+										  CrelayRefusal reason, TimestampTz now);
 extern void crelay_registry_publish_children(const CrelayChildView *views, int n);
 extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n,
 											  uint64 forgotten_seq);

@@ -138,12 +138,14 @@ find_leaver(const char *slot_name)
 }
 
 /*
- * Whether a slot is ours, and idle because its node is elsewhere.
+ * Whether a slot is ours, and idle because its node is elsewhere.  So is a hold
+ * that somebody else has dropped: nobody is to miss it any more.
  */
 static bool
 is_left_behind(const CrelayDownstream *d)
 {
-	return (d->kind == CRELAY_KIND_HOLD || d->adopted) && d->slot_name[0] != '\0' &&
+	return (d->kind == CRELAY_KIND_HOLD || d->adopted) &&
+		(d->slot_name[0] != '\0' || d->missed) &&
 		d->elsewhere && d->pid == 0 && !d->own && !d->ancestor;
 }
 
@@ -156,7 +158,8 @@ still_forgotten(void *arg)
 static bool
 drop(const CrelayDownstream *d, CrelayHoldFence fence)
 {
-	if (!crelay_hold_drop_try(d->slot_name, fence, (void *) d->key))
+	if (d->slot_name[0] == '\0' ||
+		!crelay_hold_drop_try(d->slot_name, fence, (void *) d->key))
 		return false;
 	ereport(LOG,
 			(errmsg("cascade_relay: dropped replication slot \"%s\": node \"%s\" is live and protected elsewhere",
@@ -212,12 +215,12 @@ watch_leavers(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 
 		if (!is_left_behind(d))
 			continue;
-		leaver = find_leaver(d->slot_name);
+		leaver = find_leaver(d->key);
 		if (leaver == NULL && n_leavers < max_replication_slots)
 		{
 			leaver = &leavers[n_leavers++];
 			memset(leaver, 0, sizeof(Leaver));
-			strlcpy(leaver->slot_name, d->slot_name, sizeof(leaver->slot_name));
+			strlcpy(leaver->slot_name, d->key, sizeof(leaver->slot_name));
 		}
 		else if (leaver != NULL)
 			leaver->seen_for += elapsed;

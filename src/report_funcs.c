@@ -27,7 +27,7 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
-#include "bounds.h"
+#include "child_hold.h"
 #include "compat.h"
 #include "downstream.h"
 #include "guc.h"
@@ -187,7 +187,7 @@ drop_former_hold(const char *slot_name)
 	if (!crelay_hold_find_former(slot_name, my_incarnation, former) ||
 		!crelay_hold_drop(former))
 		return;
-	crelay_registry_forget_former(my_child_slot, MyProcPid);
+	crelay_registry_forget_former(my_child_slot, MyProcPid, former);
 	ereport(LOG,
 			(errmsg("cascade_relay: dropped hold \"%s\", because its node is held by \"%s\" now",
 					former, slot_name)));
@@ -201,29 +201,20 @@ static void
 serve_hold(const CrelayReport *report, const char *slot_name,
 		   const CrelayPosition *position, CrelayReply *reply)
 {
-	CrelayHoldRequest request = {0};
+	CrelayChildHold hold;
 	CrelayHoldResult result;
-	CrelaySettings settings;
-	char		cover[CRELAY_SLOT_LEN];
 	uint64		held_before;
-	CrelayBounds bounds;
 
-	crelay_guc_copy(&settings);
-	crelay_bounds_get(&settings, position->flush_lsn, &bounds);
-	request.slot_name = slot_name;
-	request.create = true;
-	request.target = Max(report->hold_target_lsn, bounds.floor_lsn);
-	request.fence = still_owner;
-	if (crelay_registry_find_cover(request.target, crelay_hold_redo(), slot_name, cover))
-		request.cover = cover;
-	crelay_hold_apply(&request, position, &result);
+	crelay_child_hold_want(&hold, slot_name, report->hold_target_lsn, position);
+	hold.request.fence = still_owner;
+	crelay_hold_apply(&hold.request, position, &result);
 	if (result.ousted)
 	{
 		reply->answer = CRELAY_ANSWER_REFUSED;
 		reply->refusal = CRELAY_REFUSE_OUSTED;
 		return;
 	}
-	if (request.target != report->hold_target_lsn ||
+	if (hold.bounded ||
 		(result.held_lsn > report->hold_target_lsn && crelay_registry_is_clamped(slot_name)))
 		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
 	reply->held_lsn = result.held_lsn;

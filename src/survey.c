@@ -21,6 +21,7 @@
 #include "bounds.h"
 #include "hold.h"
 #include "local_hold.h"
+#include "missed.h"
 #include "release.h"
 #include "slot_user.h"
 #include "survey.h"
@@ -67,6 +68,7 @@ crelay_survey_start(MemoryContext context)
 	n_unmanaged = 0;
 	INSTR_TIME_SET_ZERO(last_pass);
 	crelay_slot_users_start(context);
+	crelay_missed_start(context);
 	crelay_registry_snapshot(&snapshot, true);
 	forgotten_seq = snapshot.forgotten_seq;
 	for (int i = 0; i < snapshot.nrows; i++)
@@ -350,12 +352,19 @@ settle_uncalled(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 		(void) crelay_registry_forget(d->key);
 }
 
+static bool
+was_not_long_ago(TimestampTz event, TimestampTz now, int64 stale_after)
+{
+	return event != 0 && now - event < stale_after * CRELAY_LONG_TIMEOUTS;
+}
+
 /*
  * A managed child that has not called since this node's start: all that is
  * known of it is its hold, and that is enough to draw it.
  */
 static void
-fill_uncalled(CrelayNode *node, const CrelayDownstream *hold, const CrelayLocal *local)
+fill_uncalled(CrelayNode *node, const CrelayDownstream *hold, const CrelayLocal *local,
+			  bool hold_dropped)
 {
 	memset(node, 0, sizeof(CrelayNode));
 	strlcpy(node->name, hold->name, sizeof(node->name));
@@ -366,11 +375,14 @@ fill_uncalled(CrelayNode *node, const CrelayDownstream *hold, const CrelayLocal 
 	node->role = CRELAY_ROLE_STANDBY;
 	node->state = CRELAY_STATE_DOWN;
 	node->replay_lag = -1;
+	if (hold_dropped)
+		node->warnings = CRELAY_WARN_HOLD_DROPPED;
 }
 
 static void
 survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
-				 int n, const CrelayLocal *local, bool in_recovery, TimestampTz now)
+				 int n, const CrelayLocal *local, bool in_recovery,
+				 TimestampTz now, int64 stale_after)
 {
 	CrelayNode *nodes;
 	int			max_nodes = crelay_guc_max_nodes();
@@ -407,7 +419,8 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 		if (d->child < 0 && !d->own && !d->ancestor &&
 			(!is_expected(d, in_recovery) ||
 			 !crelay_registry_expect(d, &local->node, snapshot->forgotten_seq)))
-			fill_uncalled(&nodes[n_nodes++], d, local);
+			fill_uncalled(&nodes[n_nodes++], d, local,
+						  was_not_long_ago(d->dropped_at, now, stale_after));
 	}
 	crelay_registry_publish_unmanaged(nodes, n_nodes, forgotten_seq);
 }
@@ -471,6 +484,7 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].state = child_state(child, senders[i], now, stale_after);
 		views[i].replica_class = child_class(child, senders[i], local);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
+		views[i].hold_dropped = was_not_long_ago(child->hold_dropped_at, now, stale_after);
 	}
 	crelay_registry_publish_children(views, snapshot->nchildren);
 }
@@ -595,10 +609,10 @@ release_silent(const CrelayDownstream *d, const CrelaySettings *settings,
 	if (first)
 		ereport(LOG,
 				(errmsg("cascade_relay: released hold \"%s\", because node \"%s\" has not reported for %lld s",
-						d->slot_name, d->name, (long long) (d->silent / 1000000)),
+						d->key, d->name, (long long) (d->silent / 1000000)),
 				 errdetail("\"%s\" is %d s; WAL from %X/%X on is not kept for that node any more.",
 						   "cascade_relay.hold_timeout", settings->hold_timeout_s,
-						   LSN_FORMAT_ARGS(d->restart_lsn))));
+						   LSN_FORMAT_ARGS(d->restart_lsn != 0 ? d->restart_lsn : d->remembered_lsn))));
 }
 
 /*
@@ -627,7 +641,7 @@ count_silence(CrelayDownstream *d, const CrelaySnapshot *snapshot, int64 elapsed
 static void
 survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 			 const CrelayBounds *bounds, const CrelayPosition *position,
-			 int64 elapsed, CrelayDownstream *downstreams, int n)
+			 int64 elapsed, TimestampTz now, CrelayDownstream *downstreams, int n)
 {
 	CrelayHoldNote *notes = palloc0_array(CrelayHoldNote, n + 1);
 	int			n_notes = 0;
@@ -637,21 +651,29 @@ survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 		CrelayDownstream *d = &downstreams[i];
 		CrelayHoldNote *note = &notes[n_notes];
 
-		if (d->kind != CRELAY_KIND_HOLD || d->slot_name[0] == '\0')
+		if (d->kind != CRELAY_KIND_HOLD)
+			continue;
+		if (settings->enabled)
+			crelay_missed_place(d, snapshot, position, now);
+		if (d->slot_name[0] == '\0' && !d->missed)
 			continue;
 		if (settings->enabled)
 		{
-			clamp_hold(d, bounds, position);
+			if (d->slot_name[0] != '\0')
+				clamp_hold(d, bounds, position);
 			count_silence(d, snapshot, elapsed, settings, position);
 		}
-		strlcpy(note->slot_name, d->slot_name, sizeof(note->slot_name));
+		strlcpy(note->slot_name, d->key, sizeof(note->slot_name));
 		note->clamped = d->clamped;
 		note->clamped_by_disk = d->clamped_by_disk;
 		note->silent = d->silent;
 		note->reports_seen = d->reports_seen;
+		crelay_missed_note(d, bounds, note);
 		n_notes++;
 	}
-	crelay_registry_publish_notes(notes, n_notes);
+	n_notes = Min(n_notes, max_replication_slots);
+	crelay_registry_publish_notes(notes, n_notes, snapshot->forgotten_seq);
+	crelay_missed_save(notes, n_notes, false);
 }
 
 /*
@@ -951,10 +973,11 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	crelay_frontier_compute(&own, downstreams, n, &survey->frontier);
 
 	elapsed = listened_us();
-	survey_holds(settings, &snapshot, &bounds, &survey->position, elapsed, downstreams, n);
+	survey_covers(downstreams, n);	/* that a hold may be placed under */
+	survey_holds(settings, &snapshot, &bounds, &survey->position, elapsed, now,
+				 downstreams, n);
 	recount_released(&snapshot, downstreams, n);
 	crelay_release_run(settings, &snapshot, downstreams, n, elapsed);
-	survey_covers(downstreams, n);
 
 	survey_pin(survey, settings->node_name, now, local);
 	survey_self(settings, survey, now, local);
@@ -966,7 +989,8 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	survey_children(&snapshot, downstreams, n, local, now,
 					(int64) settings->stale_timeout_ms * 1000);
 	survey_unmanaged(&snapshot, downstreams, n, local,
-					 survey->position.in_recovery, now);
+					 survey->position.in_recovery, now,
+					 (int64) settings->stale_timeout_ms * 1000);
 
 	moved = movement(survey, downstreams, n);
 	survey->moved = moved != last_movement;

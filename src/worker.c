@@ -32,6 +32,7 @@
 #include "guc.h"
 #include "hold.h"
 #include "instance.h"
+#include "missed.h"
 #include "places.h"
 #include "registry.h"
 #include "release.h"
@@ -312,6 +313,7 @@ finish(void)
 	{
 		tried = true;
 		(void) crelay_hold_save_all();
+		crelay_missed_stop();
 	}
 }
 

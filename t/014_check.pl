@@ -202,9 +202,13 @@ found($p, 'critical', 'hold_clamped', 'i', 'WAL that node "l" needs');
 # it is long ago that it called
 found($_, 'warning', 'pinned_long', 'l', 'keeping this node') for ($p, $i);
 
-# its hold goes while it is away: nobody places it again
+# its hold goes while it is away: i places it again, unless it is switched off
+set($i, 'cascade_relay.enabled = off');
+found($i, 'warning', 'upstream_silent', 'i', 'switched off');
 value($i, "SELECT pg_drop_replication_slot('cascade_relay_l_" . incarnation_of($i, 'l') . "')");
 found($i, 'critical', 'hold_dropped', 'l', 'is not held');
+reset_to($i, 'cascade_relay.enabled');
+found($_, 'warning', 'hold_dropped', 'l', 'placed again') for ($p, $i);
 $l->start;
 wait_caught_up($p, $l);
 gone($_, 'pinned_long') for ($p, $i);

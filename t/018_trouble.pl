@@ -140,6 +140,7 @@ $a->wait_for_log(qr/WARNING:  cascade_relay: node "a" should not stream from ups
 frontiers_follow($p, $a, $b, $c);
 report_to($a);
 show_tree('that all is well again', $place, \@well, @all);
+wait_for($p, q{SELECT protected FROM cascade_topology WHERE node_name = 'a'}, 'and p knows that a is protected');
 
 # what p is told next is what it will hold: not that a has just come back
 wait_protected($a);

@@ -5,9 +5,8 @@
 # That is what Patroni does with slots that it does not know, each time after
 # PostgreSQL was started.  i is down; p is restarted, and has not heard of i
 # since.  All that it knows of i is the hold, and that is dropped: p must say
-# so, rather than forget that there was anybody, since nobody places it again.
-# i comes back, is held again, and that is said too.  A node that is forgotten
-# on purpose is no such case.
+# so, rather than forget that there was anybody, and place it again.  A node that
+# is forgotten on purpose is no such case.
 use strict;
 use warnings FATAL => 'all';
 
@@ -69,10 +68,13 @@ sub drop_hold
 
 # ---- i is away, and p is restarted ----
 
+slot_from_hold($p, 'i', 'cover');
 restart_without($p, $i);
 silent($p, 'i');
+my $held = hold_lsn($p, 'i');
 drop_hold($p, $i);
-found($p, 'critical', 'i', 'which is away');
+found($p, 'warning', 'i', 'placed again');
+ok(lsn_le($p, hold_lsn($p, 'i'), $held), 'it is where it was');
 is(tree_state($p, 'i'), 'down', 'i is in the tree still');
 add_rows($p, 2);
 $i->start;

@@ -421,6 +421,57 @@ dropped_while_away(Scene *s)
 	s->downstreams[0].restart_lsn = 0;
 }
 
+/* of a node of which nothing was known but that hold */
+static void
+dropped_after_restart(Scene *s)
+{
+	dropped_while_away(s);
+	s->downstreams[0].child = -1;
+	s->downstreams[0].missed = true;
+}
+
+/* placed again by the worker, where it was; the node's row says so */
+static void
+placed_again(Scene *s)
+{
+	leave(s, I, SECOND);
+	s->downstreams[0].dropped_at = s->facts.now;
+	s->downstreams[0].restart_lsn = LSN(96);
+	s->downstreams[0].reported = true;
+	s->downstreams[0].reported_frontier = LSN(97);
+	s->nodes[I].warnings = CRELAY_WARN_HOLD_DROPPED;
+}
+
+static void
+placed_too_high(Scene *s)
+{
+	placed_again(s);
+	s->downstreams[0].restart_lsn = LSN(99);
+}
+
+static void
+placed_too_high_after_restart(Scene *s)
+{
+	placed_too_high(s);
+	s->downstreams[0].child = -1;
+	s->downstreams[0].reported = false;
+	s->downstreams[0].remembered_lsn = LSN(96);
+}
+
+static void
+placed_high_enough_after_restart(Scene *s)
+{
+	placed_too_high_after_restart(s);
+	s->downstreams[0].remembered_need = LSN(99);
+}
+
+static void
+placed_again_and_rebuilt(Scene *s)
+{
+	placed_too_high(s);
+	add_row(s, X, "i", P);
+}
+
 static void
 dropped_just_now(Scene *s)
 {
@@ -1128,6 +1179,12 @@ static const struct
 
 	{"a hold was dropped, and placed again", P, drops, "warning hold_dropped i"},
 	{"a hold was dropped while its node is away", P, dropped_while_away, "critical hold_dropped i"},
+	{"so it was of one that has not called", P, dropped_after_restart, "critical hold_dropped i"},
+	{"it was placed again for it", P, placed_again, "warning hold_dropped i"},
+	{"above what it needs", P, placed_too_high, "critical hold_dropped i"},
+	{"above what was held before", P, placed_too_high_after_restart, "critical hold_dropped i"},
+	{"but not above what it needs", P, placed_high_enough_after_restart, "warning hold_dropped i"},
+	{"its node was rebuilt since", P, placed_again_and_rebuilt, "warning orphan_slot i"},
 	{"its node will place it again at once", P, dropped_just_now, "ok ok p"},
 	{"there was no hold", P, never_held, "ok ok p"},
 	{"it was released", P, dropped_and_released, "ok ok p"},
@@ -1226,7 +1283,7 @@ static const struct
 	{"all bits, also those of newer versions", P, all_bits,
 		"critical upstream_refused l; critical upstream_silent l; critical duplicate_name l; critical cycle l; "
 	"critical no_free_slot l; warning hold_dropped l; warning hold_clamped l; warning not_preloaded l; warning registry_full l"},
-	{"what an absent node once said is old", P, bits_of_the_absent, "ok ok p"},
+	{"what an absent node once said is old, but for what its upstream says", P, bits_of_the_absent, "warning hold_dropped l"},
 	{"the worst first", P, two_kinds,
 	"critical no_free_slot p; warning pinned_long l; ok unbounded p"},
 	{"an empty tree", P, nobody, "ok ok p"},

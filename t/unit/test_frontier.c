@@ -254,6 +254,30 @@ test_minimum(void)
 				"downstreams do not make an unknown own position known");
 }
 
+/*
+ * A hold that somebody has dropped, of a node that has not called since.
+ */
+static void
+test_remembered(void)
+{
+	CrelayDownstream d = downstream(CRELAY_KIND_HOLD, "hold", 0);
+
+	is_frontier(compute(9 * MB, 0, &d, 1), 9 * MB, "own", 9 * MB, "a hold that is gone says nothing");
+	d.remembered_lsn = 4 * MB;
+	is_frontier(compute(9 * MB, 0, &d, 1), 4 * MB, "hold", 4 * MB, "what it held is still needed");
+	ok(d.reason == CRELAY_COUNTS_HOLD, "and is said to be what a hold keeps");
+	d.restart_lsn = 7 * MB;
+	is_frontier(compute(9 * MB, 0, &d, 1), 4 * MB, "hold", 4 * MB, "also when it was placed again above");
+	d.restart_lsn = 3 * MB;
+	is_frontier(compute(9 * MB, 0, &d, 1), 3 * MB, "hold", 3 * MB, "below, it is what it keeps now");
+	d.restart_lsn = 0;
+	d.reported = true;
+	d.reported_frontier = d.reported_target = 6 * MB;
+	is_frontier(compute(9 * MB, 0, &d, 1), 6 * MB, "hold", 6 * MB, "when its node has called, that counts");
+	d.released = true;
+	is_frontier(compute(9 * MB, 0, &d, 1), 9 * MB, "own", 9 * MB, "released, it does not");
+}
+
 static void
 test_ties(void)
 {
@@ -570,6 +594,7 @@ main(void)
 	test_texts();
 	test_alone();
 	test_minimum();
+	test_remembered();
 	test_ties();
 	test_zero();
 	test_reported();

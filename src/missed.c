@@ -1,0 +1,374 @@
+/*-------------------------------------------------------------------------
+ *
+ * missed.c
+ *	  Holds that somebody else has dropped, of nodes that are away.
+ *
+ * Owns, leaves out and locks: see missed.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/xlog_internal.h"
+#include "lib/stringinfo.h"
+#include "replication/slot.h"
+#include "storage/fd.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "child_hold.h"
+#include "hold.h"
+#include "message.h"
+#include "missed.h"
+
+#define HOLDS_FILE		"pg_replslot/cascade_relay.holds"
+#define HOLDS_FILE_TMP	HOLDS_FILE ".tmp"
+
+/* How often at most it is tried to place a hold again. */
+#define RETRY_US		INT64CONST(1000000)
+
+/* A hold that could not be placed again. */
+typedef struct Attempt
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+	TimestampTz at;
+	CrelayRefusal reason;		/* NONE: it ended in an error */
+} Attempt;
+
+/* A hold as the file has it. */
+typedef struct Saved
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+	uint64		lsn;
+	uint64		need;			/* of its node, as it last said; 0 unknown */
+} Saved;
+
+static Attempt *attempts;
+static int	n_attempts;
+static Saved *saved;
+static int	n_saved;
+static uint64 saved_at_redo;
+
+/* ---- the file: a line for each hold, with what it held, and what its node needs ---- */
+
+/*
+ * Whether the node of a hold is held under another name: then the hold is gone
+ * because it was given that.
+ */
+static bool
+has_another_hold(const char *slot_name, uint32 incarnation)
+{
+	char		other[CRELAY_SLOT_LEN];
+
+	return crelay_hold_find_former(slot_name, incarnation, other);
+}
+
+/*
+ * Reads what was held when the server was stopped, as far as it would be missed.
+ * What cannot be understood is left out: nothing is missed by mistake.
+ */
+static int
+read_holds(CrelayHoldNote *notes)
+{
+	FILE	   *file = AllocateFile(HOLDS_FILE, "r");
+	char		line[256];
+	int			n = 0;
+
+	if (file == NULL)
+	{
+		if (errno != ENOENT)
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", HOLDS_FILE)));
+		return 0;
+	}
+	while (n < max_replication_slots && fgets(line, sizeof(line), file) != NULL)
+	{
+		CrelayHoldNote *note = &notes[n];
+		char		node_name[CRELAY_NODE_NAME_MAX + 1];
+		uint32		incarnation;
+		uint32		high[2];
+		uint32		low[2];
+
+		StaticAssertStmt(CRELAY_SLOT_LEN == 64, "the width below is that of the buffer");
+		memset(note, 0, sizeof(CrelayHoldNote));
+		if (sscanf(line, "%8X/%8X %8X/%8X %63s", &high[0], &low[0], &high[1], &low[1],
+				   note->slot_name) != 5 ||
+			!crelay_hold_name_parse(note->slot_name, node_name, &incarnation) ||
+			!crelay_node_name_is_valid(node_name) ||
+			has_another_hold(note->slot_name, incarnation))
+			continue;
+		note->lsn = (uint64) high[0] << 32 | low[0];
+		note->need = (uint64) high[1] << 32 | low[1];
+		if (note->lsn != 0)
+			n++;
+	}
+	FreeFile(file);
+	return n;
+}
+
+/*
+ * Writes the file so that it is either whole on disk or the one before.  A disk
+ * that is full keeps nothing else from being done.
+ */
+static void
+write_holds(void)
+{
+	StringInfoData text;
+	int			fd;
+	bool		written;
+
+	initStringInfo(&text);
+	for (int i = 0; i < n_saved; i++)
+		appendStringInfo(&text, "%X/%X %X/%X %s\n", LSN_FORMAT_ARGS(saved[i].lsn),
+						 LSN_FORMAT_ARGS(saved[i].need), saved[i].slot_name);
+	fd = OpenTransientFile(HOLDS_FILE_TMP, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+	errno = 0;
+	written = fd >= 0 && write(fd, text.data, text.len) == text.len && pg_fsync(fd) == 0;
+
+	if (!written)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", HOLDS_FILE_TMP)));
+	}
+	if (fd >= 0)
+		CloseTransientFile(fd);
+	if (written)
+		(void) durable_rename(HOLDS_FILE_TMP, HOLDS_FILE, LOG);
+	pfree(text.data);
+}
+
+/*
+ * A new start of the worker.  After one of the server the registry has no notes
+ * yet, and gets those of the file.
+ */
+void
+crelay_missed_start(MemoryContext context)
+{
+	Size		room = Max(max_replication_slots, 1);
+	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, room);
+	CrelaySnapshot snapshot;
+	int			n;
+
+	attempts = MemoryContextAllocZero(context, sizeof(Attempt) * room);
+	saved = MemoryContextAllocZero(context, sizeof(Saved) * room);
+	n_attempts = 0;
+	n_saved = 0;
+	saved_at_redo = 0;
+	crelay_registry_snapshot(&snapshot, false);
+	if (!snapshot.local.ready)
+	{
+		n = read_holds(notes);
+		crelay_registry_publish_notes(notes, n, snapshot.forgotten_seq);
+	}
+	pfree(notes);
+}
+
+/* ---- what there was ---- */
+
+/*
+ * Says in a note what a hold keeps, so that it is missed if it goes.  While its
+ * node has not called since it was lost and placed again, it needs no less than
+ * it did before, but what a bound has given up.
+ */
+void
+crelay_missed_note(const CrelayDownstream *d, const CrelayBounds *bounds,
+				   CrelayHoldNote *note)
+{
+	note->dropped_at = d->dropped_at;
+	note->need = d->reported ? d->reported_frontier : d->remembered_need;
+	if (d->own || d->ancestor || d->released)
+		note->lsn = 0;
+	else if (d->restart_lsn == 0 || d->invalidated)
+		note->lsn = d->missed ? d->remembered_lsn : 0;
+	else if (!d->reported && d->remembered_lsn != 0)
+		note->lsn = Min(d->restart_lsn, Max(d->remembered_lsn, bounds->floor_lsn));
+	else
+		note->lsn = d->restart_lsn;
+}
+
+static bool
+same_holds(const CrelayHoldNote *notes, int n)
+{
+	int			k = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (notes[i].lsn == 0)
+			continue;
+		if (k == n_saved || strcmp(saved[k++].slot_name, notes[i].slot_name) != 0)
+			return false;
+	}
+	return k == n_saved;
+}
+
+/*
+ * Writes the file when there are other holds than before; for where they stand,
+ * with each checkpoint, as the server does, or if all is to be saved.
+ */
+void
+crelay_missed_save(const CrelayHoldNote *notes, int n, bool all)
+{
+	uint64		redo = crelay_hold_redo();
+	bool		moved = false;
+	int			k = 0;
+
+	if (!all && redo == saved_at_redo && same_holds(notes, n))
+		return;
+	if (!same_holds(notes, n))
+		moved = true;
+	for (int i = 0; i < n && k < max_replication_slots; i++)
+	{
+		if (notes[i].lsn == 0)
+			continue;
+		if (saved[k].lsn != notes[i].lsn || saved[k].need != notes[i].need)
+			moved = true;
+		strlcpy(saved[k].slot_name, notes[i].slot_name, CRELAY_SLOT_LEN);
+		saved[k].lsn = notes[i].lsn;
+		saved[k++].need = notes[i].need;
+	}
+	n_saved = k;
+	saved_at_redo = redo;
+	if (moved)
+		write_holds();
+}
+
+/*
+ * The worker ends: the next one is to find what is so now.
+ */
+void
+crelay_missed_stop(void)
+{
+	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, max_replication_slots + 1);
+
+	crelay_missed_save(notes, crelay_registry_get_notes(notes), true);
+	pfree(notes);
+}
+
+/* ---- placing one again ---- */
+
+static Attempt *
+find_attempt(const char *slot_name)
+{
+	for (int i = 0; i < n_attempts; i++)
+	{
+		if (strcmp(attempts[i].slot_name, slot_name) == 0)
+			return &attempts[i];
+	}
+	return NULL;
+}
+
+/*
+ * Remembers an attempt that came to nothing, and says so, unless the one before
+ * did for the same reason.  An error was logged by itself.
+ */
+static void
+note_failure(const char *slot_name, bool error, CrelayRefusal reason, TimestampTz now)
+{
+	Attempt    *attempt = find_attempt(slot_name);
+	bool		news = attempt == NULL || attempt->reason != reason;
+
+	if (attempt == NULL)
+	{
+		/* those of long ago are not missed any more, or soon entered again */
+		if (n_attempts == max_replication_slots)
+			n_attempts = 0;
+		attempt = &attempts[n_attempts++];
+		strlcpy(attempt->slot_name, slot_name, sizeof(attempt->slot_name));
+	}
+	attempt->at = now;
+	attempt->reason = reason;
+	if (news && !error)
+		ereport(LOG,
+				(errmsg("cascade_relay: hold \"%s\" was dropped by somebody else, and cannot be placed again: %s",
+						slot_name, crelay_refusal_text(reason)),
+				 errhint("%s", crelay_refusal_hint(reason))));
+}
+
+static void
+forget_failure(const char *slot_name)
+{
+	Attempt    *attempt = find_attempt(slot_name);
+
+	if (attempt != NULL)
+		*attempt = attempts[--n_attempts];
+}
+
+static bool
+is_ours(void *arg)
+{
+	return crelay_registry_is_missed(arg, GetCurrentTimestamp());
+}
+
+static bool
+still_forgotten(void *arg)
+{
+	return crelay_registry_is_forgotten(arg);
+}
+
+/*
+ * What the node was last known to need: what it has asked for; else what was held
+ * for it.
+ */
+static uint64
+wanted_lsn(const CrelayDownstream *d)
+{
+	return d->reported && d->reported_target != 0 ? d->reported_target : d->remembered_lsn;
+}
+
+/*
+ * Takes over what has become of it.  If its node was forgotten in the very same
+ * moment, it goes again.
+ */
+static void
+settle(CrelayDownstream *d, const CrelayHoldResult *result, TimestampTz now)
+{
+	forget_failure(d->key);
+	crelay_hold_log(d->key, result, d->remembered_lsn);
+	if (!crelay_registry_note_replaced(d->key, result->held_lsn, result->reason, now))
+	{
+		(void) crelay_hold_drop_try(d->key, still_forgotten, d->key);
+		return;
+	}
+	strlcpy(d->slot_name, d->key, sizeof(d->slot_name));
+	d->restart_lsn = result->held_lsn;
+	d->invalidated = false;
+	d->missed = false;
+	d->dropped_at = now;
+}
+
+/*
+ * Places a hold again that is missed, by the rules of cascade_report(), unless
+ * its node speaks for itself, has been released, is live and protected elsewhere,
+ * or is above this one.
+ */
+void
+crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
+					const CrelayPosition *position, TimestampTz now)
+{
+	const Attempt *before = find_attempt(d->key);
+	CrelayChildHold hold;
+	CrelayHoldResult result = {0};
+	bool		done;
+
+	if (!d->missed || d->own || d->ancestor || d->released || d->elsewhere ||
+		(before != NULL && now >= before->at && now - before->at < RETRY_US) ||
+		!is_ours(d->key))
+		return;
+	crelay_child_hold_want(&hold, d->key, wanted_lsn(d), position);
+	hold.request.fence = is_ours;
+	hold.request.fence_arg = d->key;
+	hold.request.quiet = before != NULL && before->reason == CRELAY_REFUSE_NONE;
+	done = crelay_hold_try(&hold.request, position, &result);
+	if (result.ousted)
+		return;
+	if (done && (result.created || result.held_lsn != 0))
+		settle(d, &result, now);
+	else
+		note_failure(d->key, !done, result.reason, now);
+}
