@@ -217,7 +217,7 @@ gone($_, 'stale_node', 'l') for ($p, $i);
 
 # ---- slots ----
 
-value($p, q{SELECT pg_create_physical_replication_slot('nobodys', true)});
+value($p, q{CHECKPOINT; SELECT pg_create_physical_replication_slot('nobodys', true)});
 is(findings($p, 'orphan_slot'), '', 'a slot that keeps nothing yet is nobody\'s business');
 write_segments($p, 2);
 found($p, 'warning', 'orphan_slot', 'nobodys', 'no known node');
