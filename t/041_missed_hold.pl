@@ -226,5 +226,4 @@ $l->start;
 same_rows($p, $l);
 ok(!$l->log_contains(qr/has already been removed/), 'l has missed nothing');
 
-$_->stop('immediate') for ($l, $m, $p);
 done_testing();

@@ -213,5 +213,4 @@ wait_for($p, q{SELECT path FROM cascade_topology WHERE is_local}, 'p is below i 
 let_it_look($p);
 is(hold_lsn($p, 'i'), '', 'and misses nothing then');
 
-$_->stop('immediate') for ($p, $i);
 done_testing();
