@@ -432,11 +432,13 @@ is($reply->{refusal}, 'no_free_slot', 'i took the room, so there is none for g')
 # Many come at once: however they race, one slot stays free.
 $p->safe_psql('postgres', q{SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'filler%'});
 $p->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('filler_' || n) FROM generate_series(1, " . (free_slots() - 2) . ') n');
+# the holds are dropped between the rounds; p leaves them to nodes that are live
+my %patient = (report_interval_ms => 60000);
 my @racers = ($g, map { fake("e$_", 0xe0 + $_) } 1 .. 3);
 my @sessions = ($g_session, map { session($p) } 1 .. 3);
 my $starter = session($p);
 my ($fewest, $unclear) = (2, 0);
-$sessions[$_]->query('SELECT ' . report_sql(hello($racers[$_]))) for 0 .. 3;
+$sessions[$_]->query('SELECT ' . report_sql(hello($racers[$_], %patient))) for 0 .. 3;
 for my $round (1 .. 15)
 {
 	$starter->query('SELECT pg_advisory_lock(1)');
@@ -444,7 +446,7 @@ for my $round (1 .. 15)
 	{
 		$sessions[$_]->query_until(qr/ready/,
 			"\\echo ready\nSELECT pg_advisory_lock_shared(1);\nSELECT "
-			  . report_sql(report($racers[$_], $later)) . ";\n");
+			  . report_sql(report($racers[$_], $later, %patient)) . ";\n");
 	}
 	$p->poll_query_until('postgres', q{SELECT count(*) = 4 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
 	$starter->query('SELECT pg_advisory_unlock(1)');
@@ -453,7 +455,7 @@ for my $round (1 .. 15)
 	$fewest = $free if $free < $fewest;
 
 	# whoever withdrew for another's sake comes again
-	my @held = grep { ask($sessions[$_], report($racers[$_], $later))->{held_lsn} ne '0/0' } 0 .. 3;
+	my @held = grep { ask($sessions[$_], report($racers[$_], $later, %patient))->{held_lsn} ne '0/0' } 0 .. 3;
 	$unclear++ if @held != 1 || free_slots() != 1;
 	$p->safe_psql('postgres', "SELECT pg_drop_replication_slot('" . hold_of($racers[$_]) . q{')}) for @held;
 }
