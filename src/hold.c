@@ -256,17 +256,17 @@ retreat_acquired(XLogRecPtr target, const char *cover, const CrelayPosition *pos
 }
 
 /*
- * Where a hold that is placed anew may go back to: to its target, or as near to
- * it as the cover stands, which may have gone on since, but is no cover for less
- * than it was.  It may be one that was dropped by somebody, and its node is away:
- * what is covered is worth having, even if it is not all.
+ * Where a hold that is placed anew may go back to: to its target; or, if it was
+ * dropped by somebody while its node is away, as near to that as the cover stands,
+ * which may have gone on since, but is no cover for less than it was.  What is
+ * covered is worth having then, even if it is not all.
  */
 static XLogRecPtr
 lowest_covered(const CrelayHoldRequest *request)
 {
 	SlotFacts	cover;
 
-	if (request->cover == NULL || request->cover_lsn <= request->target)
+	if (!request->again || request->cover == NULL || request->cover_lsn <= request->target)
 		return request->target;
 	look_at_slot(request->cover, &cover);
 	return Max(cover.restart_lsn, request->cover_lsn);

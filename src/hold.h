@@ -47,8 +47,9 @@ typedef struct CrelayHoldRequest
 	uint64		target;			/* wanted restart_lsn */
 	bool		create;			/* place it if it is not there */
 	const char *cover;			/* a slot under which it may go back, or NULL */
-	uint64		cover_lsn;		/* no further than this, if it is placed anew;
-								 * else only to the target itself */
+	uint64		cover_lsn;		/* where that stands */
+	bool		again;			/* it was there: what the cover has of it will
+								 * do, if that is not all */
 	bool		unloaded;		/* this server does not preload the library */
 	bool		quiet;			/* an error is not logged by
 								 * crelay_hold_try(): it was, when it came

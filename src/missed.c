@@ -361,6 +361,7 @@ crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 		!is_ours(d->key))
 		return;
 	crelay_child_hold_want(&hold, d->key, wanted_lsn(d), position);
+	hold.request.again = true;
 	hold.request.fence = is_ours;
 	hold.request.fence_arg = d->key;
 	hold.request.quiet = before != NULL && before->reason == CRELAY_REFUSE_NONE;
