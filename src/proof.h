@@ -33,7 +33,7 @@
  * So often a node can move with one seed.  Each move takes as many hashes, less
  * the moves before: some milliseconds.
  */
-#define CRELAY_PROOF_MAX		16384
+#define CRELAY_PROOF_MAX		4096
 
 /*
  * So many moves may have been missed, and so much work is done for one

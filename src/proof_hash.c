@@ -16,40 +16,41 @@
 
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 
 #include "proof.h"
 
 /*
- * What OpenSSL allocates belongs to a resource owner, and a worker without a
- * transaction has none.
+ * One for the life of the process: a chain takes thousands of hashes.  Without
+ * OpenSSL it is allocated in the current memory context.  What OpenSSL allocates
+ * for it belongs to the current resource owner, and a worker has none.
  */
-static ResourceOwner
-some_owner(void)
-{
-	static ResourceOwner own;
+static pg_cryptohash_ctx *hash;
 
-	if (CurrentResourceOwner != NULL)
-		return CurrentResourceOwner;
-	if (own == NULL)
-		own = ResourceOwnerCreate(NULL, "cascade_relay hash");
-	return own;
+static void
+prepare(void)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext context;
+
+	if (hash != NULL)
+		return;
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	CurrentResourceOwner = ResourceOwnerCreate(NULL, "cascade_relay hash");
+	hash = pg_cryptohash_create(PG_SHA256);
+	if (hash == NULL)
+		ResourceOwnerDelete(CurrentResourceOwner);
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(context);
 }
 
 bool
 crelay_proof_hash(const uint8_t *data, size_t len, uint8_t *digest)
 {
-	ResourceOwner before = CurrentResourceOwner;
-	pg_cryptohash_ctx *ctx;
-	bool		done;
-
 	StaticAssertStmt(CRELAY_SHA256_SIZE == PG_SHA256_DIGEST_LENGTH, "size of a digest");
-	CurrentResourceOwner = some_owner();
-	ctx = pg_cryptohash_create(PG_SHA256);
-	done = ctx != NULL && pg_cryptohash_init(ctx) >= 0 &&
-		pg_cryptohash_update(ctx, data, len) >= 0 &&
-		pg_cryptohash_final(ctx, digest, CRELAY_SHA256_SIZE) >= 0;
-	pg_cryptohash_free(ctx);
-	CurrentResourceOwner = before;
-	return done;
+	prepare();
+	return hash != NULL && pg_cryptohash_init(hash) >= 0 &&
+		pg_cryptohash_update(hash, data, len) >= 0 &&
+		pg_cryptohash_final(hash, digest, CRELAY_SHA256_SIZE) >= 0;
 }

@@ -1568,6 +1568,20 @@ sub join_node
 	return;
 }
 
+# Of a node that was stopped this moment the upstream may see sessions still.
+sub forget_stopped
+{
+	my ($node, $sql) = @_;
+	my $deadline = time + 10;
+
+	until (eval { rows($node, $sql); 1; })
+	{
+		die $@ if $@ !~ /is live/ || time > $deadline;
+		usleep(50_000);
+	}
+	return;
+}
+
 sub remove_node
 {
 	my $name = pick(grep { !children($_) } standbys()) // return;
@@ -1580,7 +1594,7 @@ sub remove_node
 	for my $node (grep { $_ ne $name } in_order(keys %nodes))
 	{
 		next unless value($node, "SELECT count(*) > 0 FROM cascade_holds WHERE name = '$name'") eq 't';
-		rows($node, $has_forget ? "SELECT cascade_forget('$name', true)" : "SELECT cascade_release('$name')");
+		forget_stopped($node, $has_forget ? "SELECT cascade_forget('$name', true)" : "SELECT cascade_release('$name')");
 	}
 	drop_slot($up, $_)
 	  for map { $_->[0] } @{ rows($up, "SELECT slot_name FROM pg_replication_slots WHERE slot_name IN ('$nodes{$name}{slot}') OR slot_name LIKE 'cascade_relay_${name}_%'") };
