@@ -1280,6 +1280,8 @@ sub cause_fault
 {
 	my $kind = pick(@only ? @only : sort keys %faults);
 	my $name = pick(sound(in_order(keys %nodes))) // return;
+	# where everybody is now: what a node that goes down had promised to need
+	watch();
 	my $done = $faults{$kind}->($name) // return;
 
 	$count{"fault $kind"}++;
