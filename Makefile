@@ -55,6 +55,7 @@ OBJS = \
 	src/repoint.o \
 	src/report_funcs.o \
 	src/slot_user.o \
+	src/state_file.o \
 	src/status_funcs.o \
 	src/survey.o \
 	src/topology.o \
@@ -96,6 +97,7 @@ INTERNAL_HEADERS = \
 	src/registry.h \
 	src/release.h \
 	src/slot_user.h \
+	src/state_file.h \
 	src/repoint.h \
 	src/survey.h \
 	src/topology.h \

@@ -9,9 +9,6 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "replication/slot.h"
@@ -19,6 +16,7 @@
 
 #include "attachment.h"
 #include "proof.h"
+#include "state_file.h"
 
 #define SEED_FILE		"pg_replslot/cascade_relay.seed"
 #define SHOWN_FILE		"pg_replslot/cascade_relay.shown"
@@ -72,36 +70,13 @@ from_hex(const char *text, uint8 *bytes)
 }
 
 /*
- * Writes a file so that it is either whole on disk or the one before; false if
- * it is not.  What keeps one from being written is said once, until it goes
- * well again.
+ * What keeps one from being written is said once, until it goes well again.
  */
 static bool
 write_file(const char *path, const char *text, bool *failed)
 {
-	char		tmp[MAXPGPATH];
-	size_t		len = strlen(text);
-	int			fd;
-	bool		written;
-
-	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
-	fd = OpenTransientFile(tmp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	errno = 0;
-	written = fd >= 0 && write(fd, text, len) == (ssize_t) len && pg_fsync(fd) == 0;
-	if (!written && !*failed)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", tmp)));
-	}
-	if (fd >= 0)
-		CloseTransientFile(fd);
-	if (written && durable_rename(tmp, path, *failed ? DEBUG1 : LOG) != 0)
-		written = false;
-	*failed = !written;
-	return written;
+	*failed = !crelay_state_file_write(path, text, *failed ? DEBUG1 : LOG);
+	return !*failed;
 }
 
 /*

@@ -24,6 +24,7 @@
  *					registry.c	 shared memory: children, nodes, status
  *					unloaded.c	 taking reports without it
  *					instance.c	 who this instance is, whether it stops
+ *					state_file.c how small files beside the slots are written
  *	the worker		worker.c	 the loop
  *					survey.c	 one look at this node
  *					missed.c	 holds that somebody else has dropped

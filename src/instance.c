@@ -9,14 +9,12 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/pidfile.h"
 
 #include "instance.h"
+#include "state_file.h"
 
 #define INCARNATION_FILE	"pg_replslot/cascade_relay.incarnation"
 
@@ -44,18 +42,13 @@ read_incarnation(void)
 }
 
 /*
- * Writes a new incarnation so that it is either whole on disk or not there.
- * It lies beside the slots, so it lives and dies with them: base backups and
- * pg_rewind leave both behind.
+ * Makes a new incarnation.  It is on disk before anybody hears of it.
  */
 static uint32
 create_incarnation(void)
 {
-	const char *tmp = INCARNATION_FILE ".tmp";
 	uint32		incarnation = 0;
 	char text[	16];
-	int			fd;
-	int			len;
 
 	while (incarnation == 0)
 	{
@@ -64,24 +57,8 @@ create_incarnation(void)
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate random values")));
 	}
-	len = snprintf(text, sizeof(text), "%08x\n", incarnation);
-
-	fd = OpenTransientFile(tmp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	if (fd < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create file \"%s\": %m", tmp)));
-	errno = 0;
-	if (write(fd, text, len) != len || pg_fsync(fd) != 0)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", tmp)));
-	}
-	CloseTransientFile(fd);
-	(void) durable_rename(tmp, INCARNATION_FILE, ERROR);
+	snprintf(text, sizeof(text), "%08x\n", incarnation);
+	(void) crelay_state_file_write(INCARNATION_FILE, text, ERROR);
 	return incarnation;
 }
 

@@ -9,8 +9,6 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
 #include "access/xlog_internal.h"
 #include "lib/stringinfo.h"
 #include "replication/slot.h"
@@ -22,9 +20,9 @@
 #include "hold.h"
 #include "message.h"
 #include "missed.h"
+#include "state_file.h"
 
 #define HOLDS_FILE		"pg_replslot/cascade_relay.holds"
-#define HOLDS_FILE_TMP	HOLDS_FILE ".tmp"
 
 /* How often at most it is tried to place a hold again. */
 #define RETRY_US		INT64CONST(1000000)
@@ -110,36 +108,18 @@ read_holds(CrelayHoldNote *notes)
 }
 
 /*
- * Writes the file so that it is either whole on disk or the one before.  A disk
- * that is full keeps nothing else from being done.
+ * A disk that is full keeps nothing else from being done.
  */
 static void
 write_holds(void)
 {
 	StringInfoData text;
-	int			fd;
-	bool		written;
 
 	initStringInfo(&text);
 	for (int i = 0; i < n_saved; i++)
 		appendStringInfo(&text, "%X/%X %X/%X %s\n", LSN_FORMAT_ARGS(saved[i].lsn),
 						 LSN_FORMAT_ARGS(saved[i].need), saved[i].slot_name);
-	fd = OpenTransientFile(HOLDS_FILE_TMP, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	errno = 0;
-	written = fd >= 0 && write(fd, text.data, text.len) == text.len && pg_fsync(fd) == 0;
-
-	if (!written)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", HOLDS_FILE_TMP)));
-	}
-	if (fd >= 0)
-		CloseTransientFile(fd);
-	if (written)
-		(void) durable_rename(HOLDS_FILE_TMP, HOLDS_FILE, LOG);
+	(void) crelay_state_file_write(HOLDS_FILE, text.data, LOG);
 	pfree(text.data);
 }
 

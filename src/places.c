@@ -9,15 +9,13 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "lib/stringinfo.h"
 #include "storage/fd.h"
 
 #include "message.h"
 #include "places.h"
 #include "policy.h"
+#include "state_file.h"
 #include "tree.h"
 
 #define PLACES_FILE		"pg_replslot/cascade_relay.places"
@@ -98,22 +96,8 @@ static void
 write_file(const char *content)
 {
 	static bool failed;
-	const char *tmp = PLACES_FILE ".tmp";
-	int			len = (int) strlen(content);
-	int			fd = OpenTransientFile(tmp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	bool		written;
 
-	errno = 0;
-	written = fd >= 0 && write(fd, content, len) == len;
-	if (!written && !failed)
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", tmp)));
-	if (fd >= 0)
-		CloseTransientFile(fd);
-	if (written)
-		(void) durable_rename(tmp, PLACES_FILE, failed ? DEBUG1 : LOG);
-	failed = !written;
+	failed = !crelay_state_file_write(PLACES_FILE, content, failed ? DEBUG1 : LOG);
 }
 
 /*

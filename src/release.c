@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "storage/fd.h"
@@ -16,6 +17,7 @@
 
 #include "hold.h"
 #include "release.h"
+#include "state_file.h"
 #include "tree.h"
 
 /*
@@ -77,33 +79,23 @@ load_released(void)
 }
 
 /*
- * Writes what is released now, so that it is either whole on disk or as before.
- * If that fails it is said, and no more: a release that is forgotten keeps WAL,
- * and loses none.
+ * Writes what is released now.  If that fails it is said, and no more: a release
+ * that is forgotten keeps WAL, and loses none.
  */
 static void
 save_released(const CrelaySnapshot *snapshot)
 {
-	const char *tmp = RELEASED_FILE ".tmp";
-	FILE	   *file = AllocateFile(tmp, "w");
-	bool		failed = file == NULL;
+	StringInfoData text;
 
-	for (int i = 0; i < snapshot->nreleased && !failed; i++)
+	initStringInfo(&text);
+	for (int i = 0; i < snapshot->nreleased; i++)
 	{
-		if (is_slot_name(snapshot->released[i].key) &&
-			fprintf(file, "%X/%X %s\n", LSN_FORMAT_ARGS(snapshot->released[i].lsn),
-					snapshot->released[i].key) < 0)
-			failed = true;
+		if (is_slot_name(snapshot->released[i].key))
+			appendStringInfo(&text, "%X/%X %s\n", LSN_FORMAT_ARGS(snapshot->released[i].lsn),
+							 snapshot->released[i].key);
 	}
-	if (file != NULL && FreeFile(file) != 0)
-		failed = true;
-	if (failed)
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", tmp)));
-	else
-		/* it is synced on the way */
-		(void) durable_rename(tmp, RELEASED_FILE, LOG);
+	(void) crelay_state_file_write(RELEASED_FILE, text.data, LOG);
+	pfree(text.data);
 }
 
 /*

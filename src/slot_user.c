@@ -9,8 +9,6 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
 #include "lib/stringinfo.h"
 #include "replication/slot.h"
 #include "storage/fd.h"
@@ -19,9 +17,9 @@
 #include "message.h"
 #include "registry.h"
 #include "slot_user.h"
+#include "state_file.h"
 
 #define USERS_FILE		"pg_replslot/cascade_relay.users"
-#define USERS_FILE_TMP	USERS_FILE ".tmp"
 
 static CrelaySlotUser *users;
 static int	n_users;
@@ -55,15 +53,12 @@ read_users(void)
 }
 
 /*
- * Writes the file so that it is either whole on disk or the one before.  A disk
- * that is full keeps nothing else from being done.
+ * A disk that is full keeps nothing else from being done.
  */
 static void
 write_users(void)
 {
 	StringInfoData text;
-	int			fd;
-	bool		written;
 
 	initStringInfo(&text);
 	for (int i = 0; i < n_users; i++)
@@ -73,22 +68,7 @@ write_users(void)
 		appendStringInfo(&text, "%s %s %08x\n", users[i].slot_name,
 						 users[i].node_name, users[i].incarnation);
 	}
-	fd = OpenTransientFile(USERS_FILE_TMP, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	errno = 0;
-	written = fd >= 0 && write(fd, text.data, text.len) == text.len && pg_fsync(fd) == 0;
-
-	if (!written)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", USERS_FILE_TMP)));
-	}
-	if (fd >= 0)
-		CloseTransientFile(fd);
-	if (written)
-		(void) durable_rename(USERS_FILE_TMP, USERS_FILE, LOG);
+	(void) crelay_state_file_write(USERS_FILE, text.data, LOG);
 	pfree(text.data);
 }
 
