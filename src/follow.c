@@ -203,7 +203,7 @@ nap(long ms)
 static const char *
 plan(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
 {
-	int			self = crelay_policy_find(policy, move->node_name);
+	int			self = crelay_policy_here(policy);
 	int			target = crelay_policy_find(policy, move->target);
 	CrelayPlanQuestion question = {0};
 	CrelayPlan	answer;

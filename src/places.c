@@ -125,12 +125,7 @@ crelay_places_keep(MemoryContext context, TimestampTz now)
 		n = read_file(places);
 	}
 	(void) crelay_tree_for_policy(&policy);
-	for (int row = 0; row < policy.nrows; row++)
-	{
-		/* the first of the nodes is this one */
-		if (policy.rows[row].node == 0)
-			own = row;
-	}
+	own = crelay_policy_here(&policy);
 	for (int row = 0; row < policy.nrows; row++)
 	{
 		if (row != own)

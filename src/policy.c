@@ -119,6 +119,21 @@ is_available(const CrelayPolicyTree *tree, int row)
 }
 
 /*
+ * The row of the node that shows this tree, which is the first of the nodes; -1
+ * if it is not drawn.
+ */
+int
+crelay_policy_here(const CrelayPolicyTree *tree)
+{
+	for (int row = 0; row < tree->nrows; row++)
+	{
+		if (tree->rows[row].node == 0)
+			return row;
+	}
+	return -1;
+}
+
+/*
  * The row of a name, -1 if there is none.  Of several (an earlier life of the
  * node, unmanaged namesakes) the one that is there, then one that speaks for
  * itself, then the one heard of last.  Of several that are there, the one

@@ -103,6 +103,7 @@ extern const char *crelay_plan_reason_text(CrelayPlanReason reason);
 extern const char *crelay_plan_reason_hint(CrelayPlanReason reason);
 extern const char *crelay_verdict_text(CrelayVerdict verdict);
 
+extern int	crelay_policy_here(const CrelayPolicyTree *tree);
 extern int	crelay_policy_find(const CrelayPolicyTree *tree, const char *name);
 extern const char *crelay_policy_address(const CrelayPolicyTree *tree, int row,
 										 int upstream);

@@ -662,17 +662,15 @@ cascade_oldest_wal_file(PG_FUNCTION_ARGS)
 	XLogSegNo	segno;
 	char		name[MAXFNAMELEN];
 	uint64		need = 0;
+	int			own;
 
 	tree = crelay_tree_for_policy(&policy);
 	if (!tree->local.ready || tree->local.worker_pid == 0 ||
 		tree->local.hold_target_lsn == 0 || policy.history == NULL)
 		PG_RETURN_NULL();
-	for (int row = 0; row < policy.nrows; row++)
-	{
-		/* the first of the nodes is this one */
-		if (policy.rows[row].node == 0)
-			need = crelay_policy_oldest_need(&policy, row, tree->local.hold_target_lsn);
-	}
+	own = crelay_policy_here(&policy);
+	if (own >= 0)
+		need = crelay_policy_oldest_need(&policy, own, tree->local.hold_target_lsn);
 	if (need == 0 || has_lost_slot(&policy))
 		PG_RETURN_NULL();
 

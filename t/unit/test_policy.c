@@ -480,6 +480,15 @@ meant(const char *text, const char *name)
 }
 
 static int
+here_in(const char *text)
+{
+	Tree	   *t = tree_of(text);
+	int			row = crelay_policy_here(&t->policy);
+
+	return row < 0 ? -1 : t->rows[row].node;
+}
+
+static int
 primary_of(const char *text, const char *without)
 {
 	Tree	   *t = tree_of(text);
@@ -497,6 +506,8 @@ test_names(void)
 	is_number(meant("p x<p l<x l<p", "l"), 3, "... then the one near the root");
 	is_number(meant("p l<p,s,%1 x<p l<x,s,%2", "l"), 3, "of two that are gone the one seen last");
 	ok(meant("p", "l") == -1 && meant("p", "") == -1 && meant("p", NULL) == -1, "or nobody");
+
+	is_number(here_in("l<p,d p l<p"), 0, "this node is itself, whoever has its name");
 
 	is_number(primary_of("p,s q", NULL), 1, "of two primaries the one that is there");
 	is_number(primary_of("p q,s", NULL), 0, "... whichever comes first");
