@@ -51,6 +51,10 @@ OBJS = \
 	src/proof.o \
 	src/proof_hash.o \
 	src/registry.o \
+	src/registry_children.o \
+	src/registry_forget.o \
+	src/registry_rows.o \
+	src/registry_slots.o \
 	src/release.o \
 	src/repoint.o \
 	src/report_funcs.o \
@@ -95,6 +99,7 @@ INTERNAL_HEADERS = \
 	src/policy.h \
 	src/proof.h \
 	src/registry.h \
+	src/registry_internal.h \
 	src/release.h \
 	src/slot_user.h \
 	src/state_file.h \

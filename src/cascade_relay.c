@@ -21,7 +21,8 @@
  *					bounds.c	 what bounds the WAL that they keep
  *					slot_user.c	 who streamed through which slot
  *					attachment.c what nodes show of their moves
- *					registry.c	 shared memory: children, nodes, status
+ *					registry.c	 shared memory: children, nodes, status; its parts are
+ *								 listed in registry_internal.h
  *					unloaded.c	 taking reports without it
  *					instance.c	 who this instance is, whether it stops
  *					state_file.c how small files beside the slots are written

@@ -253,9 +253,9 @@ static void
 add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 		 const CrelaySettings *settings, const CrelayPosition *position)
 {
-	facts->full_by = local->full_by;
-	facts->full_role = local->full_role;
-	facts->full_rows = local->full_rows;
+	facts->full_by = local->full.by;
+	facts->full_role = local->full.role;
+	facts->full_rows = local->full.rows;
 	facts->name = settings->node_name;
 	facts->incarnation = local->node.incarnation;
 	facts->version = crelay_message_software();

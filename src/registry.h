@@ -97,7 +97,19 @@ typedef struct CrelayReleased
 	uint64		reports;		/* of a managed child until then */
 } CrelayReleased;
 
-/* What this node says of itself.  Written by the worker. */
+/* That there was no room.  Written by whoever wanted it. */
+typedef struct CrelayFull
+{
+	TimestampTz at;				/* when that happened last; 0 never */
+	int			rows;			/* how many whoever had most had then, */
+	char		by[CRELAY_NAME_LEN];	/* and which node; or empty */
+	char		role[CRELAY_SLOT_LEN];	/* of children, which role */
+} CrelayFull;
+
+/*
+ * What this node says of itself.  Written by the worker; by others only what
+ * crelay_registry_publish_local() leaves as it is.
+ */
 typedef struct CrelayLocal
 {
 	bool		ready;			/* the worker has filled in the identity */
@@ -130,11 +142,7 @@ typedef struct CrelayLocal
 	uint64		reports_sent;
 	uint64		reports_failed;
 	uint64		reports_received;
-	uint64		rows_dropped;	/* for want of room */
-	TimestampTz full_at;		/* when that happened last */
-	int			full_rows;		/* how many whoever had most had then, */
-	char		full_by[CRELAY_NAME_LEN];	/* and which node; or empty */
-	char		full_role[CRELAY_SLOT_LEN]; /* of children, which role */
+	CrelayFull	full;
 	char		last_error[CRELAY_LAST_ERROR_LEN];
 	TimestampTz last_error_time;
 	pid_t		worker_pid;

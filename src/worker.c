@@ -223,8 +223,8 @@ log_dropped_rows(void)
 	CrelayLocal *shared = palloc(sizeof(CrelayLocal));
 
 	crelay_registry_get_local(shared);
-	if (shared->full_at == 0 ||
-		GetCurrentTimestamp() - shared->full_at > (int64) settings.stale_timeout_ms * 1000)
+	if (shared->full.at == 0 ||
+		GetCurrentTimestamp() - shared->full.at > (int64) settings.stale_timeout_ms * 1000)
 	{
 		rows_dropped_logged = false;
 		return;
@@ -236,10 +236,10 @@ log_dropped_rows(void)
 	ereport(LOG,
 			(errmsg("cascade_relay: more nodes than \"%s\" (%d); some are not shown",
 					"cascade_relay.max_nodes", crelay_guc_max_nodes()),
-			 shared->full_by[0] ? errdetail("Node \"%s\" has reported %d of them.",
-											shared->full_by, shared->full_rows) :
-			 shared->full_role[0] ? errdetail("Role \"%s\" speaks for %d of them.",
-											  shared->full_role, shared->full_rows) : 0,
+			 shared->full.by[0] ? errdetail("Node \"%s\" has reported %d of them.",
+											shared->full.by, shared->full.rows) :
+			 shared->full.role[0] ? errdetail("Role \"%s\" speaks for %d of them.",
+											  shared->full.role, shared->full.rows) : 0,
 			 errhint("Raise \"%s\" and restart this server.",
 					 "cascade_relay.max_nodes")));
 }

@@ -1,0 +1,755 @@
+/*-------------------------------------------------------------------------
+ *
+ * registry_children.c
+ *	  The managed direct downstreams in the registry.
+ *
+ * Owns: which session speaks for which node, what is believed of its reports,
+ * and what it is told.
+ *
+ * Not here: the slots that are held for them (registry_slots.c), and forgetting
+ * them (registry_forget.c).
+ *
+ * Locking: see registry.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "utils/timestamp.h"
+
+#include "guc.h"
+#include "history.h"
+#include "registry_internal.h"
+
+/* A session is not ousted faster than this, however often it reports. */
+#define MIN_LIVE_MS		1000
+
+/*
+ * How long a duplicate is shown after its last attempt; a refused node tries
+ * again at least every ten seconds or so.
+ */
+#define DUPLICATE_SHOWN_US	INT64CONST(30000000)
+
+/*
+ * News of the tree go to all children together not more often than once in so
+ * much time for each.
+ */
+#define TELL_PAUSE_MS	20
+
+/* ---- who speaks for a node ---- */
+
+/*
+ * Whether the session that owns a child has been heard of lately.  A session
+ * that ended is not live at once; one that was cut silently after three of its
+ * own intervals.
+ */
+bool
+crelay_child_is_live(const CrelayChild *child, TimestampTz now)
+{
+	int64		allowed = (int64) child->report_interval_ms * 3;
+	TimestampTz heard = Max(child->connected_at, child->last_report);
+
+	if (child->session_pid == 0)
+		return false;
+	if (allowed < MIN_LIVE_MS)
+		allowed = MIN_LIVE_MS;
+	return now - heard <= allowed * 1000;
+}
+
+/*
+ * What speaks against a node as our child, before any other child is looked
+ * at.
+ */
+static CrelayRefusal
+refuse_stranger(const CrelayHello *hello, char *detail, Size detail_size)
+{
+	const CrelayLocal *local = &crelay_shared->local;
+
+	if (!local->ready)
+		return CRELAY_REFUSE_NO_WORKER;
+	if (hello->system_identifier != local->system_identifier)
+	{
+		snprintf(detail, detail_size, "its system identifier is " UINT64_FORMAT,
+				 local->system_identifier);
+		return CRELAY_REFUSE_SYSTEM;
+	}
+	if (hello->incarnation == local->node.incarnation)
+		return CRELAY_REFUSE_SELF;
+	if (strcmp(hello->node_name, local->node.name) == 0)
+		return CRELAY_REFUSE_OWN_NAME;
+	for (int i = 0; i < local->nhops; i++)
+	{
+		if (local->hops[i].incarnation == hello->incarnation)
+			return CRELAY_REFUSE_CYCLE;
+	}
+	return CRELAY_REFUSE_NONE;
+}
+
+/*
+ * Finds the entry that a hello may take, -1 if a new one is needed.  A node
+ * that is live under the same name, or with the same incarnation, is never
+ * taken over, unless the very same worker says hello again.
+ */
+static CrelayRefusal
+find_claim(const CrelayHello *hello, TimestampTz now, CrelayClaim *claim)
+{
+	claim->child_slot = -1;
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+	{
+		CrelayChild *child = &crelay_shared->children[i];
+		bool		same_name;
+		bool		same_incarnation;
+
+		if (!child->in_use)
+			continue;
+		same_name = strcmp(child->node.name, hello->node_name) == 0;
+		same_incarnation = child->node.incarnation == hello->incarnation;
+		if (!same_name && !same_incarnation)
+			continue;
+		if (child->start_id != hello->start_id && crelay_child_is_live(child, now))
+		{
+			child->duplicate_seen = now;
+			snprintf(claim->detail, sizeof(claim->detail),
+					 "node \"%s\" with incarnation %08x is connected from %s",
+					 child->node.name, child->node.incarnation, child->client_addr);
+			return CRELAY_REFUSE_DUPLICATE;
+		}
+		if (same_name && same_incarnation)
+			claim->child_slot = i;
+		else if (child->start_id == hello->start_id)
+			child->session_pid = 0; /* it has changed its name */
+	}
+	return CRELAY_REFUSE_NONE;
+}
+
+/*
+ * Forgets a child that nobody speaks for and nothing is held for, the one that
+ * was heard of longest ago, so that whoever only says hello cannot fill the
+ * registry.  One that has never reported goes before one that has.  Returns
+ * its place, -1 if there is none.
+ */
+static int
+evict_child(void)
+{
+	const CrelayChild *oldest = NULL;
+	int			slot = -1;
+
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+	{
+		const CrelayChild *child = &crelay_shared->children[i];
+
+		if (!child->in_use || child->session_pid != 0 || child->held_lsn != 0)
+			continue;
+		if (oldest != NULL &&
+			(child->reported != oldest->reported ? child->reported :
+			 Max(child->connected_at, child->last_report) >=
+			 Max(oldest->connected_at, oldest->last_report)))
+			continue;
+		oldest = child;
+		slot = i;
+	}
+	if (slot >= 0)
+	{
+		crelay_rows_free(&crelay_shared->children[slot].rows);
+		crelay_shared->children[slot].in_use = false;
+		crelay_shared->membership_seq++;
+	}
+	return slot;
+}
+
+static int
+new_child(const CrelayHello *hello)
+{
+	CrelayChild *child;
+	CrelayHoldNote *note;
+	int			slot;
+
+	for (slot = 0; slot < crelay_shared->nchildren; slot++)
+	{
+		if (!crelay_shared->children[slot].in_use)
+			break;
+	}
+	if (slot >= crelay_shared->max_nodes)
+		slot = evict_child();
+	if (slot < 0)
+		return -1;
+	if (slot == crelay_shared->nchildren)
+		crelay_shared->nchildren++;
+
+	child = &crelay_shared->children[slot];
+	memset(child, 0, sizeof(CrelayChild));
+	child->in_use = true;
+	child->rows.first = -1;
+	snprintf(child->hold_name, sizeof(child->hold_name), "%s%s_%08x",
+			 CRELAY_HOLD_PREFIX, hello->node_name, hello->incarnation);
+	strlcpy(child->node.name, hello->node_name, sizeof(child->node.name));
+	child->node.incarnation = hello->incarnation;
+	child->node.managed = true;
+	child->node.role = CRELAY_ROLE_STANDBY;
+	child->node.replay_lag = -1;
+	if ((note = crelay_registry_find_note(child->hold_name)) != NULL)
+		child->hold_dropped_at = note->dropped_at;
+	return slot;
+}
+
+/*
+ * Enters a node that has not called since this server's start, but is held:
+ * should somebody drop the hold before it calls, it is known that there was one.
+ * Not if a node was forgotten since the hold was looked at; and not if there is
+ * no room, then it is known by its hold alone.  Tells whether it is entered.
+ */
+bool
+crelay_registry_expect(const CrelayDownstream *hold, const CrelayNode *self,
+					   uint64 forgotten_seq)
+{
+	CrelayHello hello = {0};
+	CrelayChild *child;
+	int			slot = -1;
+
+	strlcpy(hello.node_name, hold->name, sizeof(hello.node_name));
+	hello.incarnation = hold->incarnation;
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	if (crelay_shared->forgotten_seq == forgotten_seq &&
+		crelay_registry_find_hold(hold->slot_name) < 0)
+		slot = new_child(&hello);
+	if (slot >= 0)
+	{
+		child = &crelay_shared->children[slot];
+		child->held_lsn = hold->restart_lsn;
+		child->node.state = CRELAY_STATE_DOWN;
+		strlcpy(child->node.upstream_name, self->name,
+				sizeof(child->node.upstream_name));
+		child->node.upstream_incarnation = self->incarnation;
+		crelay_shared->membership_seq++;
+	}
+	LWLockRelease(crelay_shared->lock);
+	return slot >= 0;
+}
+
+/*
+ * Whether that refusal is news for the log: a refused node tries again and
+ * again.
+ */
+static bool
+is_news(uint32 incarnation, CrelayRefusal refusal)
+{
+	CrelayLoggedRefusal *logged = &crelay_shared->logged[incarnation % CRELAY_LOGGED_REFUSALS];
+
+	if (logged->incarnation == incarnation && logged->refusal == refusal)
+		return false;
+	logged->incarnation = incarnation;
+	logged->refusal = refusal;
+	return refusal != CRELAY_REFUSE_NONE;
+}
+
+/*
+ * The same for the places of children: the role that speaks for more than half
+ * of them, if there is one.
+ */
+static void
+note_full_children(TimestampTz now)
+{
+	const char *role = "";
+	int			lead = 0;
+	int			n = 0;
+
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+	{
+		const char *other = crelay_shared->children[i].role_name;
+
+		if (lead == 0)
+			role = other;
+		lead += strcmp(role, other) == 0 ? 1 : -1;
+	}
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+		n += strcmp(role, crelay_shared->children[i].role_name) == 0;
+	crelay_rows_note_full(n, "", now);
+	if (n > crelay_shared->nchildren / 2)
+		strlcpy(crelay_shared->local.full.role, role,
+				sizeof(crelay_shared->local.full.role));
+}
+
+/*
+ * Makes this session the owner of the node that says hello, or says why not,
+ * and whether that is news.  The latest accepted hello owns the node.
+ */
+CrelayRefusal
+crelay_registry_claim(const CrelayHello *hello, pid_t pid,
+					  const char *client_addr, const char *role_name,
+					  TimestampTz now, CrelayClaim *claim)
+{
+	CrelayRefusal refusal;
+
+	memset(claim, 0, sizeof(CrelayClaim));
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	refusal = refuse_stranger(hello, claim->detail, sizeof(claim->detail));
+	if (refusal == CRELAY_REFUSE_NONE)
+		refusal = find_claim(hello, now, claim);
+	if (refusal == CRELAY_REFUSE_NONE && claim->child_slot < 0)
+	{
+		claim->child_slot = new_child(hello);
+		if (claim->child_slot < 0)
+		{
+			refusal = CRELAY_REFUSE_FULL;
+			note_full_children(now);
+		}
+	}
+	if (refusal == CRELAY_REFUSE_NONE)
+	{
+		CrelayChild *child = &crelay_shared->children[claim->child_slot];
+
+		if (strcmp(child->role_name, role_name) != 0)
+			strlcpy(claim->former_role, child->role_name, sizeof(claim->former_role));
+		child->session_pid = pid;
+		child->start_id = hello->start_id;
+		child->report_interval_ms = hello->report_interval_ms;
+		child->connected_at = now;
+		strlcpy(child->client_addr, client_addr, sizeof(child->client_addr));
+		strlcpy(child->role_name, role_name, sizeof(child->role_name));
+		strlcpy(child->node.upstream_name, crelay_shared->local.node.name,
+				sizeof(child->node.upstream_name));
+		child->node.upstream_incarnation = crelay_shared->local.node.incarnation;
+		crelay_shared->membership_seq++;
+	}
+	claim->news = is_news(hello->incarnation, refusal);
+	LWLockRelease(crelay_shared->lock);
+	return refusal;
+}
+
+/*
+ * The child, if that session still owns it; the caller holds the lock.
+ */
+static CrelayChild *
+owned_child(int child_slot, uint32 incarnation, pid_t pid)
+{
+	CrelayChild *child = &crelay_shared->children[child_slot];
+
+	if (!child->in_use || child->session_pid != pid ||
+		child->node.incarnation != incarnation)
+		return NULL;
+	return child;
+}
+
+bool
+crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid)
+{
+	bool		owns;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	owns = owned_child(child_slot, incarnation, pid) != NULL;
+	LWLockRelease(crelay_shared->lock);
+	return owns;
+}
+
+/*
+ * Forgets what the session's node was called before: entries of its
+ * incarnation under another name, that nobody speaks for any more, and the hold
+ * that it had then.
+ */
+void
+crelay_registry_forget_former(int child_slot, pid_t pid, const char *hold_name)
+{
+	const CrelayChild *child = &crelay_shared->children[child_slot];
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; child->session_pid == pid && i < crelay_shared->nchildren; i++)
+	{
+		CrelayChild *former = &crelay_shared->children[i];
+
+		if (!former->in_use || i == child_slot || former->session_pid != 0 ||
+			former->node.incarnation != child->node.incarnation)
+			continue;
+		crelay_rows_free(&former->rows);
+		former->in_use = false;
+		crelay_shared->floor_seq++;
+		crelay_shared->membership_seq++;
+	}
+	crelay_shared->forgotten_seq++;
+	crelay_registry_remove_note(hold_name);
+	LWLockRelease(crelay_shared->lock);
+}
+
+/*
+ * A session ends: what it owned is not connected any more.
+ */
+void
+crelay_registry_leave(pid_t pid)
+{
+	bool		owned = false;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+	{
+		CrelayChild *child = &crelay_shared->children[i];
+
+		if (child->in_use && child->session_pid == pid)
+		{
+			child->session_pid = 0;
+			crelay_shared->membership_seq++;
+			owned = true;
+		}
+	}
+	LWLockRelease(crelay_shared->lock);
+	if (owned)
+		crelay_registry_wake_worker();
+}
+
+/*
+ * The processes that children report through, up to max of them.
+ */
+int
+crelay_registry_sessions(pid_t *pids, int max)
+{
+	int			n = 0;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	for (int i = 0; i < crelay_shared->nchildren && n < max; i++)
+	{
+		if (crelay_shared->children[i].in_use && crelay_shared->children[i].session_pid != 0)
+			pids[n++] = crelay_shared->children[i].session_pid;
+	}
+	LWLockRelease(crelay_shared->lock);
+	return n;
+}
+
+/* ---- what it reports ---- */
+
+/*
+ * Whether the child is on another history than this node.  Its position lies
+ * on its current timeline; where it came from it said with its tree part.
+ */
+static bool
+is_diverged(const CrelayChild *child, const CrelayReport *report,
+			const CrelayHistory *own_history, uint64 own_lsn)
+{
+	CrelayHistory theirs = {0};
+
+	if (report->timeline == 0 || own_history->timeline == 0)
+		return false;
+	if (report->has_tree && report->history.timeline == report->timeline)
+		theirs = report->history;
+	else if (child->history.timeline == report->timeline)
+		theirs = child->history;
+	theirs.timeline = report->timeline;
+	return !crelay_history_agrees(own_history, own_lsn, &theirs, report->replay_lsn);
+}
+
+/*
+ * Takes over what changes with every report.
+ */
+static void
+accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
+{
+	CrelayNode *node = &child->node;
+
+	node->timeline = report->timeline;
+	node->flush_lsn = report->flush_lsn;
+	node->replay_lsn = report->replay_lsn;
+	node->frontier_lsn = report->frontier_lsn;
+	node->oldest_wal_lsn = report->oldest_wal_lsn;
+	node->protected = report->protected;
+	node->hot_standby_feedback = report->hot_standby_feedback;
+	node->warnings = report->warnings;
+	node->backend_xmin = report->backend_xmin;
+	strlcpy(node->xmin_pinned_by, report->xmin_pinned_by, sizeof(node->xmin_pinned_by));
+	strlcpy(node->pinned_by, report->pinned_by, sizeof(node->pinned_by));
+	node->observed_at = now;
+	child->own_state = report->state;
+	child->own_class = report->replica_class;
+	if (!child->reported)
+	{
+		/* until the worker has looked at its walsender */
+		node->state = report->state;
+		node->replica_class = report->replica_class;
+	}
+	child->hold_target_lsn = report->hold_target_lsn;
+	child->report_interval_ms = report->report_interval_ms;
+	child->last_report = now;
+	child->reported = true;
+	child->reports++;
+}
+
+/*
+ * What a list says of nodes that are live there is not to be said by somebody
+ * else: as with a hello, nobody takes over what is live.  When a node has
+ * moved, its former upstream says so.
+ */
+static void
+disbelieve_live(CrelayBranch *branch, const CrelayRowList *list)
+{
+	for (int row = list->first; row >= 0; row = crelay_shared->rows[row].next)
+	{
+		const CrelayNode *node = &crelay_shared->rows[row].node;
+
+		if (crelay_row_is_live(node))
+			crelay_branch_disbelieve(branch, node->incarnation);
+	}
+}
+
+/*
+ * Settles which rows of a child's report count: none about this node or one
+ * above it, none about a node that speaks for itself here or is live in
+ * another branch, and none that does not hang below the child.  Returns how
+ * many do.
+ */
+static int
+judge_rows(const CrelayChild *child, CrelayBranch *branch, TimestampTz now)
+{
+	const CrelayLocal *local = &crelay_shared->local;
+
+	crelay_branch_disbelieve(branch, local->node.incarnation);
+	for (int i = 0; i < local->nhops; i++)
+		crelay_branch_disbelieve(branch, local->hops[i].incarnation);
+	for (int i = 0; i < crelay_shared->nchildren && branch->n > 0; i++)
+	{
+		const CrelayChild *other = &crelay_shared->children[i];
+
+		if (!other->in_use || other == child || !crelay_child_is_live(other, now))
+			continue;
+		crelay_branch_disbelieve(branch, other->node.incarnation);
+		disbelieve_live(branch, &other->rows);
+	}
+	if (branch->n > 0 && local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
+		disbelieve_live(branch, &crelay_shared->upstream);
+	return crelay_branch_finish(branch, child->node.incarnation);
+}
+
+/*
+ * Takes over the tree part: what is rarely said of the child itself, and the
+ * rows below it that are believed.
+ */
+static void
+accept_tree(CrelayChild *child, const CrelayReport *report,
+			CrelayBranch *branch, TimestampTz now)
+{
+	uint64		before = crelay_rows_digest(&child->rows);
+
+	crelay_shared->below_seq++;
+	child->has_about = true;
+	child->history = report->history;
+	strlcpy(child->slot_name, report->about.slot_name, sizeof(child->slot_name));
+	strlcpy(child->application_name, report->about.application_name,
+			sizeof(child->application_name));
+	strlcpy(child->node.location, report->about.location,
+			sizeof(child->node.location));
+	strlcpy(child->node.conninfo, report->about.conninfo,
+			sizeof(child->node.conninfo));
+	strlcpy(child->node.version, report->about.version,
+			sizeof(child->node.version));
+	strlcpy(child->node.upstream_address, report->about.upstream_address,
+			sizeof(child->node.upstream_address));
+	child->node.proof = report->about.proof;
+
+	crelay_rows_free(&child->rows);
+	crelay_rows_make_room(judge_rows(child, branch, now) + (int) report->nrows - branch->n,
+						  child->node.name, now);
+	for (int i = 0; i < branch->n; i++)
+	{
+		CrelayNode *to;
+
+		if (branch->beliefs[i] != CRELAY_BELIEVED)
+			continue;
+		to = crelay_rows_add(&child->rows);
+		if (to == NULL)
+			break;
+		*to = branch->nodes[i];
+	}
+	if (crelay_rows_digest(&child->rows) != before)
+		crelay_shared->membership_seq++;
+}
+
+/*
+ * Takes a report.  False if the session does not own the node any more; then
+ * nothing has changed.  Wakes the worker if what the child needs has moved by
+ * a segment or more.  Says whether the child is on another history: then its
+ * figures are shown, but count for nothing, and its hold is to stay.
+ */
+bool
+crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
+					   const CrelayReport *report, CrelayBranch *branch,
+					   const CrelayHistory *own_history, uint64 own_lsn,
+					   uint64 segment_size, TimestampTz now, bool *diverged)
+{
+	CrelayChild *child;
+	bool		wake;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	child = owned_child(child_slot, incarnation, pid);
+	if (child == NULL)
+	{
+		LWLockRelease(crelay_shared->lock);
+		return false;
+	}
+	*diverged = is_diverged(child, report, own_history, own_lsn);
+	wake = !child->reported || child->diverged != *diverged ||
+		child->node.frontier_lsn / segment_size != report->frontier_lsn / segment_size ||
+		child->hold_target_lsn / segment_size != report->hold_target_lsn / segment_size;
+	if (!child->reported || child->diverged != *diverged ||
+		report->hold_target_lsn < child->hold_target_lsn)
+		crelay_shared->floor_seq++;
+	if (!child->reported || child->diverged != *diverged)
+		crelay_shared->membership_seq++;
+	child->diverged = *diverged;
+	accept_values(child, report, now);
+	if (report->has_tree)
+		accept_tree(child, report, branch, now);
+	crelay_shared->local.reports_received++;
+	LWLockRelease(crelay_shared->lock);
+
+	if (wake)
+		crelay_registry_wake_worker();
+	return true;
+}
+
+/* ---- what it is told ---- */
+
+/*
+ * The name of a child's hold.
+ */
+void
+crelay_registry_hold_name(int child_slot, char *name)
+{
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	strlcpy(name, crelay_shared->children[child_slot].hold_name, CRELAY_SLOT_LEN);
+	LWLockRelease(crelay_shared->lock);
+}
+
+/*
+ * Remembers what the child is being told about its hold; returns what it was
+ * told before.
+ */
+uint64
+crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
+						 CrelayRefusal reason)
+{
+	CrelayChild *child;
+	uint64		before = 0;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	child = &crelay_shared->children[child_slot];
+	if (child->in_use && child->session_pid == pid)
+	{
+		before = child->held_lsn;
+
+		/* a hold that was just placed, or lost, is a new need */
+		if ((child->held_lsn == 0) != (held_lsn == 0))
+			crelay_shared->floor_seq++;
+		child->held_lsn = held_lsn;
+		child->hold_reason = reason;
+	}
+	LWLockRelease(crelay_shared->lock);
+	return before;
+}
+
+/*
+ * Remembers that somebody else dropped the child's hold, so that it is told for
+ * a while.
+ */
+void
+crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now)
+{
+	CrelayChild *child;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	child = &crelay_shared->children[child_slot];
+	if (child->in_use && child->session_pid == pid)
+		child->hold_dropped_at = now;
+	LWLockRelease(crelay_shared->lock);
+}
+
+/*
+ * Whether the reply to the session's report brings the tree: if it was asked
+ * for, or if there is news since the child was last told.  News go down at
+ * once, or what is seen at the far end would grow older with each node between
+ * by a whole round; but not to many children all the time.
+ */
+bool
+crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked, TimestampTz now)
+{
+	CrelayChild *child = &crelay_shared->children[child_slot];
+	uint64		news;
+	int64		pause_ms;
+	bool		tell;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	news = crelay_shared->above_seq + crelay_shared->membership_seq;
+	pause_ms = Max((int64) child->report_interval_ms,
+				   (int64) crelay_shared->nchildren * TELL_PAUSE_MS);
+	tell = child->session_pid == pid &&
+		(asked || (news != child->told_seq && now - child->told_at >= pause_ms * 1000));
+	if (tell)
+	{
+		child->told_seq = news;
+		child->told_at = now;
+	}
+	LWLockRelease(crelay_shared->lock);
+	return tell;
+}
+
+/*
+ * What a reply says of this node and its path, and of the child (-1: none) as
+ * seen from here.  Answer, refusal, sequence and held LSN are the caller's.
+ *
+ * The LSN that an upper node holds for this branch can move up to what this
+ * node has already sent, so that is what the child may rely on.  This is read
+ * after the child was registered: from then on publish_target() lets nothing
+ * be sent that does not count it.
+ */
+void
+crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
+{
+	const CrelayLocal *local = &crelay_shared->local;
+	CrelaySettings settings;
+	int64		dropped_shown_us;
+
+	crelay_guc_copy(&settings);
+	dropped_shown_us = (int64) settings.stale_timeout_ms * 1000 * CRELAY_LONG_TIMEOUTS;
+	reply->replay_lag = -1;
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	if (!local->ready)
+	{
+		/* before the worker's first pass there is nothing to say */
+		strlcpy(reply->node_name, CRELAY_UNKNOWN_NODE, sizeof(reply->node_name));
+		LWLockRelease(crelay_shared->lock);
+		return;
+	}
+	strlcpy(reply->node_name, local->node.name, sizeof(reply->node_name));
+	reply->incarnation = local->node.incarnation;
+	if (child_slot >= 0)
+	{
+		const CrelayChild *child = &crelay_shared->children[child_slot];
+
+		reply->state = child->node.state;
+		reply->replica_class = child->node.replica_class;
+		reply->replay_lag = child->node.replay_lag;
+		if (child->duplicate_seen != 0 &&
+			GetCurrentTimestamp() - child->duplicate_seen < DUPLICATE_SHOWN_US)
+			reply->warnings |= CRELAY_WARN_DUPLICATE_NAME;
+		if (child->hold_dropped_at != 0 &&
+			GetCurrentTimestamp() - child->hold_dropped_at < dropped_shown_us)
+			reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
+	}
+	reply->root_known = local->root_known;
+	/* without news from the root, nobody below knows how far behind it is */
+	if (local->node.role == CRELAY_ROLE_PRIMARY ||
+		local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
+		reply->root_lsn = local->root_lsn;
+	reply->sync_names = local->sync_names;
+	reply->tree_hold_lsn = local->tree_hold_lsn;
+	reply->nhops = 0;
+	for (int i = 0; i < local->nhops && i < CRELAY_MAX_DEPTH - 1; i++)
+	{
+		CrelayHop  *hop = &reply->hops[reply->nhops++];
+
+		*hop = local->hops[i];
+		if (hop->held_lsn != 0 && local->sent_target_lsn > hop->held_lsn)
+			hop->held_lsn = local->sent_target_lsn;
+	}
+	strlcpy(reply->hops[reply->nhops].name, local->node.name,
+			sizeof(reply->hops[0].name));
+	reply->hops[reply->nhops].incarnation = local->node.incarnation;
+	reply->hops[reply->nhops++].held_lsn = reply->held_lsn;
+	LWLockRelease(crelay_shared->lock);
+}

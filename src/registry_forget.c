@@ -1,0 +1,220 @@
+/*-------------------------------------------------------------------------
+ *
+ * registry_forget.c
+ *	  Letting go of what the registry knows.
+ *
+ * Owns: the names that were released, and taking nodes out, for
+ * cascade_release, cascade_forget and cascade_adopt.
+ *
+ * Not here: whether that may be (forget_funcs.c, release.c).
+ *
+ * Locking: see registry.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/lwlock.h"
+
+#include "registry_internal.h"
+
+/*
+ * How many reports the child with that hold has sent, 0 if there is none.
+ */
+static uint64
+reports_of(const char *hold_name)
+{
+	int			child = crelay_registry_find_hold(hold_name);
+
+	return child >= 0 ? crelay_shared->children[child].reports : 0;
+}
+
+/*
+ * Lets a downstream count no more until it has reached lsn.  False if the list
+ * of released names is full.
+ */
+bool
+crelay_registry_release(const char *key, uint64 lsn)
+{
+	int			i;
+	bool		done;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < crelay_shared->nreleased; i++)
+	{
+		if (strcmp(crelay_shared->released[i].key, key) == 0)
+			break;
+	}
+	done = i < CRELAY_MAX_RELEASED;
+	if (done)
+	{
+		strlcpy(crelay_shared->released[i].key, key, CRELAY_NAME_LEN);
+		crelay_shared->released[i].lsn = lsn;
+		crelay_shared->released[i].reports = reports_of(key);
+		crelay_shared->released_seq++;
+		if (i == crelay_shared->nreleased)
+			crelay_shared->nreleased++;
+	}
+	LWLockRelease(crelay_shared->lock);
+	if (done)
+		crelay_registry_wake_worker();
+	return done;
+}
+
+static void
+remove_released(const char *key)
+{
+	for (int i = 0; i < crelay_shared->nreleased; i++)
+	{
+		if (strcmp(crelay_shared->released[i].key, key) == 0)
+		{
+			crelay_shared->released[i] = crelay_shared->released[--crelay_shared->nreleased];
+			crelay_shared->released_seq++;
+			crelay_shared->floor_seq++;
+			break;
+		}
+	}
+}
+
+/*
+ * A released downstream has caught up, and counts again.
+ */
+void
+crelay_registry_unrelease(const char *key)
+{
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	remove_released(key);
+	LWLockRelease(crelay_shared->lock);
+}
+
+/*
+ * Whether somebody speaks for the node with that hold: its session, if it has
+ * not been silent for so long that the worker calls it stale.
+ */
+static bool
+is_spoken_for(const CrelayChild *child)
+{
+	return child->session_pid != 0 && child->node.state != CRELAY_STATE_STALE;
+}
+
+/*
+ * Erases the child with that hold, and all that it has said of the nodes below
+ * it.  Its session, should it have one, has to say hello again.  False if
+ * somebody speaks for it.
+ *
+ * Nobody else can bring it back: what is below this node is in no reply to it,
+ * and what the other children report is their own.
+ */
+bool
+crelay_registry_forget(const char *hold_name)
+{
+	bool		forgotten = true;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+	{
+		CrelayChild *child = &crelay_shared->children[i];
+
+		if (!child->in_use || strcmp(child->hold_name, hold_name) != 0)
+			continue;
+		if (is_spoken_for(child))
+		{
+			forgotten = false;
+			break;
+		}
+		crelay_rows_free(&child->rows);
+		child->in_use = false;
+		child->session_pid = 0;
+		crelay_shared->floor_seq++;
+		crelay_shared->membership_seq++;
+	}
+	if (forgotten)
+	{
+		/* whatever a worker that has looked before this is about to publish */
+		crelay_shared->forgotten_seq++;
+		remove_released(hold_name);
+		crelay_registry_remove_note(hold_name);
+	}
+	LWLockRelease(crelay_shared->lock);
+	return forgotten;
+}
+
+/*
+ * Whether it is still so, as a fence for dropping the hold: a node that has
+ * said hello since will be told that it is held.  That the worker has seen the
+ * hold meanwhile does not matter.
+ */
+bool
+crelay_registry_is_forgotten(const char *hold_name)
+{
+	bool		forgotten = true;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	for (int i = 0; i < crelay_shared->nchildren && forgotten; i++)
+	{
+		const CrelayChild *child = &crelay_shared->children[i];
+
+		if (child->in_use && child->connected_at != 0 &&
+			strcmp(child->hold_name, hold_name) == 0)
+			forgotten = false;
+	}
+	LWLockRelease(crelay_shared->lock);
+	return forgotten;
+}
+
+/*
+ * Takes the nodes of that name out that do not speak for themselves, if they
+ * are down; the worker, which remembers them, follows.
+ */
+void
+crelay_registry_forget_unmanaged(const char *name)
+{
+	CrelayRowList kept = {-1, -1, 0};
+	int			next;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	for (int row = crelay_shared->unmanaged.first; row >= 0; row = next)
+	{
+		CrelayRow  *it = &crelay_shared->rows[row];
+
+		next = it->next;
+		if (it->node.state == CRELAY_STATE_DOWN && strcmp(it->node.name, name) == 0)
+		{
+			it->next = crelay_shared->first_free;
+			crelay_shared->first_free = row;
+			crelay_shared->nrows--;
+			crelay_shared->forgotten_seq++;
+			continue;
+		}
+		it->next = -1;
+		if (kept.n++ == 0)
+			kept.first = row;
+		else
+			crelay_shared->rows[kept.last].next = row;
+		kept.last = row;
+	}
+	if (kept.n < crelay_shared->unmanaged.n)
+		crelay_shared->membership_seq++;
+	crelay_shared->unmanaged = kept;
+	LWLockRelease(crelay_shared->lock);
+}
+
+/*
+ * A slot is for somebody else from now on, or for the same node when it comes
+ * back: who streamed through it before and is not connected says nothing about
+ * it any more.
+ */
+void
+crelay_registry_forget_slot(const char *slot_name)
+{
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+	{
+		CrelayChild *child = &crelay_shared->children[i];
+
+		if (child->in_use && child->session_pid == 0 &&
+			strcmp(child->slot_name, slot_name) == 0)
+			child->slot_name[0] = '\0';
+	}
+	LWLockRelease(crelay_shared->lock);
+}
