@@ -40,8 +40,12 @@ static bool enabled_setting;
 /* The default node name, made once in the postmaster. */
 static char default_node_name[CRELAY_NODE_NAME_MAX + 1];
 
-/* ignore_slots as a list of patterns; NULL until it is parsed again. */
+/* The port that needs no mention, however the server was configured. */
+#define USUAL_PORT	5432
+
+/* ignore_slots as a list of patterns, and whether it is the present one. */
 static List *ignore_patterns;
+static bool ignore_parsed;
 static MemoryContext ignore_context;
 
 static const struct config_enum_entry replica_class_options[] = {
@@ -67,7 +71,7 @@ make_default_node_name(void)
 	if (gethostname(host, sizeof(host)) != 0)
 		strlcpy(host, "node", sizeof(host));
 	host[sizeof(host) - 1] = '\0';
-	if (PostPortNumber != DEF_PGPORT)
+	if (PostPortNumber != USUAL_PORT)
 		snprintf(port, sizeof(port), "_%d", PostPortNumber);
 
 	room = CRELAY_NODE_NAME_MAX - (int) strlen(port);
@@ -126,13 +130,12 @@ check_location(char **newval, void **extra, GucSource source)
 }
 
 /*
- * Everybody in the tree can read this one, so a password has no place in it.
+ * Everybody in the tree can read this one, so a password has no place in it,
+ * and is looked for first: other complaints repeat the value.
  */
 static bool
 check_advertised_conninfo(char **newval, void **extra, GucSource source)
 {
-	if (!check_wire_text(*newval, CRELAY_CONNINFO_LEN))
-		return false;
 	if (!crelay_conninfo_is_public(*newval))
 	{
 		/* instead of the message that would repeat the value */
@@ -141,7 +144,7 @@ check_advertised_conninfo(char **newval, void **extra, GucSource source)
 		GUC_check_errdetail("It is shown to every node, so it must be in keyword and value form and without a password.");
 		return false;
 	}
-	return true;
+	return check_wire_text(*newval, CRELAY_CONNINFO_LEN);
 }
 
 static bool
@@ -182,6 +185,7 @@ assign_ignore_slots(const char *newval, void *extra)
 	if (ignore_context != NULL)
 		MemoryContextReset(ignore_context);
 	ignore_patterns = NIL;
+	ignore_parsed = false;
 }
 
 /*
@@ -325,6 +329,7 @@ parse_ignore_slots(void)
 	(void) SplitIdentifierString(pstrdup(ignore_slots_setting), ',',
 								 &ignore_patterns);
 	MemoryContextSwitchTo(old);
+	ignore_parsed = true;
 }
 
 /*
@@ -338,7 +343,7 @@ crelay_guc_ignores(const char *name)
 
 	if (ignore_slots_setting == NULL || *ignore_slots_setting == '\0')
 		return false;
-	if (ignore_patterns == NIL)
+	if (!ignore_parsed)
 		parse_ignore_slots();
 	foreach(lc, ignore_patterns)
 	{
