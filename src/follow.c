@@ -92,7 +92,7 @@ refuse(const Move *move, int sqlstate, const char *why, const char *detail,
  * What a refusal of a plan means.
  */
 static const char *
-explain_reason(CrelayPlanReason reason)
+explain_reason(CrelayPlanReason reason, CrelayClass replica_class)
 {
 	switch (reason)
 	{
@@ -105,7 +105,9 @@ explain_reason(CrelayPlanReason reason)
 		case CRELAY_PLAN_UNKNOWN_UPSTREAM:
 			return "This node does not know a node of that name.";
 		case CRELAY_PLAN_VOTING_DIRECT_ONLY:
-			return "This node is on the durability path, and streams from the primary alone.";
+			return replica_class == CRELAY_CLASS_UNKNOWN ?
+				"Whether this node is on the durability path is not known." :
+				"This node is on the durability path, and streams from the primary alone.";
 		case CRELAY_PLAN_TIMELINE_DIVERGED:
 			return "That node is on another history of timelines.";
 		case CRELAY_PLAN_NOT_AVAILABLE:
@@ -117,14 +119,14 @@ explain_reason(CrelayPlanReason reason)
 }
 
 static void
-refuse_plan(const Move *move, CrelayPlanReason reason)
+refuse_plan(const Move *move, CrelayPlanReason reason, CrelayClass replica_class)
 {
 	const char *hint = crelay_plan_reason_hint(reason);
 
 	if (reason == CRELAY_PLAN_UNKNOWN_UPSTREAM)
 		hint = "Check the name, or give its host and port as conninfo.";
 	refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-		   crelay_plan_reason_text(reason), explain_reason(reason), hint);
+		   crelay_plan_reason_text(reason), explain_reason(reason, replica_class), hint);
 }
 
 /*
@@ -218,9 +220,26 @@ plan(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
 		policy->nodes[policy->rows[self].node].replica_class : CRELAY_CLASS_UNKNOWN;
 	crelay_policy_plan(policy, &question, &answer);
 	if (answer.refusal != CRELAY_PLAN_OK &&
-		(answer.refusal != CRELAY_PLAN_NOT_AVAILABLE || policy->rows[target].cyclic))
-		refuse_plan(move, answer.refusal);
+		(answer.refusal != CRELAY_PLAN_NOT_AVAILABLE || policy->rows[target].cyclic ||
+		 policy->rows[target].below_cycle))
+		refuse_plan(move, answer.refusal, question.replica_class);
 	return conninfo != NULL ? conninfo : crelay_policy_address(policy, self, target);
+}
+
+/*
+ * What goes over primary_conninfo for SQL at a place: the reports may go to a
+ * host of their own, which is not to be taken for that.  False, with error set,
+ * if it cannot be led there.
+ */
+static bool
+lead_upstream_conninfo(const CrelayPlace *place, const CrelaySettings *settings,
+					   char *dst, Size size, const char **error)
+{
+	if (crelay_conninfo_names_host(settings->upstream_conninfo))
+		return crelay_place_redirect(place, settings->upstream_conninfo, dst, size,
+									 error);
+	strlcpy(dst, settings->upstream_conninfo, size);
+	return true;
 }
 
 /*
@@ -248,30 +267,29 @@ choose_conninfo(Move *move, const char *address, const CrelaySettings *settings)
 		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 			   "\"primary_conninfo\" cannot be changed to lead there",
 			   psprintf("As it is now, %s.", error), NULL);
-	error = NULL;
-	if (!crelay_conninfo_names_host(settings->upstream_conninfo))
-		strlcpy(move->upstream_conninfo, settings->upstream_conninfo,
-				sizeof(move->upstream_conninfo));
-	else if (!crelay_place_redirect(&move->place, settings->upstream_conninfo,
-									move->upstream_conninfo,
-									sizeof(move->upstream_conninfo), &error))
+	if (!lead_upstream_conninfo(&move->place, settings, move->upstream_conninfo,
+								sizeof(move->upstream_conninfo), &error))
 		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 			   "\"cascade_relay.upstream_conninfo\" cannot be changed to lead there",
 			   psprintf("As it is now, %s.", error), NULL);
 }
 
 /*
- * Remembers what will be left.
+ * Remembers what will be left.  Of the slot the walreceiver knows best: this
+ * session reads the settings anew only between two of its statements.
  */
 static void
 note_old_place(Move *move, const CrelayLocal *local)
 {
+	crelay_read_receiver(&move->old_receiver);
 	strlcpy(move->old_conninfo, PrimaryConnInfo ? PrimaryConnInfo : "",
 			sizeof(move->old_conninfo));
-	strlcpy(move->old_slot, PrimarySlotName ? PrimarySlotName : "",
-			sizeof(move->old_slot));
+	if (move->old_receiver.running)
+		strlcpy(move->old_slot, move->old_receiver.slot_name, sizeof(move->old_slot));
+	else
+		strlcpy(move->old_slot, PrimarySlotName ? PrimarySlotName : "",
+				sizeof(move->old_slot));
 	strlcpy(move->old_name, local->upstream_name, sizeof(move->old_name));
-	crelay_read_receiver(&move->old_receiver);
 	move->old_reachable = move->old_receiver.host[0] != '\0' ||
 		local->upstream_state == CRELAY_UPSTREAM_CONNECTED;
 }
@@ -404,6 +422,21 @@ check_target(Move *move)
 }
 
 /*
+ * Asks the node at the other end of the session for its name; NULL if it has
+ * none.  False if it does not answer.
+ */
+static bool
+ask_name(Move *move, int timeout_ms, const char **name)
+{
+	if (!crelay_session_ask(move->session,
+							"SELECT nullif(pg_catalog.current_setting('cascade_relay.node_name', true), '')",
+							0, NULL, timeout_ms))
+		return false;
+	*name = crelay_session_value(move->session, 0, 0);
+	return true;
+}
+
+/*
  * An address may lead to somebody else than who advertises it.
  */
 static void
@@ -411,12 +444,9 @@ check_name(Move *move)
 {
 	const char *name;
 
-	if (!crelay_session_ask(move->session,
-							"SELECT pg_catalog.current_setting('cascade_relay.node_name', true)",
-							0, NULL, step_ms(move)))
+	if (!ask_name(move, step_ms(move), &name))
 		refuse_session(move, move->session, "it does not say who it is");
-	name = crelay_session_value(move->session, 0, 0);
-	if (name != NULL && name[0] != '\0' && strcmp(name, move->target) != 0)
+	if (name != NULL && strcmp(name, move->target) != 0)
 		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 			   "its address leads to another node",
 			   psprintf("That node is called \"%s\".", name),
@@ -461,17 +491,25 @@ adopt(Move *move)
  */
 
 /*
+ * Whether that is the address of the target.
+ */
+static bool
+is_target_address(const Move *move, const char *host, int port)
+{
+	const char *target = move->place.host[0] != '\0' ? move->place.host : move->place.hostaddr;
+
+	return strcmp(host, target) == 0 && port == atoi(move->place.port);
+}
+
+/*
  * Whether the walreceiver is connected to the target, with the slot there.
  */
 static bool
 is_connected(const Move *move, const CrelayReceiver *receiver)
 {
-	const char *host = move->place.host[0] != '\0' ? move->place.host : move->place.hostaddr;
-
 	return receiver->running && receiver->streaming &&
 		strcmp(receiver->slot_name, move->slot_name) == 0 &&
-		strcmp(receiver->host, host) == 0 &&
-		receiver->port == atoi(move->place.port);
+		is_target_address(move, receiver->host, receiver->port);
 }
 
 /*
@@ -607,22 +645,56 @@ drop_slot(CrelaySession *session, const char *slot_name, int timeout_ms)
 }
 
 /*
+ * Opens the session to the upstream that was left: where the walreceiver was
+ * connected, else where primary_conninfo led.
+ */
+static bool
+open_old_place(Move *move, const CrelaySettings *settings)
+{
+	CrelayTarget target = {0};
+	CrelayPlace place = {0};
+	char	   *primary_conninfo = palloc(2 * MAXCONNINFO);
+	char	   *upstream_conninfo = primary_conninfo + MAXCONNINFO;
+	const char *error;
+	bool		opened;
+
+	strlcpy(place.host, move->old_receiver.host, sizeof(place.host));
+	snprintf(place.port, sizeof(place.port), "%d", move->old_receiver.port);
+	opened = (place.host[0] != '\0' ||
+			  crelay_place_read(&place, move->old_conninfo, &error)) &&
+		crelay_place_redirect(&place, move->old_conninfo, primary_conninfo,
+							  MAXCONNINFO, &error) &&
+		lead_upstream_conninfo(&place, settings, upstream_conninfo, MAXCONNINFO, &error);
+	if (opened)
+	{
+		target.primary_conninfo = primary_conninfo;
+		target.upstream_conninfo = upstream_conninfo;
+		opened = crelay_session_open(move->session, CRELAY_SESSION_SQL, &target,
+									 CLEANUP_MS);
+	}
+	explicit_bzero(primary_conninfo, 2 * MAXCONNINFO);
+	pfree(primary_conninfo);
+	return opened;
+}
+
+/*
  * The slot that this node used until now goes if it was made for it by
  * cascade_adopt.  That must not fail what has succeeded, and is short: not to
  * be interrupted.
  */
 static void
-leave_old_place(Move *move)
+leave_old_place(Move *move, const CrelaySettings *settings)
 {
-	size_t		prefix = strlen(CRELAY_ADOPTED_PREFIX);
 	const char *name = move->old_name[0] != '\0' ?
 	psprintf("\"%s\"", move->old_name) : "the old upstream";
-	CrelaySettings settings;
-	CrelayTarget target = {0};
+	bool		same_slot = strcmp(move->old_slot, move->slot_name) == 0;
+	bool		reached;
+	const char *reached_name;
 
-	if (move->old_slot[0] == '\0')
+	if (move->old_slot[0] == '\0' ||
+		(same_slot && is_target_address(move, move->old_receiver.host, move->old_receiver.port)))
 		return;
-	if (strncmp(move->old_slot, CRELAY_ADOPTED_PREFIX, prefix) != 0)
+	if (strncmp(move->old_slot, CRELAY_ADOPTED_PREFIX, strlen(CRELAY_ADOPTED_PREFIX)) != 0)
 	{
 		ereport(NOTICE,
 				(errmsg("replication slot \"%s\" stays on %s, where it keeps WAL",
@@ -631,14 +703,16 @@ leave_old_place(Move *move)
 						 move->old_slot)));
 		return;
 	}
-	crelay_guc_copy(&settings);
-	target.host = move->old_receiver.host[0] != '\0' ? move->old_receiver.host : NULL;
-	target.port = move->old_receiver.port;
-	target.primary_conninfo = move->old_conninfo;
-	target.upstream_conninfo = settings.upstream_conninfo;
-	if (!move->old_reachable ||
-		!crelay_session_open(move->session, CRELAY_SESSION_SQL, &target, CLEANUP_MS) ||
-		!drop_slot(move->session, move->old_slot, CLEANUP_MS))
+	reached = move->old_reachable && open_old_place(move, settings);
+
+	/* by another address it may be the target: then that slot is in use now */
+	if (reached && same_slot && ask_name(move, CLEANUP_MS, &reached_name) &&
+		reached_name != NULL && strcmp(reached_name, move->target) == 0)
+	{
+		crelay_session_close(move->session);
+		return;
+	}
+	if (!reached || !drop_slot(move->session, move->old_slot, CLEANUP_MS))
 		ereport(NOTICE,
 				(errmsg("replication slot \"%s\" is left behind on %s",
 						move->old_slot, name),
@@ -696,7 +770,7 @@ undo_at_exit(int code, Datum arg)
 
 /*
  * Puts the settings back.  If even that fails it is said, and the first error
- * is still the one that is thrown.
+ * is still the one that is thrown.  The caller holds interrupts.
  */
 static void
 undo_settings(Move *move)
@@ -718,6 +792,8 @@ undo_settings(Move *move)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		/* the error has let go of the interrupts, which the caller holds */
+		HOLD_INTERRUPTS();
 		ereport(WARNING,
 				(errmsg("could not restore \"%s\" and \"%s\": %s",
 						"primary_conninfo", "primary_slot_name", error->message),
@@ -737,7 +813,15 @@ undo(Move *move)
 {
 	HOLD_INTERRUPTS();
 	undo_settings(move);
-	drop_adopted(move);
+	if (!move->repoint.changed)
+		drop_adopted(move);
+	else if (move->adopted)
+		ereport(WARNING,
+				(errmsg("replication slot \"%s\" stays on \"%s\"",
+						move->slot_name, move->target),
+				 errdetail("The settings may name it."),
+				 errhint("Once they do not, run there: SELECT pg_drop_replication_slot('%s');",
+						 move->slot_name)));
 	RESUME_INTERRUPTS();
 }
 
@@ -767,17 +851,19 @@ describe(const Move *move, const CrelayReceiver *receiver)
 }
 
 /*
- * Whether the node is where it should go to, as both ends say.
+ * Whether the node is where it should go to, as both ends say.  Who takes the
+ * reports is who feeds it, unless a setting sends them somewhere else.
  */
 static bool
-is_there(const Move *move, const CrelayLocal *local)
+is_there(const Move *move, const CrelayLocal *local, const CrelaySettings *settings)
 {
-	CrelayReceiver receiver;
+	const CrelayReceiver *receiver = &move->old_receiver;
 
-	crelay_read_receiver(&receiver);
 	return local->upstream_state == CRELAY_UPSTREAM_CONNECTED &&
 		strcmp(local->upstream_name, move->target) == 0 &&
-		receiver.streaming && receiver.heard && receiver.slot_name[0] != '\0';
+		receiver->streaming && receiver->heard && receiver->slot_name[0] != '\0' &&
+		(!crelay_conninfo_names_host(settings->upstream_conninfo) ||
+		 is_target_address(move, receiver->host, receiver->port));
 }
 
 static char *
@@ -796,7 +882,7 @@ run(Move *move, const char *conninfo)
 	tree = crelay_tree_for_policy(&policy);
 	choose_conninfo(move, plan(move, &policy, conninfo), &settings);
 	note_old_place(move, &tree->local);
-	if (is_there(move, &tree->local))
+	if (is_there(move, &tree->local, &settings))
 		return psprintf("already %s", describe(move, &move->old_receiver));
 
 	crelay_read_position(&move->position);
@@ -817,7 +903,7 @@ run(Move *move, const char *conninfo)
 			(errmsg("cascade_relay: this node follows \"%s\" now, with slot \"%s\" from %X/%X",
 					move->target, move->slot_name, LSN_FORMAT_ARGS(receiver.start_lsn))));
 	HOLD_INTERRUPTS();
-	leave_old_place(move);
+	leave_old_place(move, &settings);
 	RESUME_INTERRUPTS();
 	warn_about_reports(&settings);
 	return describe(move, &receiver);
@@ -878,6 +964,15 @@ crelay_follow(const char *target, const char *conninfo, int timeout_ms)
 
 	crelay_registry_require();
 	crelay_repoint_check_rights();
+
+	/* elsewhere than the tree says, by a role that may not know the password */
+	if (conninfo != NULL && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to give %s an address", "cascade_follow"),
+				 errdetail("The password in \"%s\" would be sent there.",
+						   "primary_conninfo"),
+				 errhint("Only a superuser may; others follow the nodes that the tree knows.")));
 
 	/* no database, and a kind of its own: in no advisory lock's way */
 	SET_LOCKTAG_ADVISORY(tag, InvalidOid, 0x43524c59, 0, 3);

@@ -398,6 +398,72 @@ value($l, q{SELECT cascade_follow('p')});
 like(value($l, $settings), qr/^primary_conninfo\|host=\S+ port=${\$p->port} user=repl password='hunter2 and more' application_name=l\n/, 'what was in it is there still');
 value($l, q{SELECT cascade_follow('i')});
 
+# the way leads elsewhere only for a superuser: the password goes along
+isnt($l->psql('postgres', "SELECT cascade_follow('p', conninfo => '" . address_of($p) . "')", stderr => \$err, extra_params => [ '-U', 'mover' ]), 0, 'an address is not for everybody');
+like($err, qr/permission denied to give cascade_follow an address\nDETAIL:  The password in "primary_conninfo" would be sent there/, '... for that reason');
+
+# ---- where it is already ----
+
+# Moves l, and returns what was said beside the answer.
+sub moves
+{
+	my ($arguments, $to) = @_;
+
+	is($l->psql('postgres', $arguments =~ /^SELECT/ ? $arguments : "SELECT cascade_follow($arguments)", stdout => \$out, stderr => \$err), 0, "$arguments moves it")
+	  or diag($err);
+	like($out, qr/^streaming from "$to"[^\n]*\z/m, "... to $to");
+	return $err;
+}
+
+# Nobody reports, so that l does not know that it is there.
+set_conf($l, 'cascade_relay.enabled = off');
+wait_for($l, 'SELECT upstream_state FROM cascade_status', 'l does not report', 'none');
+is(moves(q{'i'}, 'i'), '', 'where it is already, there is nothing to leave');
+is(adopted_on($i), '1', '... and the slot stays');
+
+# The same node by another address.
+my $alias = PostgreSQL::Test::Utils::tempdir_short() . '/alias';
+symlink $i->host, $alias or die "$alias: $!";
+is(moves("'i', conninfo => 'host=$alias port=" . $i->port . q{'}, 'i'), '', 'nor by another address');
+wait_for($l, q{SELECT sender_host || ' ' || slot_name FROM pg_stat_wal_receiver WHERE status = 'streaming'},
+	'it streams from there', "$alias cascade_adopted_l");
+is(moves("'i', conninfo => '" . address_of($i) . q{'}, 'i'), '', '... and back');
+wait_for($l, q{SELECT sender_host || ' ' || slot_name FROM pg_stat_wal_receiver WHERE status = 'streaming'},
+	'... as it was', $i->host . ' cascade_adopted_l');
+
+# Reports that go elsewhere do not lead to what is left, nor are they where WAL comes from.
+set_conf($l, "cascade_relay.upstream_conninfo = '" . address_of($p) . q{'});
+set_conf($l, 'cascade_relay.enabled = on');
+wait_for($l, q{SELECT upstream_name FROM cascade_status WHERE upstream_state = 'connected'}, 'l reports to p, and streams from i', 'p');
+like(moves(q{'p'}, 'p'), qr/\A\S+ WARNING:  this node goes on reporting to the host in "cascade_relay.upstream_conninfo"\nHINT:  [^\n]*\z/, 'it says where the reports go, and nothing else');
+is(adopted_on($_->[0]), $_->[1], 'slots on ' . $_->[0]->name) for [ $i, '0' ], [ $p, '1' ];
+moves(q{'i'}, 'i');
+is(adopted_on($_->[0]), $_->[1], 'and back: slots on ' . $_->[0]->name) for [ $i, '1' ], [ $p, '0' ];
+set_conf($l, "cascade_relay.upstream_conninfo = ''");
+wait_for($l, q{SELECT upstream_name FROM cascade_status WHERE upstream_state = 'connected'}, 'l reports to i again', 'i');
+
+# Twice in one message: between the two, the session does not read its settings.
+is(moves(q{SELECT cascade_follow('p') \; SELECT cascade_follow('i')}, 'i'), '', 'there and back at once leaves nothing behind');
+is(adopted_on($_->[0]), $_->[1], 'slots on ' . $_->[0]->name) for [ $i, '1' ], [ $p, '0' ];
+
+# ---- what cannot be undone ----
+
+# The data folder cannot be written to.  After that the session can still be
+# interrupted, or it would hold up a shutdown, and DROP DATABASE's replay.
+$settings_before = value($l, $settings);
+chmod 0500, $data or die "$data: $!";
+$l->psql('postgres', q{SELECT cascade_follow('p');
+SET statement_timeout = '200ms';
+SELECT pg_sleep(20)}, on_error_stop => 0, stderr => \$err);
+chmod 0700, $data;
+like($err, qr/WARNING:  could not restore "primary_conninfo" and "primary_slot_name": could not open file "postgresql.auto.conf.tmp": Permission denied/, 'settings that cannot be restored: it says so');
+like($err, qr/WARNING:  replication slot "cascade_adopted_l" stays on "p"\nDETAIL:  The settings may name it/, '... and keeps the slot that they may name');
+like($err, qr/ERROR:  could not open file "postgresql.auto.conf.tmp": Permission denied/, '... and what went wrong first');
+like($err, qr/ERROR:  canceling statement due to statement timeout/, '... and the session can be interrupted');
+unlike($err, qr/hunter2/, '... without a secret');
+is(value($l, $settings), $settings_before, '... and the settings are as before');
+value($p, q{SELECT pg_drop_replication_slot('cascade_adopted_l')});
+
 # ---- a crash is not taken back ----
 
 $s = halfway('1h');
