@@ -21,7 +21,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $p = new_primary('p', conf => "max_replication_slots = 8\n");
+my $p = new_primary('p', conf => "max_replication_slots = 8\nshared_buffers = 64MB\n");
 value($p, 'CREATE ROLE reporter LOGIN REPLICATION; CREATE ROLE nobody LOGIN');
 add_rows($p, 2);
 my $i = new_standby('i', $p);
@@ -207,7 +207,7 @@ is(value($p, q{SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'h
 
 # ---- during a checkpoint ----
 
-# One that WAL has triggered takes its time.  The cover goes as soon as the slot
+# One that WAL has triggered takes its time, while there are buffers to write.  The cover goes as soon as the slot
 # is there.
 value($p, q{SELECT pg_drop_replication_slot('high'), pg_drop_replication_slot('bare')});
 $p->append_conf('postgresql.conf', "wal_keep_size = 0\nmax_wal_size = 40MB\n");
