@@ -12,6 +12,8 @@
 /* Doubled with each failure, within these bounds, and a quarter more or less. */
 #define MIN_MS		250
 #define MAX_MS		10000
+#define LEAST		0.75
+#define SPREAD		0.5
 
 /*
  * How long to wait after that many failures in a row.  Chance is from 0 to less
@@ -26,7 +28,16 @@ crelay_backoff_us(int failures, double chance)
 		ms *= 2;
 	if (ms > MAX_MS)
 		ms = MAX_MS;
-	return (int64_t) ((double) ms * 1000 * (0.75 + 0.5 * chance));
+	return (int64_t) ((double) ms * 1000 * (LEAST + SPREAD * chance));
+}
+
+/*
+ * The longest wait of all.
+ */
+int64_t
+crelay_backoff_max_us(void)
+{
+	return (int64_t) (MAX_MS * 1000.0 * (LEAST + SPREAD));
 }
 
 /*

@@ -18,6 +18,7 @@
 #include "node.h"
 
 extern int64_t crelay_backoff_us(int failures, double chance);
+extern int64_t crelay_backoff_max_us(void);
 extern int64_t crelay_backoff_soon_us(double chance);
 
 #endif							/* CRELAY_BACKOFF_H */

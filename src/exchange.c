@@ -316,7 +316,7 @@ open_link(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 		return;
 	ex.hello_sent = false;
 	ex.established = false;
-	if (!crelay_link_open(ex.link, target, STEP_DEADLINE_MS, now))
+	if (!crelay_link_open(ex.link, target, STEP_DEADLINE_MS))
 	{
 		note_failure(local, CRELAY_UPSTREAM_WAITING, crelay_link_error(ex.link),
 					 crelay_link_hint(ex.link), now);
@@ -753,6 +753,21 @@ mark_silence(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now
 }
 
 /*
+ * The clock may have been set back: whatever was noted ahead of it would hold
+ * up all that waits for it, for as long as the step was.
+ */
+static void
+heed_clock(CrelayLocal *local, TimestampTz now)
+{
+	if (ex.sent_at > now)
+		ex.sent_at = 0;
+	if (ex.tree_at > now)
+		ex.tree_at = 0;
+	ex.retry_at = Min(ex.retry_at, now + crelay_backoff_max_us());
+	local->heard_at = Min(local->heard_at, now);
+}
+
+/*
  * Moves the exchange on as far as it goes without waiting.  Fills in the parts
  * of local that tell of the upstream.
  */
@@ -763,6 +778,7 @@ crelay_exchange_run(const CrelaySettings *settings, const CrelaySurvey *survey,
 	CrelayTarget target;
 
 	ex.next = 0;
+	heed_clock(local, now);
 	follow_receiver(&survey->receiver, now);
 	make_target(settings, &target);
 	if (!survey->position.in_recovery || !settings->enabled ||
@@ -776,8 +792,13 @@ crelay_exchange_run(const CrelaySettings *settings, const CrelaySurvey *survey,
 	forget_stale_path(settings, local, now);
 	mark_silence(settings, local, now);
 	if (crelay_link_state(ex.link) == CRELAY_LINK_CLOSED)
+	{
+		/* what "now" is may be old after it: the next pass goes on */
 		open_link(&target, local, now);
-	if (crelay_link_state(ex.link) != CRELAY_LINK_CLOSED)
+		if (crelay_link_state(ex.link) != CRELAY_LINK_CLOSED)
+			ex.next = now;
+	}
+	else
 		step_link(settings, local, now);
 	if (crelay_link_state(ex.link) == CRELAY_LINK_READY && ex.established)
 		send_report_if_due(settings, survey, local, now);
@@ -787,7 +808,7 @@ crelay_exchange_run(const CrelaySettings *settings, const CrelaySurvey *survey,
 	{
 		if (crelay_link_state(ex.link) == CRELAY_LINK_CLOSED)
 			ex.next = ex.retry_at;
-		else if (ex.established)
+		else if (crelay_link_state(ex.link) == CRELAY_LINK_READY && ex.established)
 			ex.next = ex.sent_at + (int64) settings->report_interval_ms * 1000;
 	}
 }

@@ -282,7 +282,7 @@ start_conn(CrelayParams *params, const char **error, const char **hint)
 
 bool
 crelay_link_open(CrelayLink *link, const CrelayTarget *target,
-				 int deadline_ms, TimestampTz now)
+				 int deadline_ms)
 {
 	CrelayParams params;
 	const char *error;
@@ -311,8 +311,11 @@ crelay_link_open(CrelayLink *link, const CrelayTarget *target,
 	PQsetNoticeReceiver(link->conn, receive_notice, link);
 	link->events = WL_SOCKET_WRITEABLE;
 	link->generation++;
-	begin_step(link, CRELAY_LINK_CONNECTING,
-			   Min(link->deadline_ms, crelay_conn_timeout_ms(link->conn)), now);
+
+	/* its time begins with the first step: names were resolved up to now */
+	link->state = CRELAY_LINK_CONNECTING;
+	link->step_ms = Min(link->deadline_ms, crelay_conn_timeout_ms(link->conn));
+	link->deadline = 0;
 	return true;
 }
 
@@ -557,6 +560,8 @@ crelay_link_step(CrelayLink *link, TimestampTz now)
 		case CRELAY_LINK_CLOSED:
 			break;
 		case CRELAY_LINK_CONNECTING:
+			if (link->deadline == 0)
+				begin_step(link, CRELAY_LINK_CONNECTING, link->step_ms, now);
 			event = step_connecting(link, now);
 			if (link->state == CRELAY_LINK_LOOKUP)
 				event = step_lookup(link);

@@ -61,12 +61,14 @@ typedef struct CrelayLink CrelayLink;
 extern CrelayLink *crelay_link_create(MemoryContext context);
 
 /*
- * Starts to connect.  deadline_ms bounds each later step too.  Returns false,
+ * Starts to connect.  deadline_ms bounds each step, connecting included: the
+ * time for that begins with the first call of crelay_link_step(), because this
+ * one may wait for name resolution.  Returns false,
  * with error and hint set, if the target does not say where to go, or if libpq
  * could not even start.
  */
 extern bool crelay_link_open(CrelayLink *link, const CrelayTarget *target,
-							 int deadline_ms, TimestampTz now);
+							 int deadline_ms);
 
 /* Closes whatever is open, without a word to the other side. */
 extern void crelay_link_close(CrelayLink *link);

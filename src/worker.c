@@ -14,6 +14,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "replication/slot.h"
@@ -47,6 +48,7 @@
 #define WATCH_MS			100
 #define WATCH_FOR_MS		2000
 #define STOPPING_CHECK_MS	500
+#define LONGEST_PAUSE_MS	1000
 
 /* How often at most while a hold is near its bound. */
 #define NEAR_BOUND_MS		10
@@ -64,6 +66,9 @@ static pgsocket wait_socket = PGINVALID_SOCKET;
 static int	wait_socket_pos;
 static int	wait_socket_events;
 static bool rows_dropped_logged;
+
+/* What the pass before has failed with, empty if it has not. */
+static char last_failure[256];
 
 /*
  * Full membership of the process array, without a database: replication slots
@@ -88,31 +93,26 @@ crelay_worker_register(void)
 /* ---- a server that stops ---- */
 
 /*
- * Ends the sessions that children report through; they try again elsewhere, or
- * when the server is back.
+ * Ends the sessions that children report through, if the server is to stop;
+ * they try again elsewhere, or when it is back.  This comes before anything
+ * that may fail, or a smart shutdown would wait for them for as long as it
+ * does.
  */
 static void
-end_report_sessions(void)
+check_stopping(void)
 {
 	pid_t	   *pids = palloc(sizeof(pid_t) * MaxConnections);
 	int			n = crelay_registry_sessions(pids, MaxConnections);
+	bool		stopping = n > 0 && crelay_instance_is_stopping();
 
-	for (int i = 0; i < n; i++)
+	if (n > 0)
+		crelay_registry_set_stopping(stopping);
+	for (int i = 0; stopping && i < n; i++)
 	{
 		if (BackendPidGetProc(pids[i]) != NULL)
 			(void) kill(pids[i], SIGTERM);
 	}
 	pfree(pids);
-}
-
-static void
-check_stopping(void)
-{
-	bool		stopping = crelay_instance_is_stopping();
-
-	crelay_registry_set_stopping(stopping);
-	if (stopping)
-		end_report_sessions();
 }
 
 /* ---- sleeping ---- */
@@ -156,6 +156,10 @@ prepare_wait_set(void)
 	}
 }
 
+/*
+ * Not longer than a pass is ever put off: the clock may have been set back
+ * since that time was settled.
+ */
 static void
 sleep_until(TimestampTz wake_at)
 {
@@ -163,8 +167,37 @@ sleep_until(TimestampTz wake_at)
 	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at);
 
 	prepare_wait_set();
-	(void) WaitEventSetWait(wait_set, timeout, &event, 1, crelay_wait_event());
+	(void) WaitEventSetWait(wait_set, Min(timeout, LONGEST_PAUSE_MS), &event, 1,
+							crelay_wait_event());
 	ResetLatch(MyLatch);
+}
+
+/*
+ * The same error would only come again at once.  This needs nothing but the
+ * latch: there may be no descriptor left to wait with.
+ */
+static void
+pause_after_error(void)
+{
+	instr_time	start;
+
+	INSTR_TIME_SET_CURRENT(start);
+	while (!ShutdownRequestPending)
+	{
+		instr_time	passed;
+		long		left;
+
+		INSTR_TIME_SET_CURRENT(passed);
+		INSTR_TIME_SUBTRACT(passed, start);
+		left = ERROR_PAUSE_MS - (long) INSTR_TIME_GET_MILLISEC(passed);
+		if (left <= 0)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		check_stopping();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 left, crelay_wait_event());
+		ResetLatch(MyLatch);
+	}
 }
 
 /*
@@ -200,13 +233,13 @@ next_pass(const CrelaySurvey *survey, TimestampTz now)
 
 	if (survey->moved)
 		moved_at = now;
-	if (now - moved_at < WATCH_FOR_MS * INT64CONST(1000))
+	if (now >= moved_at && now - moved_at < WATCH_FOR_MS * INT64CONST(1000))
 		pause = Min(pause, WATCH_MS);
 	if (survey->has_sessions)
 		pause = Min(pause, STOPPING_CHECK_MS);
 	if (survey->watch_bytes >= 0)
 		pause = Min(pause, pause_near_bound(survey, now));
-	pause = Min(pause, 1000);
+	pause = Min(pause, LONGEST_PAUSE_MS);
 	if (next == 0 || next > now + pause * 1000)
 		next = now + pause * 1000;
 	return next;
@@ -226,6 +259,7 @@ log_dropped_rows(void)
 	if (shared->full.at == 0 ||
 		GetCurrentTimestamp() - shared->full.at > (int64) settings.stale_timeout_ms * 1000)
 	{
+		local.node.warnings &= ~CRELAY_WARN_REGISTRY_FULL;
 		rows_dropped_logged = false;
 		return;
 	}
@@ -253,8 +287,6 @@ run_pass(void)
 	if (local.node.incarnation == 0)
 		local.node.incarnation = crelay_instance_incarnation();
 	crelay_survey_run(&settings, now, &local, &survey);
-	if (survey.has_sessions)
-		check_stopping();
 	crelay_attachment_show(&local);
 	crelay_exchange_run(&settings, &survey, now, &local);
 	log_dropped_rows();
@@ -264,23 +296,21 @@ run_pass(void)
 }
 
 /*
- * Errors of a pass end here.  The same one again is not logged again, and
- * there is a pause before the next attempt.
+ * Errors of a pass end here.  The same one again, in a row, is not logged again.
  */
 static void
 survive_error(void)
 {
-	static char last_message[256];
 	ErrorData  *error;
 
 	error_context_stack = NULL;
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(worker_context);
 	error = CopyErrorData();
-	if (strncmp(last_message, error->message ? error->message : "",
-				sizeof(last_message) - 1) != 0)
+	if (strncmp(last_failure, error->message ? error->message : "",
+				sizeof(last_failure) - 1) != 0)
 	{
-		strlcpy(last_message, error->message ? error->message : "", sizeof(last_message));
+		strlcpy(last_failure, error->message ? error->message : "", sizeof(last_failure));
 		EmitErrorReport();
 	}
 	FreeErrorData(error);
@@ -289,7 +319,7 @@ survive_error(void)
 	crelay_hold_abandon();
 	pgstat_report_wait_end();
 	AtEOXact_Files(false);
-	crelay_exchange_abort(&local, last_message);
+	crelay_exchange_abort(&local, last_failure);
 	crelay_registry_publish_error(&local);
 	free_wait_set();
 	MemoryContextReset(pass_context);
@@ -359,7 +389,7 @@ void
 crelay_worker_main(Datum arg)
 {
 	sigjmp_buf	error_jump;
-	volatile TimestampTz pause_until = 0;
+	volatile bool failed = false;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -370,7 +400,7 @@ crelay_worker_main(Datum arg)
 	if (sigsetjmp(error_jump, 1) != 0)
 	{
 		survive_error();
-		pause_until = GetCurrentTimestamp() + ERROR_PAUSE_MS * INT64CONST(1000);
+		failed = true;
 	}
 	PG_exception_stack = &error_jump;
 
@@ -378,24 +408,23 @@ crelay_worker_main(Datum arg)
 	{
 		TimestampTz next;
 
+		MemoryContextSwitchTo(pass_context);
 		CHECK_FOR_INTERRUPTS();
+		if (failed)
+		{
+			failed = false;
+			pause_after_error();
+		}
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			crelay_guc_copy(&settings);
 		}
-		if (pause_until != 0)
-		{
-			next = pause_until;
-			pause_until = 0;
-		}
-		else
-		{
-			MemoryContextSwitchTo(pass_context);
-			next = run_pass();
-			MemoryContextReset(pass_context);
-		}
+		check_stopping();
+		next = run_pass();
+		last_failure[0] = '\0';
+		MemoryContextReset(pass_context);
 		sleep_until(next);
 	}
 
