@@ -183,6 +183,11 @@ tmp_unit/tree_dump: t/unit/tree_dump.c src/frontier.c src/proof.c src/topology.c
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
 		$(filter %.c,$^) -o $@
 
+# What t/047_clock.pl has a server preload.
+tmp_unit/other_clock$(DLSUFFIX): t/unit/other_clock.c
+	$(MKDIR_P) tmp_unit
+	$(CC) $(UNIT_CFLAGS) $(COPT) -fPIC -shared $< -o $@ -ldl
+
 # Libraries of versions to come, for t/037_upgrade.pl: the next one, with which
 # this one gets along; one whose messages this one cannot read; and one that
 # cannot read those of this one.  All that depends on the version is in
@@ -205,7 +210,7 @@ tmp_upgrade/%$(DLSUFFIX): tmp_upgrade/%.o $(shlib)
 .PRECIOUS: tmp_upgrade/%.o
 
 ifneq (,$(TAP_TESTS))
-installcheck: tmp_unit/tree_dump $(UPGRADES)
+installcheck: tmp_unit/tree_dump tmp_unit/other_clock$(DLSUFFIX) $(UPGRADES)
 endif
 
 # No tests is a failure here: it would be a lost folder, not a success.

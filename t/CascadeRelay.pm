@@ -20,7 +20,7 @@ our @EXPORT = qw(
   holds hold_lsn incarnation tree_state lsn_le point_at slot_from_hold
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
-  report_sql decode_reply at_most set_conf show_tree
+  report_sql decode_reply at_most set_conf show_tree wait_until
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -186,6 +186,21 @@ sub wait_for
 
 	ok($ok, $what);
 	return $ok;
+}
+
+# The same for what no query of one node can tell: until the sub says yes.
+sub wait_until
+{
+	my ($what, $condition) = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $met;
+
+	while (!($met = $condition->()) && time < $end)
+	{
+		select undef, undef, undef, 0.1;
+	}
+	ok($met, $what);
+	return $met;
 }
 
 # Writes that many segments of WAL, one by one.
