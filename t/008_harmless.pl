@@ -177,6 +177,18 @@ like(slurp_file($i->logfile), qr/cascade_relay: cannot report to the upstream/, 
 
 # ---- an upstream that hangs ----
 
+# A process that waits for something, and does not look for it all the time, is
+# found asleep now and then.
+sub sleeps
+{
+	my ($pid, $what) = @_;
+	my $asleep = 0;
+
+	wait_until("the worker sleeps: $what",
+		sub { $asleep++ if slurp_file("/proc/$pid/stat") =~ /^\d+ \(.*\) S /; return $asleep >= 5; });
+	return;
+}
+
 for my $mode ('smart', 'fast', 'immediate')
 {
 	my $pid = value($p,
@@ -185,6 +197,7 @@ for my $mode ('smart', 'fast', 'immediate')
 	# the report that is under way then will not be answered
 	kill 'STOP', $pid or die "session $pid: $!";
 	wait_for($i, "SELECT clock_timestamp() - last_report_time > '1s' FROM cascade_status", 'i gets no answer');
+	sleeps(value($i, 'SELECT worker_pid FROM cascade_status'), 'meanwhile');
 	stops($i, $mode, 'its upstream hangs');
 	kill 'CONT', $pid;
 	$i->start;
@@ -224,6 +237,31 @@ for my $mode ('smart', 'fast', 'immediate')
 	reports_again($k);
 	wait_protected($k);
 	is(value($k, q{SELECT count(*) FROM cascade_check WHERE code = 'no_free_worker'}), '0', 'all is well again');
+
+	# the same again is said again
+	$offset = -s $k->logfile;
+	chmod 0300, $k->data_dir . '/pg_wal';
+	set_conf($k, 'cascade_relay.min_free_percent = 100');
+	ok($k->wait_for_log($line, $offset), 'what comes back later is news');
+	chmod 0700, $k->data_dir . '/pg_wal';
+	set_conf($k, 'cascade_relay.min_free_percent = 0');
+	reports_again($k);
+
+	# m's session is not in the way of a smart stop of l, whose passes fail; then
+	# l may look at its WAL again, as it has to in order to stop
+	$offset = -s $l->logfile;
+	chmod 0300, $l->data_dir . '/pg_wal';
+	set_conf($l, 'cascade_relay.min_free_percent = 100');
+	ok($l->wait_for_log($line, $offset), 'a pass of l fails');
+	command_ok([ 'pg_ctl', '-s', '-W', '-m', 'smart', '-D', $l->data_dir, 'stop' ], 'l is told to stop');
+	wait_for($m, q{SELECT upstream_state FROM cascade_status}, 'm has to leave', 'waiting');
+	chmod 0700, $l->data_dir . '/pg_wal';
+	wait_until('... and l stops', sub { !-e $l->data_dir . '/postmaster.pid' });
+	$l->_update_pid(0);
+	$l->append_conf('postgresql.conf', 'cascade_relay.min_free_percent = 0');
+	$l->start;
+	wait_caught_up($p, $l, $m);
+	reports_again($l, $m);
 }
 
 # ---- promotion ----
