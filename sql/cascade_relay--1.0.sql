@@ -117,16 +117,16 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_downstreams'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION cascade_downstreams() IS
-'every slot, slotless walsender and hold of this node, and whether it counts in the retention frontier';
+'every slot of this node, holds included, every slotless walsender, and every managed downstream without a hold, and whether it counts in the retention frontier';
 
 CREATE VIEW cascade_downstreams AS SELECT * FROM cascade_downstreams();
 COMMENT ON VIEW cascade_downstreams IS
-'every slot, slotless walsender and hold of this node, and whether it counts in the retention frontier';
+'every slot of this node, holds included, every slotless walsender, and every managed downstream without a hold, and whether it counts in the retention frontier';
 
 CREATE VIEW cascade_holds AS
 	SELECT * FROM cascade_downstreams() WHERE kind = 'hold';
 COMMENT ON VIEW cascade_holds IS
-'the replication slots that hold WAL on this node for its managed downstreams';
+'the holds of this node: those for its managed downstreams, with a row also where the slot is missing, and its own, if it has one';
 
 CREATE FUNCTION cascade_oldest_wal_file() RETURNS text
 AS 'MODULE_PATHNAME', 'cascade_oldest_wal_file'

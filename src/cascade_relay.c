@@ -11,6 +11,7 @@
  *					history.c	 whether two nodes may compare LSNs
  *					bookmark.c	 whether a node has what a bookmark stands for
  *					message.c	 reports and replies on the wire
+ *					branch.c	 what a node may say of those below it
  *					backoff.c	 how long to wait after failures
  *					departed.c	 whether what a node left behind may go
  *					proof.c		 whether a node has moved as it is said to have
@@ -21,6 +22,7 @@
  *					bounds.c	 what bounds the WAL that they keep
  *					slot_user.c	 who streamed through which slot
  *					attachment.c what nodes show of their moves
+ *					proof_hash.c the hash that proves them
  *					registry.c	 shared memory: children, nodes, status; its parts are
  *								 listed in registry_internal.h
  *					unloaded.c	 taking reports without it

@@ -196,7 +196,7 @@ typedef struct CrelayHop
 	uint64_t	held_lsn;		/* 0: holds nothing, or nobody has seen it */
 } CrelayHop;
 
-/* What the file system of pg_wal leaves for holds; see crelay_disk_left(). */
+/* What the file system of pg_wal leaves for holds; see crelay_disk_bound(). */
 typedef struct CrelayDiskBound
 {
 	bool		known;			/* else it is no bound, or not looked at */
