@@ -21,8 +21,10 @@
 
 #define USERS_FILE		"pg_replslot/cascade_relay.users"
 
+/* As they are in the file, or are to be. */
 static CrelaySlotUser *users;
 static int	n_users;
+static CrelayStateFile users_file = {.path = USERS_FILE};
 
 /* ---- the file: a line for each slot, with the node and its incarnation ---- */
 
@@ -68,7 +70,7 @@ write_users(void)
 		appendStringInfo(&text, "%s %s %08x\n", users[i].slot_name,
 						 users[i].node_name, users[i].incarnation);
 	}
-	(void) crelay_state_file_write(USERS_FILE, text.data, LOG);
+	(void) crelay_state_file_keep(&users_file, text.data);
 	pfree(text.data);
 }
 

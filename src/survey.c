@@ -24,6 +24,7 @@
 #include "missed.h"
 #include "release.h"
 #include "slot_user.h"
+#include "state_file.h"
 #include "survey.h"
 
 /* A pass counts for at most so much silence: two of the longest pauses. */
@@ -992,6 +993,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 					 survey->position.in_recovery, now,
 					 (int64) settings->stale_timeout_ms * 1000);
 
+	crelay_state_files_retry(now);
 	moved = movement(survey, downstreams, n);
 	survey->moved = moved != last_movement;
 	last_movement = moved;
