@@ -229,23 +229,26 @@ covers(const char *slot_name, XLogRecPtr lsn)
 
 /*
  * Moves the acquired hold back, under cover: while another slot stands at or
- * below the target, and stood there before the last checkpoint began, which
- * the caller has made sure of, every checkpoint that runs has read a minimum
- * that keeps the target's WAL.  Every later one sees the hold itself, as soon
- * as the minimum was computed with it; so if the cover is still there then,
- * nothing was lost in between.  If it is not, the hold goes forward again, for
- * a checkpoint may have begun that would invalidate it where it is now.
+ * below the target, and stood there before the last checkpoint began, every
+ * checkpoint that runs has read a minimum that keeps the target's WAL.  The
+ * caller has made sure that the cover stood at cover_lsn then, or lower; if it has
+ * gone back since, it covers nothing below that.  Every later checkpoint sees the
+ * hold itself, as soon as the minimum was computed with it; so if the cover is
+ * still there then, nothing was lost in between.  If it is not, the hold goes
+ * forward again, for a checkpoint may have begun that would invalidate it where it
+ * is now.
  *
  * A hold that has gone back must be saved: a crash would bring back the higher
  * value.  On 15 and 17 a move without cover can cost what the hold protected
  * before.
  */
 static void
-retreat_acquired(XLogRecPtr target, const char *cover, const CrelayPosition *position)
+retreat_acquired(XLogRecPtr target, const char *cover, XLogRecPtr cover_lsn,
+				 const CrelayPosition *position)
 {
 	XLogRecPtr	before = MyReplicationSlot->data.restart_lsn;
 
-	if (cover == NULL ||
+	if (cover == NULL || target < cover_lsn ||
 		target / wal_segment_size >= before / wal_segment_size ||
 		!covers(cover, target))
 		return;
@@ -316,7 +319,7 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 		place_acquired();
 		lowest = lowest_covered(request);
 	}
-	retreat_acquired(lowest, request->cover, position);
+	retreat_acquired(lowest, request->cover, request->cover_lsn, position);
 	held = advance_acquired(Min(request->target, position->flush_lsn));
 
 	/* still acquired, so nobody can drop it between the look and the answer */
@@ -481,7 +484,8 @@ adopt_acquired(const CrelayAdoptRequest *request, const CrelayPosition *position
 		look_at_slot(cover->slot_name, &now);
 		now.restart_lsn = Max(now.restart_lsn, cover->restart_lsn);
 		if (reaches(now.restart_lsn, need))
-			retreat_acquired(now.restart_lsn, cover->slot_name, position);
+			retreat_acquired(now.restart_lsn, cover->slot_name, cover->restart_lsn,
+							 position);
 	}
 	result->restart_lsn = slot->data.restart_lsn;
 	if (!reaches(result->restart_lsn, need))

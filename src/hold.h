@@ -47,7 +47,7 @@ typedef struct CrelayHoldRequest
 	uint64		target;			/* wanted restart_lsn */
 	bool		create;			/* place it if it is not there */
 	const char *cover;			/* a slot under which it may go back, or NULL */
-	uint64		cover_lsn;		/* where that stands */
+	uint64		cover_lsn;		/* from where on it is one */
 	bool		again;			/* it was there: what the cover has of it will
 								 * do, if that is not all */
 	bool		unloaded;		/* this server does not preload the library */

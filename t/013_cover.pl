@@ -10,7 +10,9 @@
 # without cover would cost it everything.  Then the cover is taken away at
 # once.  The hold alone keeps the WAL, and a leaf comes back from it.
 #
-# Without a cover, or under one that no checkpoint has seen yet, the hold stays.
+# Without a cover, or under one that no checkpoint has seen yet, the hold stays;
+# and so it does under one that has only just gone back itself, which the worker
+# could not see.
 use strict;
 use warnings FATAL => 'all';
 
@@ -140,6 +142,46 @@ report_until($head, $head, 'the hold goes forward again');
 $p->safe_psql('postgres', "SELECT pg_drop_replication_slot('fresh')");
 $reply = report($old);
 is($reply->{held_lsn}, $head, 'without any cover it stays');
+
+# --- a cover that goes back itself ---
+
+# As the slot of a delayed standby does that comes back.  Here it is dropped, and
+# copied from one that keeps the WAL all the time, but is no cover: it is temporary.
+# Meanwhile the worker is stopped, while it sleeps.
+my $keeper = $p->background_psql('postgres');
+my $below = $keeper->query_safe(q{SELECT lsn FROM pg_create_physical_replication_slot('keeper', true, true)});
+write_segments($p, 3);
+value($p, q{SELECT pg_create_physical_replication_slot('u', true)});
+my $stood = value($p, q{SELECT end_lsn FROM pg_replication_slot_advance('u', pg_current_wal_lsn())});
+write_segments($p, 3);
+$p->safe_psql('postgres', 'CHECKPOINT');
+$head = current_lsn();
+report_until($head, $head, 'the hold stands at the head');
+report_until($stood, $stood, 'it goes back as far as a slot has stood');
+report_until($head, $head, 'and forward');
+
+my $worker = value($p, 'SELECT worker_pid FROM cascade_status');
+my $asleep = '';
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	kill 'STOP', $worker or die "worker $worker: $!";
+	$asleep = value($p, "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $worker");
+	last if $asleep eq 'Extension';
+	kill 'CONT', $worker;
+	select undef, undef, undef, 0.01;
+}
+is($asleep, 'Extension', 'the worker cannot look');
+$keeper->query_safe(q{SELECT pg_drop_replication_slot('u'), pg_copy_physical_replication_slot('keeper', 'u', false)});
+is(restart_lsn('u'), $below, 'that slot has gone back');
+$keeper->quit;
+$reply = report($below);
+kill 'CONT', $worker;
+is($reply->{held_lsn}, $head, 'further than it has stood it is no cover');
+is($reply->{refusal}, 'later', 'and the node is told');
+$p->safe_psql('postgres', 'CHECKPOINT');
+report_until($below, $below, 'once a checkpoint has seen it there it is');
+report_until($head, $head, 'the hold goes forward again');
+$p->safe_psql('postgres', "SELECT pg_drop_replication_slot('u')");
 
 # --- the proof ---
 
