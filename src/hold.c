@@ -217,6 +217,26 @@ set_acquired(XLogRecPtr lsn)
 	ReplicationSlotsComputeRequiredLSN();
 }
 
+/*
+ * Saves the acquired slot, which has stood elsewhere before and is now where the
+ * disk does not have it.  If that fails it goes back to where it was: who comes
+ * next would find it where it is to be, not save it, and say that it is held.
+ */
+static void
+save_acquired(XLogRecPtr before)
+{
+	PG_TRY();
+	{
+		ReplicationSlotSave();
+	}
+	PG_CATCH();
+	{
+		set_acquired(before);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 static bool
 covers(const char *slot_name, XLogRecPtr lsn)
 {
@@ -255,7 +275,7 @@ retreat_acquired(XLogRecPtr target, const char *cover, XLogRecPtr cover_lsn,
 	set_acquired(target);
 	if (!covers(cover, target) || !wal_is_here(target, position))
 		set_acquired(before);
-	ReplicationSlotSave();
+	save_acquired(before);
 }
 
 /*
@@ -474,7 +494,11 @@ adopt_acquired(const CrelayAdoptRequest *request, const CrelayPosition *position
 	XLogRecPtr	need = request->need;
 
 	if (slot->data.restart_lsn == InvalidXLogRecPtr)
+	{
 		ReplicationSlotReserveWal();
+		ReplicationSlotMarkDirty();
+		save_acquired(InvalidXLogRecPtr);
+	}
 	for (int i = 0; i < request->ncovers && !reaches(slot->data.restart_lsn, need); i++)
 	{
 		const CrelayCover *cover = &request->covers[i];
@@ -531,12 +555,8 @@ adopt_guarded(const CrelayAdoptRequest *request, const CrelayPosition *position,
 	}
 	else if (result->created)
 		ReplicationSlotPersist();
-	else if (MyReplicationSlot->data.restart_lsn != before)
-	{
-		ReplicationSlotMarkDirty();
-		ReplicationSlotSave();
-		result->moved = true;
-	}
+	else
+		result->moved = MyReplicationSlot->data.restart_lsn != before;
 	ReplicationSlotRelease();
 }
 

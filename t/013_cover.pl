@@ -12,7 +12,7 @@
 #
 # Without a cover, or under one that no checkpoint has seen yet, the hold stays;
 # and so it does under one that has only just gone back itself, which the worker
-# could not see.
+# could not see.  A move that cannot be saved is none, however often it is asked for.
 use strict;
 use warnings FATAL => 'all';
 
@@ -181,6 +181,39 @@ is($reply->{refusal}, 'later', 'and the node is told');
 $p->safe_psql('postgres', 'CHECKPOINT');
 report_until($below, $below, 'once a checkpoint has seen it there it is');
 report_until($head, $head, 'the hold goes forward again');
+
+# --- a move that cannot be saved ---
+
+sub complaint
+{
+	my ($lsn) = @_;
+	my $message = encode_report(sequence => ++$sequence, report_interval_ms => 200, pinned_by => 'x',
+		map { ($_ => $lsn) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn));
+
+	$session->query_safe(q{SELECT set_config('t.said', 'no error', false)});
+	$session->query_safe('DO $$ BEGIN PERFORM ' . report_sql($message)
+		  . q{; EXCEPTION WHEN OTHERS THEN PERFORM set_config('t.said', SQLERRM, false); END $$});
+	return $session->query_safe(q{SELECT current_setting('t.said')});
+}
+
+# The checkpoint saves where the hold stands now: a crash would bring that back.
+$p->safe_psql('postgres', 'CHECKPOINT');
+my $folder = $p->data_dir . "/pg_replslot/$hold";
+chmod 0500, $folder or die $!;
+like(complaint($below), qr/could not create file .*state.tmp/, "it cannot be saved where it would be, time $_") for 1, 2;
+is(restart_lsn($hold), $head, 'so it is not there');
+chmod 0700, $folder or die $!;
+report_until($below, $below, 'when it can, it is');
+$session->quit;
+$p->stop('immediate');
+$p->start;
+is(restart_lsn($hold), $below, 'and survives a crash');
+$session = $p->background_psql('postgres');
+wait_for($p, 'SELECT worker_pid IS NOT NULL AND frontier_lsn IS NOT NULL FROM cascade_status', 'the worker is back');
+ask(encode_hello(system_identifier => $system, node_name => 'x', incarnation => 10,
+		start_id => 2, report_interval_ms => 200));
+$head = current_lsn();
+report_until($head, $head, 'the hold goes forward once more');
 $p->safe_psql('postgres', "SELECT pg_drop_replication_slot('u')");
 
 # --- the proof ---
