@@ -26,7 +26,7 @@
 typedef struct SlotFacts
 {
 	bool		exists;
-	bool		physical;
+	bool		physical;		/* and persistent */
 	bool		invalidated;
 	pid_t		active_pid;
 	XLogRecPtr	restart_lsn;
@@ -51,10 +51,12 @@ look_at_slot(const char *name, SlotFacts *facts)
 			continue;
 		SpinLockAcquire(&slot->mutex);
 		facts->exists = true;
-		facts->physical = SlotIsPhysical(slot) &&
-			slot->data.persistency == RS_PERSISTENT;
 		facts->invalidated = crelay_slot_data_invalidated(&slot->data);
 		facts->active_pid = crelay_slot_active_pid(slot);
+		/* one that is being made will be persistent, and is in use until then */
+		facts->physical = SlotIsPhysical(slot) &&
+			(slot->data.persistency == RS_PERSISTENT ||
+			 (slot->data.persistency == RS_EPHEMERAL && facts->active_pid != 0));
 		facts->restart_lsn = slot->data.restart_lsn;
 		SpinLockRelease(&slot->mutex);
 	}
