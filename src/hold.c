@@ -418,7 +418,9 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 	}
 	PG_END_TRY();
 
-	if (result->reason == CRELAY_REFUSE_NONE && result->held_lsn > request->target)
+	/* WAL is kept, and asked for, by whole segments */
+	if (result->reason == CRELAY_REFUSE_NONE &&
+		result->held_lsn / wal_segment_size > request->target / wal_segment_size)
 		result->reason = CRELAY_HELD_LATER;
 }
 
