@@ -106,7 +106,8 @@ wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
 
 /*
  * Creates the slot of a new hold, ephemeral and acquired, if that many slots
- * are free, and nobody has made it since it was looked for.
+ * are free, nobody has made it since it was looked for, and the server may have
+ * slots at all.
  */
 static CrelayRefusal
 create_if_free(const char *slot_name, int free_slots)
@@ -116,6 +117,9 @@ create_if_free(const char *slot_name, int free_slots)
 	look_at_slot(slot_name, &facts);
 	if (facts.exists)
 		return CRELAY_HELD_BUSY;
+	/* a server that has a slot does not start with this */
+	if (wal_level < WAL_LEVEL_REPLICA)
+		return CRELAY_HELD_WAL_LEVEL;
 	if (facts.free_slots < free_slots)
 		return CRELAY_HELD_NO_FREE_SLOT;
 	crelay_slot_create(slot_name, RS_EPHEMERAL);
@@ -541,8 +545,9 @@ adopt_guarded(const CrelayAdoptRequest *request, const CrelayPosition *position,
 
 		if (refusal != CRELAY_REFUSE_NONE)
 		{
-			result->verdict = refusal == CRELAY_HELD_BUSY ?
-				CRELAY_ADOPT_ACTIVE : CRELAY_ADOPT_NO_FREE_SLOT;
+			result->verdict = refusal == CRELAY_HELD_BUSY ? CRELAY_ADOPT_ACTIVE :
+				refusal == CRELAY_HELD_WAL_LEVEL ? CRELAY_ADOPT_WAL_LEVEL :
+				CRELAY_ADOPT_NO_FREE_SLOT;
 			return;
 		}
 		result->created = true;

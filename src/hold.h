@@ -87,6 +87,7 @@ typedef enum CrelayAdoptVerdict
 	CRELAY_ADOPT_INVALIDATED,
 	CRELAY_ADOPT_ACTIVE,		/* somebody else has it */
 	CRELAY_ADOPT_NO_FREE_SLOT,
+	CRELAY_ADOPT_WAL_LEVEL,		/* too low for slots */
 	CRELAY_ADOPT_NOT_COVERED,	/* the WAL is there, but cannot be kept */
 	CRELAY_ADOPT_NO_WAL
 } CrelayAdoptVerdict;

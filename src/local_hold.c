@@ -141,6 +141,11 @@ log_placed(const char *slot_name, const CrelayHoldResult *result)
 				 errdetail("If this node is promoted, nodes that lag may not find their WAL here."),
 				 errhint("Raise \"%s\" and restart this server; the last free slot is left for a replacement standby.",
 						 "max_replication_slots")));
+	if (result->reason == CRELAY_HELD_WAL_LEVEL && logged_reason != result->reason)
+		ereport(LOG,
+				(errmsg("cascade_relay: \"%s\" is too low for hold \"%s\"", "wal_level", slot_name),
+				 errdetail("If this node is promoted, nodes that lag may not find their WAL here."),
+				 errhint("Set it to \"%s\" and restart this server.", "replica")));
 	logged_reason = result->reason;
 }
 
