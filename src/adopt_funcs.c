@@ -303,9 +303,10 @@ cascade_adopt(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is not a position in the WAL", "0/0")));
 
+	/* before it is looked at: the worker drops one whose node has left it */
+	crelay_registry_forget_slot(request.slot_name);
 	crelay_hold_adopt(&request, &position, &result);
 	explain(node_name, &request, &result);
-	crelay_registry_forget_slot(request.slot_name);
 	if (result.created || result.moved)
 	{
 		ereport(LOG,

@@ -149,6 +149,16 @@ still_forgotten(void *arg)
 	return crelay_registry_is_forgotten(arg);
 }
 
+/*
+ * A slot that has been adopted meanwhile is nobody's any more, until somebody
+ * comes.
+ */
+static bool
+still_left(void *arg)
+{
+	return crelay_registry_has_user(arg);
+}
+
 static bool
 drop(const CrelayDownstream *d, CrelayHoldFence fence)
 {
@@ -175,7 +185,7 @@ let_go(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
 		return;
 	if (d->kind != CRELAY_KIND_HOLD)
 	{
-		(void) drop(d, NULL);
+		(void) drop(d, still_left);
 		return;
 	}
 	for (int i = 0; i < n; i++)
@@ -183,7 +193,7 @@ let_go(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
 		const CrelayDownstream *slot = &downstreams[i];
 
 		if (slot->adopted && slot->child >= 0 && slot->child == d->child &&
-			(slot->pid != 0 || !drop(slot, NULL)))
+			(slot->pid != 0 || !drop(slot, still_left)))
 			return;
 	}
 	if (crelay_registry_forget(d->key))
