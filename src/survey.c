@@ -507,7 +507,7 @@ still_clamped(const CrelayDownstream *d, const CrelayBounds *bounds)
 	if (!d->reported || d->reported_frontier / wal_segment_size < held)
 		return true;
 	return d->reported_target / wal_segment_size < held &&
-		(d->restart_lsn <= bounds->floor_lsn + 2 * wal_segment_size ||
+		(d->restart_lsn <= bounds->floor_lsn + 2 * (uint64) wal_segment_size ||
 		 (d->clamped_by_disk && disk->known && disk->left < (int64) disk->reserve / 2));
 }
 
