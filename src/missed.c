@@ -349,7 +349,8 @@ crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 	done = crelay_hold_try(&hold.request, position, &result);
 	if (result.ousted)
 		return;
-	if (done && (result.created || result.held_lsn != 0))
+	/* what stands there and holds nothing does not make up for what is missed */
+	if (done && result.held_lsn != 0)
 		settle(d, &result, now);
 	else
 		note_failure(d->key, !done, result.reason, now);
