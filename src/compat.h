@@ -131,6 +131,20 @@ crelay_slot_data_invalidated(const ReplicationSlotPersistentData *data)
 }
 
 /*
+ * After how many seconds the server gives up a slot that nobody has acquired, 0 if
+ * it does not.
+ */
+static inline int
+crelay_slot_idle_timeout(void)
+{
+#if PG_VERSION_NUM >= 180000
+	return idle_replication_slot_timeout_secs;
+#else
+	return 0;
+#endif
+}
+
+/*
  * Whether this process holds that lock in that mode.
  */
 static inline bool

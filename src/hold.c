@@ -440,6 +440,9 @@ crelay_hold_log(const char *slot_name, const CrelayHoldResult *result,
 		ereport(LOG,
 				(errmsg("cascade_relay: hold \"%s\" had been invalidated by the server, and was placed again at %X/%X",
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
+				 crelay_slot_idle_timeout() > 0 ?
+				 errhint("Check \"%s\" and \"%s\": WAL that it protected may be gone.",
+						 "max_slot_wal_keep_size", "idle_replication_slot_timeout") :
 				 errhint("Check \"%s\": WAL that it protected may be gone.",
 						 "max_slot_wal_keep_size")));
 	else if (result->created && held_before != 0)
@@ -744,17 +747,19 @@ crelay_hold_redo(void)
 }
 
 /*
- * Saves one hold; an error is logged, and the next one's turn comes.
+ * Acquires one hold, saves it if that is wanted, and lets go of it; an error is
+ * logged, and the next one's turn comes.
  */
 static void
-save_hold(const char *slot_name)
+visit_hold(const char *slot_name, bool save)
 {
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
 		crelay_slot_acquire(slot_name);
-		ReplicationSlotSave();
+		if (save)
+			ReplicationSlotSave();
 		ReplicationSlotRelease();
 	}
 	PG_CATCH();
@@ -793,7 +798,20 @@ crelay_hold_save_all(void)
 	LWLockRelease(ReplicationSlotControlLock);
 
 	for (int i = 0; i < n; i++)
-		save_hold(names[i]);
+		visit_hold(names[i], true);
 	pfree(names);
 	return n;
+}
+
+/*
+ * Keeps the server from taking a hold for one that nobody uses any more.
+ */
+void
+crelay_hold_touch(const char *slot_name)
+{
+	SlotFacts	facts;
+
+	look_at_slot(slot_name, &facts);
+	if (facts.physical && !facts.invalidated && facts.active_pid == 0)
+		visit_hold(slot_name, false);
 }

@@ -120,6 +120,7 @@ extern bool crelay_hold_drop_if(const char *slot_name, CrelayHoldFence fence,
 extern bool crelay_hold_drop_try(const char *slot_name, CrelayHoldFence fence,
 								 void *fence_arg);
 extern int	crelay_hold_save_all(void);
+extern void crelay_hold_touch(const char *slot_name);
 extern uint64 crelay_hold_redo(void);
 extern void crelay_hold_abandon(void);
 

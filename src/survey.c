@@ -19,6 +19,7 @@
 
 #include "attachment.h"
 #include "bounds.h"
+#include "child_hold.h"
 #include "hold.h"
 #include "local_hold.h"
 #include "missed.h"
@@ -675,6 +676,7 @@ survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 	n_notes = Min(n_notes, max_replication_slots);
 	crelay_registry_publish_notes(notes, n_notes, snapshot->forgotten_seq);
 	crelay_missed_save(notes, n_notes, false);
+	crelay_child_hold_touch(settings, snapshot, downstreams, n, now);
 }
 
 /*
