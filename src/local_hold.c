@@ -92,23 +92,32 @@ may_rest(const CrelayDownstream *downstreams, int n, const char *name, uint64 ta
 	return false;
 }
 
+/*
+ * What cannot be dropped stays, and the next pass tries again; that is logged once,
+ * until one can.
+ */
 static void
 drop(const char *slot_name, const char *why)
 {
+	static bool failed;
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
 		if (crelay_hold_drop(slot_name))
+		{
+			failed = false;
 			ereport(LOG,
 					(errmsg("cascade_relay: dropped hold \"%s\", because %s",
 							slot_name, why)));
+		}
 	}
 	PG_CATCH();
 	{
-		/* it stays, and the next pass tries again */
 		MemoryContextSwitchTo(context);
-		EmitErrorReport();
+		if (!failed)
+			EmitErrorReport();
+		failed = true;
 		FlushErrorState();
 	}
 	PG_END_TRY();
