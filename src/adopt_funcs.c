@@ -191,6 +191,13 @@ explain(const char *node_name, const CrelayAdoptRequest *request,
 					 errhint("Drop one that nobody uses, or raise \"%s\" and restart this server.",
 							 "max_replication_slots")));
 			break;
+		case CRELAY_ADOPT_WAL_LEVEL:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot adopt node \"%s\": \"%s\" is too low for replication slots",
+							node_name, "wal_level"),
+					 errhint("Set it to \"%s\" and restart this server.", "replica")));
+			break;
 		case CRELAY_ADOPT_NOT_COVERED:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -296,9 +303,10 @@ cascade_adopt(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is not a position in the WAL", "0/0")));
 
+	/* before it is looked at: the worker drops one whose node has left it */
+	crelay_registry_forget_slot(request.slot_name);
 	crelay_hold_adopt(&request, &position, &result);
 	explain(node_name, &request, &result);
-	crelay_registry_forget_slot(request.slot_name);
 	if (result.created || result.moved)
 	{
 		ereport(LOG,

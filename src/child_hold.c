@@ -11,8 +11,10 @@
 
 #include "bounds.h"
 #include "child_hold.h"
-#include "guc.h"
-#include "registry.h"
+#include "compat.h"
+
+/* How often at most a hold is touched that no report touches. */
+#define TOUCH_US		INT64CONST(10000000)
 
 /*
  * Fills in the request for a hold that is wanted at that LSN: as low as the
@@ -38,4 +40,54 @@ crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,
 													  hold->cover);
 	if (request->cover_lsn != 0)
 		request->cover = hold->cover;
+}
+
+/*
+ * Whether the node of a hold is at work here, as far as that can be told of one
+ * that does not report: by its session, or a walsender that looks like its own.
+ */
+static bool
+is_at_work(const CrelaySnapshot *snapshot, const CrelayDownstream *hold,
+		   const CrelayDownstream *downstreams, int n)
+{
+	if (hold->child >= 0 && snapshot->children[hold->child].session_pid != 0)
+		return true;
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (d->kind != CRELAY_KIND_HOLD && d->pid != 0 &&
+			(d->incarnation == hold->incarnation || strcmp(d->name, hold->name) == 0 ||
+			 strcmp(d->application_name, hold->name) == 0))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Touches the holds that no report has touched for a while, where the server gives
+ * up slots that nobody uses: this node's own; those whose nodes are at work, but
+ * cannot report, because their cascade_relay is too old or too new; and all while
+ * reports are off, for then they are to stay as they are.  That of a node that is
+ * away is idle indeed.
+ */
+void
+crelay_child_hold_touch(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
+						const CrelayDownstream *downstreams, int n, TimestampTz now)
+{
+	static TimestampTz touched_at;
+	int64		pause = Min(TOUCH_US, (int64) crelay_slot_idle_timeout() * 1000000 / 4);
+
+	if (pause == 0 || (now >= touched_at && now - touched_at < pause))
+		return;
+	touched_at = now;
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (d->kind == CRELAY_KIND_HOLD && d->slot_name[0] != '\0' &&
+			now - d->last_report_time >= pause &&
+			(d->own || !settings->enabled || is_at_work(snapshot, d, downstreams, n)))
+			crelay_hold_touch(d->slot_name);
+	}
 }

@@ -80,8 +80,9 @@ crelay_slot_acquire(const char *name)
 }
 
 /*
- * Drops the slot that this process has acquired.  Before 17 nobody outside of
- * slot.c could, but an ephemeral one goes when it is released.
+ * Drops the slot that this process has acquired, or raises an error, and then it is
+ * there still, acquired by nobody.  Before 17 nobody outside of slot.c could; but
+ * who has a slot may acquire it again, and it does not become free in between.
  */
 static inline void
 crelay_slot_drop_acquired(void)
@@ -91,10 +92,10 @@ crelay_slot_drop_acquired(void)
 #elif PG_VERSION_NUM >= 170000
 	ReplicationSlotDropAcquired();
 #else
-	SpinLockAcquire(&MyReplicationSlot->mutex);
-	MyReplicationSlot->data.persistency = RS_EPHEMERAL;
-	SpinLockRelease(&MyReplicationSlot->mutex);
-	ReplicationSlotRelease();
+	const char *name = NameStr(MyReplicationSlot->data.name);
+
+	MyReplicationSlot = NULL;
+	ReplicationSlotDrop(name, true);
 #endif
 }
 
@@ -126,6 +127,20 @@ crelay_slot_data_invalidated(const ReplicationSlotPersistentData *data)
 #else
 	return data->restart_lsn == InvalidXLogRecPtr &&
 		data->invalidated_at != InvalidXLogRecPtr;
+#endif
+}
+
+/*
+ * After how many seconds the server gives up a slot that nobody has acquired, 0 if
+ * it does not.
+ */
+static inline int
+crelay_slot_idle_timeout(void)
+{
+#if PG_VERSION_NUM >= 180000
+	return idle_replication_slot_timeout_secs;
+#else
+	return 0;
 #endif
 }
 

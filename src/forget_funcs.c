@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "replication/slot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -274,7 +275,8 @@ still_forgotten(void *arg)
 }
 
 /*
- * Drops a slot of ours, which nobody may have acquired.
+ * Drops a slot of ours, which nobody may have acquired.  One that is gone already
+ * is what was wanted.
  */
 static void
 drop_slot(Forget *forget, const CrelayDownstream *d)
@@ -282,12 +284,16 @@ drop_slot(Forget *forget, const CrelayDownstream *d)
 	CrelayHoldFence fence = d->kind == CRELAY_KIND_HOLD ? still_forgotten : NULL;
 
 	if (!crelay_hold_drop_if(d->slot_name, fence, (void *) d->key))
+	{
+		if (SearchNamedReplicationSlot(d->slot_name, true) == NULL)
+			return;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("replication slot \"%s\" of node \"%s\" is in use",
 						d->slot_name, forget->name),
 				 errhint("The node may be coming back. Look at %s, and try again.",
 						 "cascade_downstreams")));
+	}
 	ereport(LOG,
 			(errmsg("cascade_relay: dropped replication slot \"%s\": node \"%s\" was forgotten",
 					d->slot_name, forget->name)));

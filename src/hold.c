@@ -26,7 +26,7 @@
 typedef struct SlotFacts
 {
 	bool		exists;
-	bool		physical;
+	bool		physical;		/* and persistent */
 	bool		invalidated;
 	pid_t		active_pid;
 	XLogRecPtr	restart_lsn;
@@ -51,10 +51,12 @@ look_at_slot(const char *name, SlotFacts *facts)
 			continue;
 		SpinLockAcquire(&slot->mutex);
 		facts->exists = true;
-		facts->physical = SlotIsPhysical(slot) &&
-			slot->data.persistency == RS_PERSISTENT;
 		facts->invalidated = crelay_slot_data_invalidated(&slot->data);
 		facts->active_pid = crelay_slot_active_pid(slot);
+		/* one that is being made will be persistent, and is in use until then */
+		facts->physical = SlotIsPhysical(slot) &&
+			(slot->data.persistency == RS_PERSISTENT ||
+			 (slot->data.persistency == RS_EPHEMERAL && facts->active_pid != 0));
 		facts->restart_lsn = slot->data.restart_lsn;
 		SpinLockRelease(&slot->mutex);
 	}
@@ -104,7 +106,8 @@ wal_is_here(XLogRecPtr lsn, const CrelayPosition *position)
 
 /*
  * Creates the slot of a new hold, ephemeral and acquired, if that many slots
- * are free, and nobody has made it since it was looked for.
+ * are free, nobody has made it since it was looked for, and the server may have
+ * slots at all.
  */
 static CrelayRefusal
 create_if_free(const char *slot_name, int free_slots)
@@ -114,6 +117,9 @@ create_if_free(const char *slot_name, int free_slots)
 	look_at_slot(slot_name, &facts);
 	if (facts.exists)
 		return CRELAY_HELD_BUSY;
+	/* a server that has a slot does not start with this */
+	if (wal_level < WAL_LEVEL_REPLICA)
+		return CRELAY_HELD_WAL_LEVEL;
 	if (facts.free_slots < free_slots)
 		return CRELAY_HELD_NO_FREE_SLOT;
 	crelay_slot_create(slot_name, RS_EPHEMERAL);
@@ -217,6 +223,26 @@ set_acquired(XLogRecPtr lsn)
 	ReplicationSlotsComputeRequiredLSN();
 }
 
+/*
+ * Saves the acquired slot, which has stood elsewhere before and is now where the
+ * disk does not have it.  If that fails it goes back to where it was: who comes
+ * next would find it where it is to be, not save it, and say that it is held.
+ */
+static void
+save_acquired(XLogRecPtr before)
+{
+	PG_TRY();
+	{
+		ReplicationSlotSave();
+	}
+	PG_CATCH();
+	{
+		set_acquired(before);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 static bool
 covers(const char *slot_name, XLogRecPtr lsn)
 {
@@ -229,30 +255,33 @@ covers(const char *slot_name, XLogRecPtr lsn)
 
 /*
  * Moves the acquired hold back, under cover: while another slot stands at or
- * below the target, and stood there before the last checkpoint began, which
- * the caller has made sure of, every checkpoint that runs has read a minimum
- * that keeps the target's WAL.  Every later one sees the hold itself, as soon
- * as the minimum was computed with it; so if the cover is still there then,
- * nothing was lost in between.  If it is not, the hold goes forward again, for
- * a checkpoint may have begun that would invalidate it where it is now.
+ * below the target, and stood there before the last checkpoint began, every
+ * checkpoint that runs has read a minimum that keeps the target's WAL.  The
+ * caller has made sure that the cover stood at cover_lsn then, or lower; if it has
+ * gone back since, it covers nothing below that.  Every later checkpoint sees the
+ * hold itself, as soon as the minimum was computed with it; so if the cover is
+ * still there then, nothing was lost in between.  If it is not, the hold goes
+ * forward again, for a checkpoint may have begun that would invalidate it where it
+ * is now.
  *
  * A hold that has gone back must be saved: a crash would bring back the higher
  * value.  On 15 and 17 a move without cover can cost what the hold protected
  * before.
  */
 static void
-retreat_acquired(XLogRecPtr target, const char *cover, const CrelayPosition *position)
+retreat_acquired(XLogRecPtr target, const char *cover, XLogRecPtr cover_lsn,
+				 const CrelayPosition *position)
 {
 	XLogRecPtr	before = MyReplicationSlot->data.restart_lsn;
 
-	if (cover == NULL ||
+	if (cover == NULL || target < cover_lsn ||
 		target / wal_segment_size >= before / wal_segment_size ||
 		!covers(cover, target))
 		return;
 	set_acquired(target);
 	if (!covers(cover, target) || !wal_is_here(target, position))
 		set_acquired(before);
-	ReplicationSlotSave();
+	save_acquired(before);
 }
 
 /*
@@ -316,7 +345,7 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 		place_acquired();
 		lowest = lowest_covered(request);
 	}
-	retreat_acquired(lowest, request->cover, position);
+	retreat_acquired(lowest, request->cover, request->cover_lsn, position);
 	held = advance_acquired(Min(request->target, position->flush_lsn));
 
 	/* still acquired, so nobody can drop it between the look and the answer */
@@ -393,7 +422,9 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 	}
 	PG_END_TRY();
 
-	if (result->reason == CRELAY_REFUSE_NONE && result->held_lsn > request->target)
+	/* WAL is kept, and asked for, by whole segments */
+	if (result->reason == CRELAY_REFUSE_NONE &&
+		result->held_lsn / wal_segment_size > request->target / wal_segment_size)
 		result->reason = CRELAY_HELD_LATER;
 }
 
@@ -409,6 +440,9 @@ crelay_hold_log(const char *slot_name, const CrelayHoldResult *result,
 		ereport(LOG,
 				(errmsg("cascade_relay: hold \"%s\" had been invalidated by the server, and was placed again at %X/%X",
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
+				 crelay_slot_idle_timeout() > 0 ?
+				 errhint("Check \"%s\" and \"%s\": WAL that it protected may be gone.",
+						 "max_slot_wal_keep_size", "idle_replication_slot_timeout") :
 				 errhint("Check \"%s\": WAL that it protected may be gone.",
 						 "max_slot_wal_keep_size")));
 	else if (result->created && held_before != 0)
@@ -471,7 +505,11 @@ adopt_acquired(const CrelayAdoptRequest *request, const CrelayPosition *position
 	XLogRecPtr	need = request->need;
 
 	if (slot->data.restart_lsn == InvalidXLogRecPtr)
+	{
 		ReplicationSlotReserveWal();
+		ReplicationSlotMarkDirty();
+		save_acquired(InvalidXLogRecPtr);
+	}
 	for (int i = 0; i < request->ncovers && !reaches(slot->data.restart_lsn, need); i++)
 	{
 		const CrelayCover *cover = &request->covers[i];
@@ -481,7 +519,8 @@ adopt_acquired(const CrelayAdoptRequest *request, const CrelayPosition *position
 		look_at_slot(cover->slot_name, &now);
 		now.restart_lsn = Max(now.restart_lsn, cover->restart_lsn);
 		if (reaches(now.restart_lsn, need))
-			retreat_acquired(now.restart_lsn, cover->slot_name, position);
+			retreat_acquired(now.restart_lsn, cover->slot_name, cover->restart_lsn,
+							 position);
 	}
 	result->restart_lsn = slot->data.restart_lsn;
 	if (!reaches(result->restart_lsn, need))
@@ -509,8 +548,9 @@ adopt_guarded(const CrelayAdoptRequest *request, const CrelayPosition *position,
 
 		if (refusal != CRELAY_REFUSE_NONE)
 		{
-			result->verdict = refusal == CRELAY_HELD_BUSY ?
-				CRELAY_ADOPT_ACTIVE : CRELAY_ADOPT_NO_FREE_SLOT;
+			result->verdict = refusal == CRELAY_HELD_BUSY ? CRELAY_ADOPT_ACTIVE :
+				refusal == CRELAY_HELD_WAL_LEVEL ? CRELAY_ADOPT_WAL_LEVEL :
+				CRELAY_ADOPT_NO_FREE_SLOT;
 			return;
 		}
 		result->created = true;
@@ -527,12 +567,8 @@ adopt_guarded(const CrelayAdoptRequest *request, const CrelayPosition *position,
 	}
 	else if (result->created)
 		ReplicationSlotPersist();
-	else if (MyReplicationSlot->data.restart_lsn != before)
-	{
-		ReplicationSlotMarkDirty();
-		ReplicationSlotSave();
-		result->moved = true;
-	}
+	else
+		result->moved = MyReplicationSlot->data.restart_lsn != before;
 	ReplicationSlotRelease();
 }
 
@@ -711,17 +747,19 @@ crelay_hold_redo(void)
 }
 
 /*
- * Saves one hold; an error is logged, and the next one's turn comes.
+ * Acquires one hold, saves it if that is wanted, and lets go of it; an error is
+ * logged, and the next one's turn comes.
  */
 static void
-save_hold(const char *slot_name)
+visit_hold(const char *slot_name, bool save)
 {
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
 		crelay_slot_acquire(slot_name);
-		ReplicationSlotSave();
+		if (save)
+			ReplicationSlotSave();
 		ReplicationSlotRelease();
 	}
 	PG_CATCH();
@@ -760,7 +798,20 @@ crelay_hold_save_all(void)
 	LWLockRelease(ReplicationSlotControlLock);
 
 	for (int i = 0; i < n; i++)
-		save_hold(names[i]);
+		visit_hold(names[i], true);
 	pfree(names);
 	return n;
+}
+
+/*
+ * Keeps the server from taking a hold for one that nobody uses any more.
+ */
+void
+crelay_hold_touch(const char *slot_name)
+{
+	SlotFacts	facts;
+
+	look_at_slot(slot_name, &facts);
+	if (facts.physical && !facts.invalidated && facts.active_pid == 0)
+		visit_hold(slot_name, false);
 }

@@ -47,7 +47,7 @@ typedef struct CrelayHoldRequest
 	uint64		target;			/* wanted restart_lsn */
 	bool		create;			/* place it if it is not there */
 	const char *cover;			/* a slot under which it may go back, or NULL */
-	uint64		cover_lsn;		/* where that stands */
+	uint64		cover_lsn;		/* from where on it is one */
 	bool		again;			/* it was there: what the cover has of it will
 								 * do, if that is not all */
 	bool		unloaded;		/* this server does not preload the library */
@@ -87,6 +87,7 @@ typedef enum CrelayAdoptVerdict
 	CRELAY_ADOPT_INVALIDATED,
 	CRELAY_ADOPT_ACTIVE,		/* somebody else has it */
 	CRELAY_ADOPT_NO_FREE_SLOT,
+	CRELAY_ADOPT_WAL_LEVEL,		/* too low for slots */
 	CRELAY_ADOPT_NOT_COVERED,	/* the WAL is there, but cannot be kept */
 	CRELAY_ADOPT_NO_WAL
 } CrelayAdoptVerdict;
@@ -119,6 +120,7 @@ extern bool crelay_hold_drop_if(const char *slot_name, CrelayHoldFence fence,
 extern bool crelay_hold_drop_try(const char *slot_name, CrelayHoldFence fence,
 								 void *fence_arg);
 extern int	crelay_hold_save_all(void);
+extern void crelay_hold_touch(const char *slot_name);
 extern uint64 crelay_hold_redo(void);
 extern void crelay_hold_abandon(void);
 

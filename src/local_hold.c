@@ -92,23 +92,32 @@ may_rest(const CrelayDownstream *downstreams, int n, const char *name, uint64 ta
 	return false;
 }
 
+/*
+ * What cannot be dropped stays, and the next pass tries again; that is logged once,
+ * until one can.
+ */
 static void
 drop(const char *slot_name, const char *why)
 {
+	static bool failed;
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
 		if (crelay_hold_drop(slot_name))
+		{
+			failed = false;
 			ereport(LOG,
 					(errmsg("cascade_relay: dropped hold \"%s\", because %s",
 							slot_name, why)));
+		}
 	}
 	PG_CATCH();
 	{
-		/* it stays, and the next pass tries again */
 		MemoryContextSwitchTo(context);
-		EmitErrorReport();
+		if (!failed)
+			EmitErrorReport();
+		failed = true;
 		FlushErrorState();
 	}
 	PG_END_TRY();
@@ -141,6 +150,11 @@ log_placed(const char *slot_name, const CrelayHoldResult *result)
 				 errdetail("If this node is promoted, nodes that lag may not find their WAL here."),
 				 errhint("Raise \"%s\" and restart this server; the last free slot is left for a replacement standby.",
 						 "max_replication_slots")));
+	if (result->reason == CRELAY_HELD_WAL_LEVEL && logged_reason != result->reason)
+		ereport(LOG,
+				(errmsg("cascade_relay: \"%s\" is too low for hold \"%s\"", "wal_level", slot_name),
+				 errdetail("If this node is promoted, nodes that lag may not find their WAL here."),
+				 errhint("Set it to \"%s\" and restart this server.", "replica")));
 	logged_reason = result->reason;
 }
 

@@ -1345,6 +1345,8 @@ crelay_refusal_text(CrelayRefusal refusal)
 			return "this node is on another history of timelines";
 		case CRELAY_REFUSE_UNBOUNDED:
 			return "it does not preload cascade_relay, and nothing there bounds the WAL that slots keep";
+		case CRELAY_HELD_WAL_LEVEL:
+			return "with the wal_level that it has it can keep no replication slot";
 	}
 	return "a reason that this version does not know";
 }
@@ -1389,6 +1391,8 @@ crelay_refusal_hint(CrelayRefusal refusal)
 			return "Nothing may stream through a slot whose name begins with cascade_relay_.";
 		case CRELAY_REFUSE_UNBOUNDED:
 			return "Set max_slot_wal_keep_size there and reload; or add cascade_relay to shared_preload_libraries there, and restart it.";
+		case CRELAY_HELD_WAL_LEVEL:
+			return "Set wal_level to replica, or logical, on the upstream and restart it.";
 	}
 	return "";
 }

@@ -77,10 +77,11 @@ typedef enum CrelayRefusal
 	CRELAY_HELD_FOREIGN_SLOT,	/* accepted, but the slot is not one of ours */
 	CRELAY_HELD_BUSY,			/* accepted, but somebody has the slot */
 	CRELAY_HELD_DIVERGED,		/* accepted, but on another history */
-	CRELAY_REFUSE_UNBOUNDED		/* not preloaded, and no bound for slots */
+	CRELAY_REFUSE_UNBOUNDED,	/* not preloaded, and no bound for slots */
+	CRELAY_HELD_WAL_LEVEL		/* accepted, but no slots with its wal_level */
 } CrelayRefusal;
 
-#define CRELAY_REFUSAL_LAST		CRELAY_REFUSE_UNBOUNDED
+#define CRELAY_REFUSAL_LAST		CRELAY_HELD_WAL_LEVEL
 
 /* First message of a session. */
 typedef struct CrelayHello

@@ -48,6 +48,7 @@ static int	n_attempts;
 static Saved *saved;
 static int	n_saved;
 static uint64 saved_at_redo;
+static CrelayStateFile holds_file = {.path = HOLDS_FILE};
 
 /* ---- the file: a line for each hold, with what it held, and what its node needs ---- */
 
@@ -119,7 +120,7 @@ write_holds(void)
 	for (int i = 0; i < n_saved; i++)
 		appendStringInfo(&text, "%X/%X %X/%X %s\n", LSN_FORMAT_ARGS(saved[i].lsn),
 						 LSN_FORMAT_ARGS(saved[i].need), saved[i].slot_name);
-	(void) crelay_state_file_write(HOLDS_FILE, text.data, LOG);
+	(void) crelay_state_file_keep(&holds_file, text.data);
 	pfree(text.data);
 }
 
@@ -348,7 +349,8 @@ crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 	done = crelay_hold_try(&hold.request, position, &result);
 	if (result.ousted)
 		return;
-	if (done && (result.created || result.held_lsn != 0))
+	/* what stands there and holds nothing does not make up for what is missed */
+	if (done && result.held_lsn != 0)
 		settle(d, &result, now);
 	else
 		note_failure(d->key, !done, result.reason, now);

@@ -193,7 +193,8 @@ typedef struct CrelaySnapshot
 	int			nreleased;
 	CrelayReleased released[CRELAY_MAX_RELEASED];
 	uint64		released_seq;	/* moves with that list */
-	uint64		forgotten_seq;	/* moves when a node is forgotten */
+	uint64		forgotten_seq;	/* moves when a node is forgotten, or whose a
+								 * slot is */
 	uint64		floor_seq;		/* see crelay_registry_publish_target() */
 	uint64		membership_seq; /* moves when the set of nodes changes */
 	uint64		below_seq;		/* moves with each tree part from below */
@@ -303,7 +304,8 @@ extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq)
 extern void crelay_registry_publish_local(const CrelayLocal *local);
 extern void crelay_registry_publish_error(const CrelayLocal *local);
 extern int	crelay_registry_get_users(CrelaySlotUser *users);
-extern void crelay_registry_publish_users(const CrelaySlotUser *users, int n);
+extern bool crelay_registry_publish_users(const CrelaySlotUser *users, int n,
+										  uint64 forgotten_seq);
 extern int	crelay_registry_get_shown(CrelayShown *shown);
 extern void crelay_registry_publish_shown(const CrelayShown *shown, int n);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
@@ -326,5 +328,6 @@ extern bool crelay_registry_forget(const char *hold_name);
 extern bool crelay_registry_is_forgotten(const char *hold_name);
 extern void crelay_registry_forget_unmanaged(const char *name);
 extern void crelay_registry_forget_slot(const char *slot_name);
+extern bool crelay_registry_has_user(const char *slot_name);
 
 #endif							/* CRELAY_REGISTRY_H */

@@ -202,7 +202,7 @@ crelay_registry_forget_unmanaged(const char *name)
 /*
  * A slot is for somebody else from now on, or for the same node when it comes
  * back: who streamed through it before and is not connected says nothing about
- * it any more.
+ * it any more, whether a child has said so or the worker remembers it.
  */
 void
 crelay_registry_forget_slot(const char *slot_name)
@@ -216,5 +216,33 @@ crelay_registry_forget_slot(const char *slot_name)
 			strcmp(child->slot_name, slot_name) == 0)
 			child->slot_name[0] = '\0';
 	}
+	for (int i = 0; i < crelay_shared->nusers; i++)
+	{
+		if (crelay_shared->users[i].incarnation != 0 &&
+			strcmp(crelay_shared->users[i].slot_name, slot_name) == 0)
+			crelay_shared->users[i--] = crelay_shared->users[--crelay_shared->nusers];
+	}
+	/* a worker that has looked before this is not to bring it back */
+	crelay_shared->forgotten_seq++;
 	LWLockRelease(crelay_shared->lock);
+}
+
+/*
+ * Whether that has not happened to a slot, as a fence for dropping it because its
+ * node has left it.
+ */
+bool
+crelay_registry_has_user(const char *slot_name)
+{
+	bool		found = false;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	for (int i = 0; i < crelay_shared->nusers && !found; i++)
+		found = crelay_shared->users[i].incarnation != 0 &&
+			strcmp(crelay_shared->users[i].slot_name, slot_name) == 0;
+	for (int i = 0; i < crelay_shared->nchildren && !found; i++)
+		found = crelay_shared->children[i].in_use &&
+			strcmp(crelay_shared->children[i].slot_name, slot_name) == 0;
+	LWLockRelease(crelay_shared->lock);
+	return found;
 }

@@ -38,15 +38,23 @@ crelay_registry_get_users(CrelaySlotUser *users)
 }
 
 /*
- * Lets everybody know whose the slots are.
+ * Lets everybody know whose the slots are.  False if something has been forgotten
+ * since the worker has looked: then it is to look again.
  */
-void
-crelay_registry_publish_users(const CrelaySlotUser *users, int n)
+bool
+crelay_registry_publish_users(const CrelaySlotUser *users, int n, uint64 forgotten_seq)
 {
+	bool		published;
+
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
-	crelay_shared->nusers = Min(n, max_replication_slots);
-	memcpy(crelay_shared->users, users, sizeof(CrelaySlotUser) * crelay_shared->nusers);
+	published = crelay_shared->forgotten_seq == forgotten_seq;
+	if (published)
+	{
+		crelay_shared->nusers = Min(n, max_replication_slots);
+		memcpy(crelay_shared->users, users, sizeof(CrelaySlotUser) * crelay_shared->nusers);
+	}
 	LWLockRelease(crelay_shared->lock);
+	return published;
 }
 
 /* ---- what their nodes have shown ---- */

@@ -37,6 +37,7 @@ typedef struct Leaver
 static Leaver *leavers;
 static int	n_leavers;
 static uint64 saved_seq;
+static CrelayStateFile released_file = {.path = RELEASED_FILE};
 
 /* ---- what was released survives a restart ---- */
 
@@ -79,8 +80,9 @@ load_released(void)
 }
 
 /*
- * Writes what is released now.  If that fails it is said, and no more: a release
- * that is forgotten keeps WAL, and loses none.
+ * Writes what is released now.  Until that goes well a restart forgets a release,
+ * which keeps WAL and loses none; or brings one back that is over, until its node
+ * calls.
  */
 static void
 save_released(const CrelaySnapshot *snapshot)
@@ -94,7 +96,7 @@ save_released(const CrelaySnapshot *snapshot)
 			appendStringInfo(&text, "%X/%X %s\n", LSN_FORMAT_ARGS(snapshot->released[i].lsn),
 							 snapshot->released[i].key);
 	}
-	(void) crelay_state_file_write(RELEASED_FILE, text.data, LOG);
+	(void) crelay_state_file_keep(&released_file, text.data);
 	pfree(text.data);
 }
 
@@ -147,6 +149,16 @@ still_forgotten(void *arg)
 	return crelay_registry_is_forgotten(arg);
 }
 
+/*
+ * A slot that has been adopted meanwhile is nobody's any more, until somebody
+ * comes.
+ */
+static bool
+still_left(void *arg)
+{
+	return crelay_registry_has_user(arg);
+}
+
 static bool
 drop(const CrelayDownstream *d, CrelayHoldFence fence)
 {
@@ -173,7 +185,7 @@ let_go(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
 		return;
 	if (d->kind != CRELAY_KIND_HOLD)
 	{
-		(void) drop(d, NULL);
+		(void) drop(d, still_left);
 		return;
 	}
 	for (int i = 0; i < n; i++)
@@ -181,7 +193,7 @@ let_go(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
 		const CrelayDownstream *slot = &downstreams[i];
 
 		if (slot->adopted && slot->child >= 0 && slot->child == d->child &&
-			(slot->pid != 0 || !drop(slot, NULL)))
+			(slot->pid != 0 || !drop(slot, still_left)))
 			return;
 	}
 	if (crelay_registry_forget(d->key))

@@ -21,8 +21,10 @@
 
 #define USERS_FILE		"pg_replslot/cascade_relay.users"
 
+/* As they are in the file, or are to be. */
 static CrelaySlotUser *users;
 static int	n_users;
+static CrelayStateFile users_file = {.path = USERS_FILE};
 
 /* ---- the file: a line for each slot, with the node and its incarnation ---- */
 
@@ -68,29 +70,38 @@ write_users(void)
 		appendStringInfo(&text, "%s %s %08x\n", users[i].slot_name,
 						 users[i].node_name, users[i].incarnation);
 	}
-	(void) crelay_state_file_write(USERS_FILE, text.data, LOG);
+	(void) crelay_state_file_keep(&users_file, text.data);
 	pfree(text.data);
 }
 
+/*
+ * A new start of the worker.  After one of the server the registry has none yet,
+ * and gets those of the file.
+ */
 void
 crelay_slot_users_start(MemoryContext context)
 {
+	CrelaySnapshot snapshot;
+
 	users = MemoryContextAllocZero(context,
 								   sizeof(CrelaySlotUser) * Max(max_replication_slots, 1));
 	n_users = 0;
 	read_users();
-	crelay_registry_publish_users(users, n_users);
+	do
+		crelay_registry_snapshot(&snapshot, false);
+	while (!snapshot.local.ready &&
+		   !crelay_registry_publish_users(users, n_users, snapshot.forgotten_seq));
 }
 
 /* ---- what is seen ---- */
 
 static const CrelaySlotUser *
-find_user(const char *slot_name)
+find_user(const CrelaySlotUser *known, int n_known, const char *slot_name)
 {
-	for (int i = 0; i < n_users; i++)
+	for (int i = 0; i < n_known; i++)
 	{
-		if (strcmp(users[i].slot_name, slot_name) == 0)
-			return &users[i];
+		if (strcmp(known[i].slot_name, slot_name) == 0)
+			return &known[i];
 	}
 	return NULL;
 }
@@ -101,10 +112,8 @@ find_user(const char *slot_name)
  * somebody else does, even when that one has left again.
  */
 static bool
-user_of(const CrelayDownstream *d, CrelaySlotUser *user)
+user_of(const CrelayDownstream *d, const CrelaySlotUser *known, CrelaySlotUser *user)
 {
-	const CrelaySlotUser *known = find_user(d->slot_name);
-
 	if (d->kind != CRELAY_KIND_SLOT || d->logical || d->temporary)
 		return false;
 	if (d->pid == 0)
@@ -125,25 +134,37 @@ user_of(const CrelayDownstream *d, CrelaySlotUser *user)
 	return true;
 }
 
+static bool
+same_users(const CrelaySlotUser *a, int na, const CrelaySlotUser *b, int nb)
+{
+	return na == nb && memcmp(a, b, sizeof(CrelaySlotUser) * na) == 0;
+}
+
 /*
- * One pass.  The file is written when something has changed, which is when
- * nodes come, move or go.
+ * One pass.  What is known is what the registry has, for cascade_adopt may have
+ * taken something out.  The file is written when something has changed, which is
+ * when nodes come, move or go.
  */
 void
-crelay_slot_users_run(const CrelayDownstream *downstreams, int n)
+crelay_slot_users_run(const CrelaySnapshot *snapshot,
+					  const CrelayDownstream *downstreams, int n)
 {
+	CrelaySlotUser *known = palloc_array(CrelaySlotUser, max_replication_slots + 1);
 	CrelaySlotUser *seen = palloc0_array(CrelaySlotUser, n + 1);
+	int			n_known = crelay_registry_get_users(known);
 	int			n_seen = 0;
 
 	for (int i = 0; i < n && n_seen < max_replication_slots; i++)
 	{
-		if (user_of(&downstreams[i], &seen[n_seen]))
+		if (user_of(&downstreams[i], find_user(known, n_known, downstreams[i].slot_name),
+					&seen[n_seen]))
 			n_seen++;
 	}
-	if (n_seen == n_users && memcmp(seen, users, sizeof(CrelaySlotUser) * n_seen) == 0)
+	if (same_users(seen, n_seen, known, n_known) && same_users(seen, n_seen, users, n_users))
+		return;
+	if (!crelay_registry_publish_users(seen, n_seen, snapshot->forgotten_seq))
 		return;
 	memcpy(users, seen, sizeof(CrelaySlotUser) * n_seen);
 	n_users = n_seen;
-	crelay_registry_publish_users(users, n_users);
 	write_users();
 }

@@ -25,8 +25,10 @@
 #include "postgres.h"
 
 #include "downstream.h"
+#include "registry.h"
 
 extern void crelay_slot_users_start(MemoryContext context);
-extern void crelay_slot_users_run(const CrelayDownstream *downstreams, int n);
+extern void crelay_slot_users_run(const CrelaySnapshot *snapshot,
+								  const CrelayDownstream *downstreams, int n);
 
 #endif							/* CRELAY_SLOT_USER_H */

@@ -19,11 +19,13 @@
 
 #include "attachment.h"
 #include "bounds.h"
+#include "child_hold.h"
 #include "hold.h"
 #include "local_hold.h"
 #include "missed.h"
 #include "release.h"
 #include "slot_user.h"
+#include "state_file.h"
 #include "survey.h"
 
 /* A pass counts for at most so much silence: two of the longest pauses. */
@@ -506,7 +508,7 @@ still_clamped(const CrelayDownstream *d, const CrelayBounds *bounds)
 	if (!d->reported || d->reported_frontier / wal_segment_size < held)
 		return true;
 	return d->reported_target / wal_segment_size < held &&
-		(d->restart_lsn <= bounds->floor_lsn + 2 * wal_segment_size ||
+		(d->restart_lsn <= bounds->floor_lsn + 2 * (uint64) wal_segment_size ||
 		 (d->clamped_by_disk && disk->known && disk->left < (int64) disk->reserve / 2));
 }
 
@@ -674,6 +676,7 @@ survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 	n_notes = Min(n_notes, max_replication_slots);
 	crelay_registry_publish_notes(notes, n_notes, snapshot->forgotten_seq);
 	crelay_missed_save(notes, n_notes, false);
+	crelay_child_hold_touch(settings, snapshot, downstreams, n, now);
 }
 
 /*
@@ -981,7 +984,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 
 	survey_pin(survey, settings->node_name, now, local);
 	survey_self(settings, survey, now, local);
-	crelay_slot_users_run(downstreams, n);
+	crelay_slot_users_run(&snapshot, downstreams, n);
 	crelay_attachment_keep(downstreams, n);
 	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
 						  now, local);
@@ -992,6 +995,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 					 survey->position.in_recovery, now,
 					 (int64) settings->stale_timeout_ms * 1000);
 
+	crelay_state_files_retry(now);
 	moved = movement(survey, downstreams, n);
 	survey->moved = moved != last_movement;
 	last_movement = moved;

@@ -337,6 +337,19 @@ $session->query("SELECT $report");
 is(hold_lsn($p, 'fake3'), $flush, 'the same session goes on');
 $session->quit;
 
+# A hold that cannot be dropped is there still, and holds.
+my $fake2 = sprintf 'cascade_relay_fake2_%08x', 0xfa4e0002;
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'fake2'}, 'fake2 is away', 'down');
+chmod 0500, $replslot or die $!;
+my (undef, undef, $complaint) = $p->psql('postgres', "SELECT cascade_forget('$fake2', true)");
+chmod 0700, $replslot or die $!;
+like($complaint, qr/ERROR:  could not rename file "pg_replslot\/$fake2"/, 'dropping a hold fails');
+is(value($p, "SELECT restart_lsn, temporary, active FROM pg_replication_slots WHERE slot_name = '$fake2'"),
+	"$flush|f|f", 'it is there');
+is(value($p, "SELECT cascade_forget('$fake2', true)"), '{}', 'with the folder writable again it works');
+is(hold_lsn($p, 'fake2'), '', 'it is gone');
+is(slot_dirs($p, 'fake2'), '', 'and so is its folder');
+
 # It fails when the hold is already in place and is saved: a file is in the
 # way, put there by a process that waits for the folder to appear.  What was not
 # saved is no hold; the next one is, and survives a crash.

@@ -11,6 +11,9 @@
 # node whose upstream does not answer, because the process there that takes its
 # reports hangs, stops as fast.  i is promoted while it reports and is reported
 # to: its worker goes on, l and k follow, and i is the root of its own tree.
+#
+# p, left alone, is set to a wal_level with which a server that has a slot does not
+# start.  Whoever reports to it then is told why nothing is held.
 use strict;
 use warnings FATAL => 'all';
 
@@ -297,6 +300,29 @@ point_at($m, $i);
 $m->start;
 same_rows($i, $m);
 no_xmin('after all', $i);
+
+# ---- no slots ----
+
+value($p, q{SELECT cascade_forget('i', true)});
+value($p, 'SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots');
+$p->append_conf('postgresql.conf', "wal_level = minimal\nmax_wal_senders = 0");
+$p->restart;
+wait_for($p, 'SELECT incarnation IS NOT NULL AND frontier_lsn IS NOT NULL FROM cascade_status', 'p is back');
+{
+	my $session = $p->background_psql('postgres');
+	my $lsn = value($p, 'SELECT pg_current_wal_flush_lsn()');
+
+	$session->query_safe('SELECT ' . report_sql(encode_hello(system_identifier => $system_identifier, incarnation => 0xfa4f, node_name => 'x')));
+	my $reply = decode_reply($session->query_safe('SELECT ' . report_sql(encode_report(sequence => 1, pinned_by => 'x',
+					map { ($_ => $lsn) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn)))));
+	is("$reply->{answer}, $reply->{refusal}, $reply->{held_lsn}", 'ok, wal_level, 0/0', 'a node that reports is told that nothing is held, and why');
+	$session->quit;
+}
+my (undef, undef, $error) = $p->psql('postgres', q{SELECT cascade_adopt('x')});
+like($error, qr/ERROR:  cannot adopt node "x": "wal_level" is too low for replication slots\nHINT:  /, 'nor is a slot made for a node to stream through');
+is(value($p, 'SELECT count(*) FROM pg_replication_slots'), 0, 'there is no slot');
+$p->stop;
+ok($p->start(fail_ok => 1), 'so that p starts again');
 
 $_->stop for $m, $k, $i, $p;
 done_testing();

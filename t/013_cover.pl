@@ -10,7 +10,9 @@
 # without cover would cost it everything.  Then the cover is taken away at
 # once.  The hold alone keeps the WAL, and a leaf comes back from it.
 #
-# Without a cover, or under one that no checkpoint has seen yet, the hold stays.
+# Without a cover, or under one that no checkpoint has seen yet, the hold stays;
+# and so it does under one that has only just gone back itself, which the worker
+# could not see.  A move that cannot be saved is none, however often it is asked for.
 use strict;
 use warnings FATAL => 'all';
 
@@ -140,6 +142,79 @@ report_until($head, $head, 'the hold goes forward again');
 $p->safe_psql('postgres', "SELECT pg_drop_replication_slot('fresh')");
 $reply = report($old);
 is($reply->{held_lsn}, $head, 'without any cover it stays');
+
+# --- a cover that goes back itself ---
+
+# As the slot of a delayed standby does that comes back.  Here it is dropped, and
+# copied from one that keeps the WAL all the time, but is no cover: it is temporary.
+# Meanwhile the worker is stopped, while it sleeps.
+my $keeper = $p->background_psql('postgres');
+my $below = $keeper->query_safe(q{SELECT lsn FROM pg_create_physical_replication_slot('keeper', true, true)});
+write_segments($p, 3);
+value($p, q{SELECT pg_create_physical_replication_slot('u', true)});
+my $stood = value($p, q{SELECT end_lsn FROM pg_replication_slot_advance('u', pg_current_wal_lsn())});
+write_segments($p, 3);
+$p->safe_psql('postgres', 'CHECKPOINT');
+$head = current_lsn();
+report_until($head, $head, 'the hold stands at the head');
+report_until($stood, $stood, 'it goes back as far as a slot has stood');
+report_until($head, $head, 'and forward');
+
+my $worker = value($p, 'SELECT worker_pid FROM cascade_status');
+my $asleep = '';
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	kill 'STOP', $worker or die "worker $worker: $!";
+	$asleep = value($p, "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $worker");
+	last if $asleep eq 'Extension';
+	kill 'CONT', $worker;
+	select undef, undef, undef, 0.01;
+}
+is($asleep, 'Extension', 'the worker cannot look');
+$keeper->query_safe(q{SELECT pg_drop_replication_slot('u'), pg_copy_physical_replication_slot('keeper', 'u', false)});
+is(restart_lsn('u'), $below, 'that slot has gone back');
+$keeper->quit;
+$reply = report($below);
+kill 'CONT', $worker;
+is($reply->{held_lsn}, $head, 'further than it has stood it is no cover');
+is($reply->{refusal}, 'later', 'and the node is told');
+$p->safe_psql('postgres', 'CHECKPOINT');
+report_until($below, $below, 'once a checkpoint has seen it there it is');
+report_until($head, $head, 'the hold goes forward again');
+
+# --- a move that cannot be saved ---
+
+sub complaint
+{
+	my ($lsn) = @_;
+	my $message = encode_report(sequence => ++$sequence, report_interval_ms => 200, pinned_by => 'x',
+		map { ($_ => $lsn) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn));
+
+	$session->query_safe(q{SELECT set_config('t.said', 'no error', false)});
+	$session->query_safe('DO $$ BEGIN PERFORM ' . report_sql($message)
+		  . q{; EXCEPTION WHEN OTHERS THEN PERFORM set_config('t.said', SQLERRM, false); END $$});
+	return $session->query_safe(q{SELECT current_setting('t.said')});
+}
+
+# The checkpoint saves where the hold stands now: a crash would bring that back.
+$p->safe_psql('postgres', 'CHECKPOINT');
+my $folder = $p->data_dir . "/pg_replslot/$hold";
+chmod 0500, $folder or die $!;
+like(complaint($below), qr/could not create file .*state.tmp/, "it cannot be saved where it would be, time $_") for 1, 2;
+is(restart_lsn($hold), $head, 'so it is not there');
+chmod 0700, $folder or die $!;
+report_until($below, $below, 'when it can, it is');
+$session->quit;
+$p->stop('immediate');
+$p->start;
+is(restart_lsn($hold), $below, 'and survives a crash');
+$session = $p->background_psql('postgres');
+wait_for($p, 'SELECT worker_pid IS NOT NULL AND frontier_lsn IS NOT NULL FROM cascade_status', 'the worker is back');
+ask(encode_hello(system_identifier => $system, node_name => 'x', incarnation => 10,
+		start_id => 2, report_interval_ms => 200));
+$head = current_lsn();
+report_until($head, $head, 'the hold goes forward once more');
+$p->safe_psql('postgres', "SELECT pg_drop_replication_slot('u')");
 
 # --- the proof ---
 

@@ -1,13 +1,18 @@
 # A node that streams from the same upstream through another slot than before.
 #
-#	p ─── n      first through slot n, then through the one that cascade_adopt
-#	             makes for it
+#	p ─┬─ n      first through slot n, then through the one that cascade_adopt
+#	   │         makes for it
+#	   └─ i
 #
 # A leaf that has been away, or whose upstream has come back, is re-attached to a
 # node where its former slot still is.  That slot is not used any more.  It keeps
 # WAL, and the whole tree's frontier stands still for it: cascade_check has to
 # say so, with the command, whether p knows whose it was from a report or from
 # before a restart.
+#
+# Then n leaves for i, and the slot that was made for it on p is let go of in a
+# while; but not if it was asked for again since, for then n may come back to it.
+# When it has come, and has left again, it goes.
 use strict;
 use warnings FATAL => 'all';
 
@@ -45,6 +50,49 @@ value($p, "SELECT pg_drop_replication_slot('n')");
 wait_for($p, "SELECT frontier_lsn >= '$lsn' FROM cascade_status", 'without it the frontier goes on');
 wait_for($p, "SELECT count(*) = 0 $orphan", 'and there is nothing to be said');
 
-$n->stop;
-$p->stop;
+# ---- asked for again ----
+
+my $there = q{SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'cascade_adopted_n'};
+my $left = q{SELECT reason = 'its node is live and protected elsewhere' FROM cascade_downstreams WHERE slot_name = 'cascade_adopted_n'};
+my $held = 'cascade_relay_n_' . incarnation($n);
+my $i = new_standby('i', $p);
+
+# All look as if n had left just now, until it is said that this is long ago.
+sub leave_for_i
+{
+	set_conf($p, 'cascade_relay.stale_timeout = 10min');
+	value($i, q{SELECT cascade_adopt('n')});
+	point_at($n, $i);
+	$n->reload;
+	wait_for($n, q{SELECT upstream_name = 'i' AND protected FROM cascade_status}, 'n is protected below i');
+	wait_for($p, $left, 'p knows that its slot is left');
+	return;
+}
+
+sub let_go
+{
+	set_conf($p, 'cascade_relay.stale_timeout = 2s');
+	wait_for($p, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '$held'", 'p lets go of what it holds for n', '0');
+	return;
+}
+
+wait_protected($i);
+leave_for_i();
+value($p, q{SELECT cascade_adopt('n')});
+let_go();
+is(value($p, $there), '1', 'the slot that was asked for again stays');
+is(value($p, q{SELECT counted FROM cascade_downstreams WHERE slot_name = 'cascade_adopted_n'}), 't', 'and counts');
+unlike(slurp_file($p->data_dir . '/pg_replslot/cascade_relay.users'), qr/cascade_adopted_n/, 'after a restart too');
+
+point_at($n, $p);
+$n->reload;
+add_rows($p, 1);
+same_rows($p, $n);
+wait_for($n, q{SELECT upstream_name = 'p' AND protected FROM cascade_status}, 'n is back');
+is(value($p, q{SELECT active FROM pg_replication_slots WHERE slot_name = 'cascade_adopted_n'}), 't', 'and uses it');
+leave_for_i();
+let_go();
+wait_for($p, $there, 'when it leaves without being asked for, the slot goes', '0');
+
+$_->stop for $n, $i, $p;
 done_testing();

@@ -15,6 +15,10 @@
 #	i ── p
 #
 # p was i's upstream, and has a hold for it; as a standby of i it lets it go.
+#
+# Then p is down, and i is to let go of it in turn, while nothing can be written
+# in its folder of slots: what it could not write down then it does later, or it
+# would miss after a restart what nobody misses.
 use strict;
 use warnings FATAL => 'all';
 
@@ -212,5 +216,49 @@ $p->restart;
 wait_for($p, q{SELECT path FROM cascade_topology WHERE is_local}, 'p is below i after a restart', '{i,p}');
 let_it_look($p);
 is(hold_lsn($p, 'i'), '', 'and misses nothing then');
+
+# ---- a folder that cannot be written to ----
+
+my $replslot = $i->data_dir . '/pg_replslot';
+
+sub file_has
+{
+	my ($file) = @_;
+
+	return slurp_file("$replslot/cascade_relay.$file") =~ /$hold{p}/ ? 1 : 0;
+}
+
+sub complaints
+{
+	my ($file) = @_;
+
+	return scalar(() = slurp_file($i->logfile, $log) =~ /could not write file "pg_replslot\/cascade_relay.$file.tmp"/g);
+}
+
+wait_protected($p);
+$hold{p} = 'cascade_relay_p_' . incarnation($p);
+$p->stop;
+wait_for($i, q{SELECT state FROM cascade_topology WHERE node_name = 'p'}, 'p is away', 'down');
+let_it_look($i);
+is(file_has('holds'), 1, 'i has written down that it holds for p');
+$log = -s $i->logfile;
+chmod 0500, $replslot or die $!;
+value($i, q{SELECT cascade_release('p')});
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	last if complaints('holds') && complaints('released');
+	select undef, undef, undef, 0.1;
+}
+let_it_look($i);
+is(complaints($_), 1, "it cannot write $_, and says so once") for qw(holds released);
+chmod 0700, $replslot or die $!;
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	last if !file_has('holds') && -e "$replslot/cascade_relay.released" && file_has('released');
+	select undef, undef, undef, 0.1;
+}
+is(file_has('holds'), 0, 'when it can, it writes down that p is not missed');
+is(file_has('released'), 1, 'and that it was released');
+is(complaints($_), 1, "there is nothing more to be said of $_") for qw(holds released);
 
 done_testing();

@@ -556,7 +556,7 @@ sub decode_reply
 	my @answers = (undef, qw(ok refused closing));
 	my @refusals = qw(none system self own_name duplicate cycle name full disabled
 	  no_hello ousted no_worker no_free_slot no_wal later foreign_slot busy diverged
-	  unbounded);
+	  unbounded wal_level);
 	my $message = pack('H*', $hex =~ s/^\\x//r);
 	my ($magic, undef, undef, $kind) = unpack('a4 C4', $message);
 	my (%sections, %reply);
