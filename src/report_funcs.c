@@ -47,8 +47,7 @@ static bool exit_callback_registered;
 static void
 leave_on_exit(int code, Datum arg)
 {
-	if (my_child_slot >= 0)
-		crelay_registry_leave(MyProcPid);
+	crelay_registry_leave(MyProcPid);
 }
 
 static void
@@ -149,6 +148,13 @@ answer_hello(const CrelayHello *hello, CrelayReply *reply)
 	role_name = GetUserNameFromId(GetUserId(), false);
 	reply->refusal = crelay_registry_claim(hello, MyProcPid, addr, role_name,
 										   GetCurrentTimestamp(), &claim);
+	/* before anything is logged, for that may be where this session ends */
+	if (reply->refusal == CRELAY_REFUSE_NONE)
+	{
+		my_child_slot = claim.child_slot;
+		my_incarnation = hello->incarnation;
+		strlcpy(my_node_name, hello->node_name, sizeof(my_node_name));
+	}
 	strlcpy(reply->detail, claim.detail, sizeof(reply->detail));
 	if (claim.news)
 		ereport(LOG,
@@ -163,9 +169,6 @@ answer_hello(const CrelayHello *hello, CrelayReply *reply)
 		ereport(LOG,
 				(errmsg("cascade_relay: role \"%s\" at %s speaks for node \"%s\" now, and no longer role \"%s\"",
 						role_name, addr, hello->node_name, claim.former_role)));
-	my_child_slot = claim.child_slot;
-	my_incarnation = hello->incarnation;
-	strlcpy(my_node_name, hello->node_name, sizeof(my_node_name));
 	reply->answer = CRELAY_ANSWER_OK;
 }
 
