@@ -285,6 +285,7 @@ extern void crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz 
 extern void crelay_registry_hold_name(int child_slot, char *name);
 extern bool crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked,
 									  TimestampTz now);
+extern bool crelay_registry_has_session(const char *hold_name);
 extern void crelay_registry_forget_former(int child_slot, pid_t pid,
 										  const char *hold_name);
 extern void crelay_registry_leave(pid_t pid);

@@ -344,6 +344,23 @@ crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid)
 }
 
 /*
+ * Whether a session is there for the node with that hold, however long it has
+ * been silent.
+ */
+bool
+crelay_registry_has_session(const char *hold_name)
+{
+	int			child;
+	bool		found;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	child = crelay_registry_find_hold(hold_name);
+	found = child >= 0 && crelay_shared->children[child].session_pid != 0;
+	LWLockRelease(crelay_shared->lock);
+	return found;
+}
+
+/*
  * Forgets what the session's node was called before: entries of its
  * incarnation under another name, that nobody speaks for any more, and the hold
  * that it had then.

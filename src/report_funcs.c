@@ -44,6 +44,10 @@ static uint32 my_incarnation;
 static char my_node_name[CRELAY_NODE_NAME_MAX + 1];
 static bool exit_callback_registered;
 
+/*
+ * Whatever this session has got to: the registry may know of it before the
+ * variables above do.
+ */
 static void
 leave_on_exit(int code, Datum arg)
 {
@@ -179,6 +183,17 @@ still_owner(void *arg)
 }
 
 /*
+ * Whether nobody speaks for the node with that hold any more.  A session that
+ * is silent may still be told that it is held; two nodes of one incarnation are
+ * a cloned volume, and neither is the other's former life.
+ */
+static bool
+is_former(void *arg)
+{
+	return still_owner(NULL) && !crelay_registry_has_session(arg);
+}
+
+/*
  * Lets go of what a node was held by under its former name, once it is held
  * under the present one.
  */
@@ -188,7 +203,7 @@ drop_former_hold(const char *slot_name)
 	char		former[CRELAY_SLOT_LEN];
 
 	if (!crelay_hold_find_former(slot_name, my_incarnation, former) ||
-		!crelay_hold_drop(former))
+		!crelay_hold_drop_if(former, is_former, former))
 		return;
 	crelay_registry_forget_former(my_child_slot, MyProcPid, former);
 	ereport(LOG,

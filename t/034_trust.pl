@@ -21,6 +21,7 @@ use CascadeRelay;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $p = new_primary('p', conf => "cascade_relay.max_nodes = 16\nmax_connections = 50\nmax_wal_senders = 6\nmax_replication_slots = 20");
 my $i = new_standby('i', $p, conf => "cascade_relay.max_nodes = 64\nmax_connections = 50\nmax_wal_senders = 6\nmax_replication_slots = 20\ncascade_relay.advertised_conninfo = 'host=i.example'");
@@ -194,6 +195,7 @@ $s->quit;
 # ---- a session speaks for one node ----
 
 my $start = current_lsn();
+my $reply;
 $s = session($p);
 my $n = fake('n', 0xb);
 is(ask($s, report($m, $start))->{refusal}, 'no_hello', 'a report before any hello');
@@ -209,6 +211,33 @@ like(ask($s, report($n, current_lsn(), of => 0xb))->{error}, qr/08P01: this sess
 is(slot_lsn($p, hold_of($m)), $held, 'the hold of m has not moved');
 is(slot_lsn($p, hold_of($n)), '', 'n has none');
 is(ask($s, report($m, $start))->{answer}, 'ok', 'm goes on');
+
+# A session that is silent for long may come back, and has been told that its
+# node is held.  Who takes its incarnation meanwhile, under another name, does
+# not get rid of that hold; when the session has ended, it does.
+my $still = session($p);
+my $v = fake('v', 0xe);
+my $w = { %{ fake('w', 0xe) }, start_id => 5 };
+is(ask($still, hello($v, report_interval_ms => 100))->{answer}, 'ok', 'v says hello');
+isnt(ask($still, report($v, $start, report_interval_ms => 100))->{held_lsn}, '0/0', 'and is held');
+my $of_w = session($p);
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$reply = ask($of_w, hello($w));
+	last if $reply->{answer} eq 'ok';
+	usleep(100_000);
+}
+is($reply->{answer}, 'ok', 'after a while w is taken for the same node');
+isnt(ask($of_w, report($w, current_lsn()))->{held_lsn}, '0/0', 'w is held');
+isnt(slot_lsn($p, hold_of($v)), '', 'and v still is');
+is(ask($still, report($v, $start, report_interval_ms => 100))->{answer}, 'ok', 'v goes on');
+$still->quit;
+wait_for($p, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'mallory'}, 'v leaves', '2');
+is(ask($of_w, report($w, current_lsn()))->{answer}, 'ok', 'w reports again');
+is(slot_lsn($p, hold_of($v)), '', 'and is held by one hold');
+$of_w->quit;
+wait_for($p, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'mallory'}, 'w leaves', '1');
+value($p, q{SELECT cascade_forget('w', true)});
 
 # in the middle of it she loses the right
 $p->safe_psql('postgres', 'ALTER ROLE mallory NOREPLICATION');
@@ -291,7 +320,6 @@ my $sibling = session($p, 'mandy');
 is(ask($sibling, hello($n))->{answer}, 'ok', 'n, an orderly child');
 my @leaf = map { encode_row(name => "leaf_$_", incarnation => 0x300 + $_, managed => 1, upstream_name => 'n', upstream_incarnation => 0xb) } 1 .. 3;
 $log = -s $p->logfile;
-my $reply;
 for my $rows (1000, 15, 3000)
 {
 	$reply = ask($s, report($m, $start,
