@@ -36,6 +36,16 @@
 #include "guc.h"
 #include "proof.h"
 
+/*
+ * So many of the signs in count_signs() must be there for a walsender to be a
+ * child's for certain, and so many for it to be likely.
+ */
+#define SURE_SIGNS		3
+#define LIKELY_SIGNS	2
+
+/* How long it may take at least until a child's reports say that it streams. */
+#define MIN_GRACE_MS	INT64CONST(3000)
+
 /* A walsender's name tag, which only the backend status array knows. */
 typedef struct SenderName
 {
@@ -615,26 +625,28 @@ name_slotless(CrelayDownstream *downstreams, int n)
 /* ---- who streamed through a slot last ---- */
 
 /*
- * Says of the slots that nobody streams through who did last: no managed node,
- * or which one.
+ * Says of each slot which managed node was seen to stream through it last.
  */
 static void
-mark_taken(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, int n_users)
+mark_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, int n_users)
 {
 	for (int i = 0; i < n; i++)
 	{
 		CrelayDownstream *d = &downstreams[i];
 
-		for (int u = 0; u < n_users && d->pid == 0 && d->kind == CRELAY_KIND_SLOT; u++)
+		if (d->kind != CRELAY_KIND_SLOT || d->logical || d->temporary)
+			continue;
+		for (int u = 0; u < n_users; u++)
 		{
-			if (users[u].incarnation == 0 && strcmp(users[u].slot_name, d->slot_name) == 0)
-				d->taken = true;
+			if (strcmp(users[u].slot_name, d->slot_name) == 0)
+				d->last_user = users[u].incarnation;
 		}
 	}
 }
 
 /*
- * The same for those whose node has not called since the start.
+ * One that nobody streams through now is that node's, also when it has not called
+ * since this node's start, or says that it streams through another one.
  */
 static void
 identify_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, int n_users)
@@ -643,12 +655,11 @@ identify_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users
 	{
 		CrelayDownstream *d = &downstreams[i];
 
-		if (d->kind != CRELAY_KIND_SLOT || d->pid != 0 || d->incarnation != 0 ||
-			d->logical || d->temporary)
+		if (d->pid != 0 || d->incarnation != 0 || d->last_user == 0)
 			continue;
 		for (int u = 0; u < n_users; u++)
 		{
-			if (users[u].incarnation == 0 || strcmp(users[u].slot_name, d->slot_name) != 0)
+			if (strcmp(users[u].slot_name, d->slot_name) != 0)
 				continue;
 			strlcpy(d->name, users[u].node_name, sizeof(d->name));
 			d->incarnation = users[u].incarnation;
@@ -660,14 +671,14 @@ identify_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users
 
 /*
  * Gives a child's hold what the child has reported, or adds a downstream for a
- * child that has no hold.
+ * child that has no hold.  Returns which one it is.
  */
 static int
-attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, int index)
 {
 	CrelayDownstream *hold = NULL;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < *n; i++)
 	{
 		if (downstreams[i].kind == CRELAY_KIND_HOLD &&
 			strcmp(downstreams[i].slot_name, child->hold_name) == 0)
@@ -675,7 +686,7 @@ attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 	}
 	if (hold == NULL)
 	{
-		hold = &downstreams[n++];
+		hold = &downstreams[(*n)++];
 		memset(hold, 0, sizeof(CrelayDownstream));
 		hold->kind = CRELAY_KIND_HOLD;
 		strlcpy(hold->name, child->node.name, sizeof(hold->name));
@@ -695,16 +706,52 @@ attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 		strlcpy(hold->reported_pinned_by, child->node.pinned_by,
 				sizeof(hold->reported_pinned_by));
 	}
-	return n;
+	return (int) (hold - downstreams);
 }
 
+/*
+ * What streams so is not drawn as a node of its own: it is the child, whose needs
+ * count by that entry.
+ */
 static void
-take_for_child(CrelayDownstream *d, const CrelayChild *child, int index)
+draw_as_child(CrelayDownstream *d, int index, int counts_by)
 {
 	d->managed = true;
 	d->child = index;
+	d->counts_by = counts_by;
+}
+
+/*
+ * The same if it is known to be the child's: then it goes by the child's name,
+ * and goes with the child.
+ */
+static void
+take_for_child(CrelayDownstream *d, const CrelayChild *child, int index, int counts_by)
+{
+	draw_as_child(d, index, counts_by);
 	d->incarnation = child->node.incarnation;
 	strlcpy(d->name, child->node.name, sizeof(d->name));
+}
+
+static bool
+says_it_streams(const CrelayChild *child)
+{
+	return child->own_state != CRELAY_STATE_ARCHIVE &&
+		child->own_state != CRELAY_STATE_RUNNING;
+}
+
+/*
+ * Whether a child has said that it does not stream, while that walsender was at
+ * work: for so long that it would know.
+ */
+static bool
+denies(const CrelayChild *child, const CrelayDownstream *d)
+{
+	const SenderName *name = find_sender_name(d->pid);
+	int64		grace_ms = Max((int64) child->report_interval_ms * 3, MIN_GRACE_MS);
+
+	return !says_it_streams(child) && name != NULL &&
+		child->last_report - name->started > grace_ms * 1000;
 }
 
 static bool
@@ -712,7 +759,44 @@ is_candidate(const CrelayDownstream *d, const CrelayChild *child)
 {
 	return d->kind == CRELAY_KIND_WALSENDER && !d->managed && !d->backup &&
 		strcmp(d->application_name, child->application_name) == 0 &&
-		strcmp(d->client_addr, child->client_addr) == 0;
+		strcmp(d->client_addr, child->client_addr) == 0 && !denies(child, d);
+}
+
+/*
+ * The role that a process has logged in as, 0 if there is none.
+ */
+static Oid
+login_role(pid_t pid)
+{
+	PGPROC	   *proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
+
+	return proc != NULL ? proc->roleId : InvalidOid;
+}
+
+/*
+ * How much speaks for it that a walsender is that of a child which says so: the
+ * name and the address that it connects with, that it was seen there before,
+ * and the role.  Each of them can be different although it is, because the child
+ * reports on another way than it streams on.
+ */
+static int
+count_signs(const CrelayDownstream *d, const CrelayChild *child)
+{
+	int			n = 0;
+	Oid			role;
+
+	if (strcmp(d->application_name, child->application_name) == 0)
+		n++;
+	if (strcmp(d->client_addr, child->client_addr) == 0)
+		n++;
+	if (d->last_user == child->node.incarnation)
+		n++;
+	if (n >= SURE_SIGNS)
+		return n;
+	role = login_role(d->pid);
+	if (role != InvalidOid && role == login_role(child->session_pid))
+		n++;
+	return n;
 }
 
 /*
@@ -783,18 +867,41 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
 
 /*
  * Finds the slot that a child streams through, by the name that it reports.
- * When it has gone elsewhere, somebody else may have taken it over.
+ * That alone makes it nobody's: a child that was copied with its settings names
+ * the slot of another node, and so can whoever reports.  While it is in use the
+ * walsender must fit; else it must have been seen to be that child's.  When the
+ * child has gone elsewhere, somebody else may have taken it over.
+ *
+ * With half of the signs it is only not drawn a second time: that does no more
+ * harm than to the drawing if it is wrong, and without it a child would be drawn
+ * twice that reports as another role, say.
  */
 static void
-match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index,
+		   int counts_by)
 {
 	for (int i = 0; i < n; i++)
 	{
 		CrelayDownstream *d = &downstreams[i];
+		int			signs;
 
-		if (d->kind == CRELAY_KIND_SLOT && !d->logical && !d->taken &&
-			strcmp(d->slot_name, child->slot_name) == 0 && !is_taken_over(d, child))
-			take_for_child(d, child, index);
+		if (d->kind != CRELAY_KIND_SLOT || d->logical ||
+			strcmp(d->slot_name, child->slot_name) != 0)
+			continue;
+		if (d->pid == 0)
+		{
+			if (d->last_user == child->node.incarnation)
+				take_for_child(d, child, index, counts_by);
+			continue;
+		}
+		if (denies(child, d) || is_taken_over(d, child))
+			continue;
+		signs = count_signs(d, child);
+		if (signs >= SURE_SIGNS &&
+			(says_it_streams(child) || d->last_user == child->node.incarnation))
+			take_for_child(d, child, index, counts_by);
+		else if (signs >= LIKELY_SIGNS && !d->managed)
+			draw_as_child(d, index, counts_by);
 	}
 }
 
@@ -802,16 +909,18 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int i
  * Finds the walsender of a child that streams without a slot, by the name and
  * the address that it connects with.  If several fit, as many are taken as
  * there are such children, so that none of them is drawn a second time as a
- * node of its own; whose is whose does not matter then.
+ * node of its own.  Whose is whose does not matter then: one that needs more
+ * than the child it is taken for counts by itself.
  */
 static void
-match_slotless(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+match_slotless(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index,
+			   int counts_by)
 {
 	for (int i = 0; i < n; i++)
 	{
 		if (is_candidate(&downstreams[i], child))
 		{
-			take_for_child(&downstreams[i], child, index);
+			take_for_child(&downstreams[i], child, index, counts_by);
 			return;
 		}
 	}
@@ -963,30 +1072,32 @@ crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int 
 	int			n_users = crelay_registry_get_users(users);
 	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, max_replication_slots + 1);
 	int			nnotes = crelay_registry_get_notes(notes);
+	int		   *counts_by = palloc_array(int, snapshot->nchildren + 1);
 	int			count = read_slots(downstreams);
 
 	identify_slots(downstreams, count, senders, nsenders);
-	mark_taken(downstreams, count, users, n_users);
+	mark_users(downstreams, count, users, n_users);
 	count = add_slotless(downstreams, count, senders, nsenders);
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
 		const CrelayChild *child = &snapshot->children[i];
 
-		count = attach_reports(downstreams, count, child, i);
+		counts_by[i] = attach_reports(downstreams, &count, child, i);
 		if (child->has_about && child->slot_name[0] != '\0')
-			match_slot(downstreams, count, child, i);
+			match_slot(downstreams, count, child, i, counts_by[i]);
 	}
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
 		const CrelayChild *child = &snapshot->children[i];
 
 		if (child->has_about && child->slot_name[0] == '\0' && child->session_pid != 0)
-			match_slotless(downstreams, count, child, i);
+			match_slotless(downstreams, count, child, i, counts_by[i]);
 	}
 	count = add_missed(downstreams, count, notes, nnotes);
 	name_slotless(downstreams, count);
 	identify_users(downstreams, count, users, n_users);
 	mark_circumstances(downstreams, count, snapshot, notes, nnotes);
+	pfree(counts_by);
 	pfree(notes);
 	pfree(users);
 	pfree(senders);

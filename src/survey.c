@@ -35,6 +35,7 @@ typedef struct Unmanaged
 	CrelayNode	node;
 	char		slot_name[CRELAY_SLOT_LEN]; /* empty: slotless */
 	char		application_name[CRELAY_SLOT_LEN];
+	char		client_addr[CRELAY_SLOT_LEN];
 	int32		pid;
 	bool		seen;			/* in this pass */
 } Unmanaged;
@@ -228,6 +229,7 @@ update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *loc
 		return;
 	}
 	strlcpy(u->application_name, d->application_name, sizeof(u->application_name));
+	strlcpy(u->client_addr, d->client_addr, sizeof(u->client_addr));
 	node->state = d->state;
 	node->replica_class = streaming_class(d, local, node->replica_class);
 	node->flush_lsn = d->flush_lsn;
@@ -292,7 +294,8 @@ settle_absent(const CrelaySnapshot *snapshot)
 				if (strcmp(snapshot->children[c].node.name, u->node.name) == 0 ||
 					(snapshot->children[c].has_about &&
 					 strcmp(snapshot->children[c].application_name,
-							u->application_name) == 0))
+							u->application_name) == 0 &&
+					 strcmp(snapshot->children[c].client_addr, u->client_addr) == 0))
 					gone = true;
 			}
 			u->node.state = CRELAY_STATE_DOWN;
@@ -970,6 +973,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	own.name = settings->node_name;
 	own.applied_lsn = survey->position.applied_lsn;
 	own.restart_redo = survey->position.restart_redo;
+	own.segment_size = wal_segment_size;
 	crelay_frontier_compute(&own, downstreams, n, &survey->frontier);
 
 	elapsed = listened_us();

@@ -9,11 +9,11 @@
 # hers: for several in one session, with a report of another one, for one that
 # another role speaks for.  Then she does her worst as a child that anybody
 # might have: nodes that only say hello, thousands of rows, rows about p, i and
-# l with an address of her own, LSNs that make no sense, needs that change all
-# the time, standbys that come and go under ever new names.  Each time the
-# others are as well off as before, and p says who it is.  Last of all she
-# leaves traps where SQL might look for our functions, and writes what should
-# never be pasted.
+# l with an address of her own, LSNs that make no sense, a slot that is somebody
+# else's, needs that change all the time, standbys that come and go under ever new
+# names.  Each time the others are as well off as before, and p says who it is.
+# Last of all she leaves traps where SQL might look for our functions, and writes
+# what should never be pasted.
 use strict;
 use warnings FATAL => 'all';
 
@@ -414,6 +414,48 @@ wait_for($i, "SELECT bool_and(pg_last_wal_replay_lsn() - restart_lsn <= 5 * 1048
 	'and none of i');
 others_are_well('with a bound');
 $_->append_conf('postgresql.conf', 'cascade_relay.max_hold_size = -1'), $_->reload for ($p, $i);
+
+# ---- somebody else's slot ----
+
+# u streams from i, and is not managed.  mm says that it is what streams through
+# that slot, and needs nothing; first with a wrong guess of what u is called when
+# it connects, then with the right one, from the address of u.
+my $u = new_standby('u', $i, unmanaged => 1, conf => "max_connections = 50\nmax_replication_slots = 20");
+wait_for($p, q{SELECT upstream_name || ' ' || state FROM cascade_topology WHERE node_name = 'u'}, 'u is drawn', 'i streaming');
+
+sub slot_of_u
+{
+	my ($what) = @_;
+
+	my $seen = value($i, 'SELECT observed_at FROM cascade_topology WHERE is_local');
+	wait_for($i, "SELECT observed_at > '$seen' FROM cascade_topology WHERE is_local", "$what: i looks around");
+	is(value($i, q{SELECT counted, reason FROM cascade_downstreams WHERE slot_name = 'u'}), 't|physical slot', "$what: the slot counts as anybody's");
+	unlike(slurp_file($i->data_dir . '/pg_replslot/cascade_relay.users'), qr/^u /m, "$what: i does not take it down as mm's");
+	return;
+}
+
+for my $name (qw(guess u))
+{
+	is(ask($t, report($m_below, 'ffffffff/ffffffff', slot_name => 'u', application_name => $name, proof => [ 1, 'x' x 16 ], tree => []))->{answer}, 'ok', "mm says that u is its slot, as $name");
+	slot_of_u("as $name");
+	is(value($i, q{SELECT upstream_name || ' ' || state FROM cascade_topology WHERE node_name = 'u'}), 'i streaming', 'u is drawn still') if $name eq 'guess';
+}
+$u->stop;
+write_segments($p, 2);
+wait_caught_up($p, $i, $l);
+my $need = slot_lsn($i, 'u');
+slot_of_u('u is away');
+wait_for($i, q{SELECT pinned_by || ' ' || frontier_lsn FROM cascade_status}, 'i is pinned by u', "u $need");
+wait_for($p, q{SELECT pinned_by FROM cascade_holds WHERE name = 'i'}, 'and what p holds for i', 'u');
+remove_wal(2, $p, $i, $l);
+ok(has_segment($_, $need), $_->name . ' has what u needs') for ($p, $i);
+$u->start;
+add_rows($p, 1);
+same_rows($p, $u);
+$u->stop;
+is(ask($t, report($m_below, current_lsn(), tree => []))->{answer}, 'ok', 'mm has no slot any more');
+value($i, q{SELECT pg_drop_replication_slot('u')});
+others_are_well("somebody else's slot");
 
 # ---- a need that changes all the time ----
 
