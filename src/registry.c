@@ -276,6 +276,20 @@ crelay_registry_is_stopping(void)
 }
 
 /*
+ * A number that moves with all that is known of the tree.
+ */
+uint64
+crelay_registry_tree_seq(void)
+{
+	uint64		seq;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	seq = crelay_shared->membership_seq + crelay_shared->below_seq + crelay_shared->above_seq;
+	LWLockRelease(crelay_shared->lock);
+	return seq;
+}
+
+/*
  * Adds what a list of rows says of a node that is live below somebody else; the
  * caller holds the lock.
  */

@@ -250,6 +250,7 @@ extern void crelay_registry_get_disk(CrelayDiskBound *disk);
 extern int	crelay_registry_get_notes(CrelayHoldNote *notes);
 extern bool crelay_registry_is_clamped(const char *slot_name);
 extern bool crelay_registry_is_stopping(void);
+extern uint64 crelay_registry_tree_seq(void);
 extern void crelay_registry_get_claims(const char *name, uint32 incarnation,
 									   const CrelayProof *known, TimestampTz since,
 									   CrelayClaims *claims);

@@ -363,6 +363,17 @@ for my $node ($p, $i, $l)
 		'p nowhere, i host=i.example', 'whoever asks for p and i finds them');
 }
 wait_for($p, q{SELECT count(*) > 0 FROM cascade_check WHERE code = 'duplicate_name' AND severity = 'critical'}, 'and the namesake of p is reported');
+# nor does a name lead to her that somebody else has: not now, and not when p is
+# gone and is looked for where it was
+for my $node ($i, $l)
+{
+	my $places = $node->data_dir . '/pg_replslot/cascade_relay.places';
+
+	wait_for($node, q{SELECT pg_read_file('pg_replslot/cascade_relay.places') ~ '(^|\n)own\thost=mallory.example'}, $node->name . ' has written down where the others are');
+	like(slurp_file($places), qr/^p\thost=(?!mallory)/m, 'and that p is where it was');
+	isnt($node->psql('postgres', q{SELECT cascade_follow('p')}, stderr => \my $refused), 0, $node->name . ' does not follow p by that name');
+	like($refused, qr/cannot follow "p": more than one live node has that name\nDETAIL: .*\nHINT: .*conninfo/, 'because there are two');
+}
 # what is said a step further down is not believed either
 my $t = session($i);
 my $m_below = fake('mm', 0xd);
@@ -379,6 +390,17 @@ wait_for($_, q{SELECT string_agg(node_name || ' ' || upstream_name, ', ' ORDER B
 others_are_well('rows about others');
 ask($s, report($m, $start, tree => []));
 ask($t, report($m_below, current_lsn(), tree => []));
+
+# ---- more places than can be remembered ----
+
+# Those that are not in the tree make room.
+$l->stop;
+append_to_file($l->data_dir . '/pg_replslot/cascade_relay.places.new', join('', map { "gone_$_\thost=nowhere\n" } 1 .. 256));
+rename $l->data_dir . '/pg_replslot/cascade_relay.places.new', $l->data_dir . '/pg_replslot/cascade_relay.places' or die $!;
+$l->start;
+wait_for($l, q{SELECT pg_read_file('pg_replslot/cascade_relay.places') ~ '(^|\n)i\thost=i.example'}, 'l has found room for the nodes that it knows');
+is(value($l, q{SELECT count(*) FROM regexp_matches(pg_read_file('pg_replslot/cascade_relay.places'), 'gone_[0-9]+', 'g')}) >= 250 ? 'most' : 'few',
+	'most', 'and has not forgotten the others for it');
 
 # ---- LSNs that make no sense ----
 
