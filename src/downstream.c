@@ -696,6 +696,9 @@ attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, 
 	}
 	hold->child = index;
 	hold->last_report_time = child->last_report;
+	hold->silent = child->silent;
+	hold->reports_seen = child->silent_reports;
+	hold->lapsed = child->lapsed;
 	if (child->reported && !child->diverged)
 	{
 		hold->reported = true;
@@ -1035,7 +1038,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 					sizeof(d->key));
 		if (d->kind == CRELAY_KIND_HOLD)
 			apply_note(d, notes, nnotes);
-		d->released = is_released(snapshot, d);
+		d->released = d->lapsed || is_released(snapshot, d);
 		mark_elsewhere(d, snapshot, shown, n_shown);
 		/* whatever this node was called when it was placed */
 		d->own = d->kind == CRELAY_KIND_HOLD &&

@@ -290,6 +290,7 @@ typedef struct CrelayDownstream
 	char		reported_xmin_pinned_by[CRELAY_NAME_LEN];
 	int64_t		last_report_time;
 	int			child;			/* index in the registry's copy, or -1 */
+	bool		lapsed;			/* it has no hold, and was silent for too long */
 
 	/* what the worker remembers of a hold */
 	bool		clamped;		/* a bound keeps it from what is wanted of it */

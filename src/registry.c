@@ -354,6 +354,8 @@ crelay_registry_worker_start(uint64 system_identifier, uint64 start_id)
 	/* while no worker was there, nobody has listened */
 	for (int i = 0; i < crelay_shared->nnotes; i++)
 		crelay_shared->notes[i].silent = 0;
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+		crelay_shared->children[i].silent = 0;
 	LWLockRelease(crelay_shared->lock);
 }
 
@@ -473,6 +475,9 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 		child->node.state = views[i].state;
 		child->node.replica_class = views[i].replica_class;
 		child->node.replay_lag = views[i].replay_lag;
+		child->silent = views[i].silent;
+		child->silent_reports = views[i].silent_reports;
+		child->lapsed = views[i].lapsed && child->reports == views[i].silent_reports;
 		if (child->session_pid != 0)
 			continue;			/* it says so by itself */
 		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)

@@ -80,6 +80,11 @@ typedef struct CrelayChild
 	char		client_addr[CRELAY_SLOT_LEN];
 	char		role_name[CRELAY_SLOT_LEN]; /* that its session logged in as */
 	CrelayHistory history;		/* timeline 0: not known */
+	int64		silent;			/* microseconds without a report, as the
+								 * worker has counted them */
+	uint64		silent_reports; /* how many there were then */
+	bool		lapsed;			/* silent for too long, without a hold: it
+								 * counts no more until it reports */
 	CrelayState own_state;		/* as the child says */
 	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
 	CrelayNode	node;			/* its own row; state is set by the worker */
@@ -236,6 +241,9 @@ typedef struct CrelayChildView
 	CrelayClass replica_class;
 	int64		replay_lag;
 	bool		hold_dropped;	/* of one that is not connected: not long ago */
+	int64		silent;
+	uint64		silent_reports;
+	bool		lapsed;
 } CrelayChildView;
 
 extern Size crelay_registry_size(void);
