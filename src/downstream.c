@@ -929,6 +929,22 @@ match_slotless(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 	}
 }
 
+/*
+ * The child that a slot was seen to be used by, and is not any more, or NULL.
+ */
+static const CrelayChild *
+find_child(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
+{
+	for (int i = 0; i < snapshot->nchildren; i++)
+	{
+		const CrelayNode *node = &snapshot->children[i].node;
+
+		if (node->incarnation == d->incarnation && strcmp(node->name, d->name) == 0)
+			return &snapshot->children[i];
+	}
+	return NULL;
+}
+
 static bool
 is_released(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 {
@@ -948,10 +964,11 @@ static void
 mark_elsewhere(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 			   const CrelayShown *shown, int n_shown)
 {
-	const CrelayChild *child = d->child >= 0 ? &snapshot->children[d->child] : NULL;
+	const CrelayChild *child;
 
 	if (d->incarnation == 0)
 		return;
+	child = d->child >= 0 ? &snapshot->children[d->child] : find_child(snapshot, d);
 	find_shown(d->incarnation, child, shown, n_shown, &d->proof);
 	d->elsewhere = d->pid == 0 &&
 		lives_elsewhere(d->name, d->incarnation, child, &d->proof, d->claimed_by);

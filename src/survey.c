@@ -1020,7 +1020,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	survey_pin(survey, settings->node_name, now, local);
 	survey_self(settings, survey, now, local);
 	crelay_slot_users_run(downstreams, n);
-	crelay_attachment_keep(downstreams, n);
+	crelay_attachment_keep(downstreams, n, now);
 	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
 						  now, local);
 	survey_xmin(&snapshot, downstreams, n, now, local);
