@@ -17,6 +17,7 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "common/hashfn.h"
 #include "common/ip.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
@@ -42,6 +43,14 @@
  */
 #define SURE_SIGNS		3
 #define LIKELY_SIGNS	2
+
+/*
+ * So many hashes are spent on one look at this node, for all that is said of
+ * nodes that are away together; and so many on each of those whatever the others
+ * take, which is enough for a node that has really moved.
+ */
+#define HASHES_ALL		(2 * CRELAY_PROOF_REACH)
+#define HASHES_EACH		16
 
 /* How long it may take at least until a child's reports say that it streams. */
 #define MIN_GRACE_MS	INT64CONST(3000)
@@ -74,6 +83,22 @@ typedef struct Sender
 /* The tags of all walsenders, looked up again when the set of pids changes. */
 static SenderName *sender_names;
 static int	n_sender_names;
+
+/*
+ * What came of the last claims about a node: they are mostly the same at the next
+ * look, and to find that they prove nothing takes many hashes.
+ */
+typedef struct Judged
+{
+	uint32		incarnation;	/* 0: nobody yet */
+	CrelayProof known;
+	uint64		claims;			/* a digest of them */
+	bool		proven;
+} Judged;
+
+static Judged *judged;
+static int	next_judged;
+static uint32 hashes_left;
 
 /* ---- this node itself ---- */
 
@@ -802,6 +827,54 @@ count_signs(const CrelayDownstream *d, const CrelayChild *child)
 	return n;
 }
 
+static Judged *
+find_judged(uint32 incarnation)
+{
+	if (judged == NULL)
+		judged = MemoryContextAllocZero(TopMemoryContext,
+										sizeof(Judged) * Max(max_replication_slots, 1));
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		if (judged[i].incarnation == incarnation)
+			return &judged[i];
+	}
+	next_judged = (next_judged + 1) % Max(max_replication_slots, 1);
+	return &judged[next_judged];
+}
+
+/*
+ * Whether one of these claims proves that a node is elsewhere.  If there was too
+ * little left to look at all of them, it is not for certain that none does.
+ */
+static bool
+is_proven(const CrelayProof *known, uint32 incarnation, const CrelayClaims *claims)
+{
+	const CrelayProof *proofs[CRELAY_MAX_CLAIMS];
+	uint32		left = Min(Max(hashes_left, HASHES_EACH), CRELAY_PROOF_REACH);
+	uint32		before = left;
+	Judged		now = {0};
+	Judged	   *last;
+
+	if (claims->n == 0 || known->count == 0)
+		return claims->n > 0;
+	now.incarnation = incarnation;
+	now.known = *known;
+	now.claims = hash_bytes_extended((const unsigned char *) claims->proofs,
+									 sizeof(CrelayProof) * claims->n, 0);
+	last = find_judged(incarnation);
+	if (last->incarnation == incarnation && last->claims == now.claims &&
+		memcmp(&last->known, known, sizeof(CrelayProof)) == 0)
+		return last->proven;
+	for (int i = 0; i < claims->n; i++)
+		proofs[i] = &claims->proofs[i];
+	now.proven = crelay_proof_find_within(known, incarnation, proofs, claims->n,
+										  &left) >= 0;
+	hashes_left -= Min(before - left, hashes_left);
+	if (now.proven || before >= CRELAY_PROOF_REACH)
+		*last = now;
+	return now.proven;
+}
+
 /*
  * Whether a node is below somebody else now, live and protected, and has proven
  * it.  child: what it said here since this node's start, or NULL; known: what it
@@ -814,7 +887,6 @@ lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
 {
 	CrelaySettings settings;
 	CrelayClaims claims;
-	const CrelayProof *proofs[CRELAY_MAX_CLAIMS];
 	TimestampTz since;
 	bool		proven;
 
@@ -826,9 +898,7 @@ lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
 	if (child != NULL && child->last_report > since)
 		since = child->last_report;
 	crelay_registry_get_claims(name, incarnation, known, since, &claims);
-	for (int i = 0; i < claims.n; i++)
-		proofs[i] = &claims.proofs[i];
-	proven = crelay_proof_find(known, incarnation, proofs, claims.n) >= 0;
+	proven = is_proven(known, incarnation, &claims);
 	if (!proven && known->count != 0)
 		strlcpy(by, claims.upstream_name, CRELAY_NAME_LEN);
 	return proven;
@@ -1095,6 +1165,7 @@ crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int 
 	int		   *counts_by = palloc_array(int, snapshot->nchildren + 1);
 	int			count = read_slots(downstreams);
 
+	hashes_left = HASHES_ALL;
 	identify_slots(downstreams, count, senders, nsenders);
 	mark_users(downstreams, count, users, n_users);
 	count = add_slotless(downstreams, count, senders, nsenders);
