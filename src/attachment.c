@@ -44,6 +44,12 @@ static Attachment own;
 static CrelayShown *shown;
 static int	n_shown;
 
+/* Not all of that is in the file; when it was tried last to write it. */
+static bool shown_unsaved;
+static TimestampTz shown_tried_at;
+
+#define SAVE_AGAIN_US	INT64CONST(10000000)
+
 /* ---- files ---- */
 
 static void
@@ -145,11 +151,12 @@ read_shown(void)
 	FreeFile(file);
 }
 
-static void
+static bool
 write_shown(void)
 {
 	static bool failed;
 	StringInfoData text;
+	bool		written;
 
 	initStringInfo(&text);
 	for (int i = 0; i < n_shown; i++)
@@ -160,22 +167,33 @@ write_shown(void)
 		appendStringInfo(&text, "%08x %u %s\n", shown[i].incarnation,
 						 shown[i].proof.count, value);
 	}
-	(void) write_file(SHOWN_FILE, text.data, &failed);
+	written = write_file(SHOWN_FILE, text.data, &failed);
 	pfree(text.data);
+	return written;
 }
 
 /*
  * A new start of the worker.  What it remembers of others is known before any
- * of them can be heard.
+ * of them can be heard.  If only the worker is new, the registry knows better
+ * than the file, which it may not have been possible to write.
  */
 void
 crelay_attachment_start(MemoryContext context)
 {
+	CrelayLocal local;
+
+	crelay_registry_get_local(&local);
 	shown = MemoryContextAllocZero(context, sizeof(CrelayShown) * Max(max_replication_slots, 1));
 	n_shown = 0;
+	shown_unsaved = local.ready;
 	memset(&own, 0, sizeof(own));
-	read_shown();
-	crelay_registry_publish_shown(shown, n_shown);
+	if (local.ready)
+		n_shown = crelay_registry_get_shown(shown);
+	else
+	{
+		read_shown();
+		crelay_registry_publish_shown(shown, n_shown);
+	}
 	read_seed();
 }
 
@@ -270,35 +288,87 @@ crelay_attachment_show(CrelayLocal *local)
 
 /* ---- what others have shown ---- */
 
+static int
+find_shown(const CrelayShown *from, int n, uint32 incarnation)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (from[i].incarnation == incarnation)
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * Whether a value is what is remembered of that node, or only it can have shown
+ * it since.
+ */
+static bool
+continues(uint32 incarnation, const CrelayProof *proof)
+{
+	int			s = find_shown(shown, n_shown, incarnation);
+
+	return s < 0 || memcmp(&shown[s].proof, proof, sizeof(CrelayProof)) == 0 ||
+		crelay_proof_follows(&shown[s].proof, proof, incarnation);
+}
+
+/*
+ * Whether the second of two entries for one incarnation is to be believed more.
+ * One without a child only says what was remembered before; of two children,
+ * which a node is that has another name now, or somebody pretends to be, it is
+ * the one that goes on from there.
+ */
+static bool
+says_more(const CrelayDownstream *first, const CrelayDownstream *second)
+{
+	if (first->child < 0 || second->child < 0)
+		return first->child < 0 && second->child >= 0;
+	if (memcmp(&first->proof, &second->proof, sizeof(CrelayProof)) == 0)
+		return false;
+	return !continues(first->incarnation, &first->proof) &&
+		continues(second->incarnation, &second->proof);
+}
+
 /*
  * One pass.  The file is written when something has changed, which is when nodes
- * come, move or go.
+ * come, move or go; and again after a while if that was not possible.
  */
 void
-crelay_attachment_keep(const CrelayDownstream *downstreams, int n)
+crelay_attachment_keep(const CrelayDownstream *downstreams, int n, TimestampTz now)
 {
 	CrelayShown *seen = palloc0_array(CrelayShown, max_replication_slots + 1);
+	const CrelayDownstream **from = palloc_array(const CrelayDownstream *,
+												 max_replication_slots + 1);
 	int			n_seen = 0;
+	bool		changed;
 
-	for (int i = 0; i < n && n_seen < max_replication_slots; i++)
+	for (int i = 0; i < n; i++)
 	{
 		const CrelayDownstream *d = &downstreams[i];
-		bool		known = false;
+		int			s;
 
 		if ((d->slot_name[0] == '\0' && !d->missed) || d->incarnation == 0 || d->own ||
 			d->proof.count == 0)
 			continue;
-		for (int s = 0; s < n_seen && !known; s++)
-			known = seen[s].incarnation == d->incarnation;
-		if (known)
+		s = find_shown(seen, n_seen, d->incarnation);
+		if (s >= 0 ? !says_more(from[s], d) : n_seen == max_replication_slots)
 			continue;
-		seen[n_seen].incarnation = d->incarnation;
-		seen[n_seen++].proof = d->proof;
+		if (s < 0)
+			s = n_seen++;
+		seen[s].incarnation = d->incarnation;
+		seen[s].proof = d->proof;
+		from[s] = d;
 	}
-	if (n_seen == n_shown && memcmp(seen, shown, sizeof(CrelayShown) * n_seen) == 0)
+	changed = n_seen != n_shown || memcmp(seen, shown, sizeof(CrelayShown) * n_seen) != 0;
+	if (changed)
+	{
+		memcpy(shown, seen, sizeof(CrelayShown) * n_seen);
+		n_shown = n_seen;
+		crelay_registry_publish_shown(shown, n_shown);
+	}
+	else if (!shown_unsaved ||
+			 (now >= shown_tried_at && now - shown_tried_at < SAVE_AGAIN_US))
 		return;
-	memcpy(shown, seen, sizeof(CrelayShown) * n_seen);
-	n_shown = n_seen;
-	crelay_registry_publish_shown(shown, n_shown);
-	write_shown();
+	shown_tried_at = now;
+	shown_unsaved = !write_shown();
 }

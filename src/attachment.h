@@ -33,6 +33,7 @@
 
 extern void crelay_attachment_start(MemoryContext context);
 extern void crelay_attachment_show(CrelayLocal *local);
-extern void crelay_attachment_keep(const CrelayDownstream *downstreams, int n);
+extern void crelay_attachment_keep(const CrelayDownstream *downstreams, int n,
+								   TimestampTz now);
 
 #endif							/* CRELAY_ATTACHMENT_H */

@@ -153,6 +153,7 @@ add_downstreams(CrelayCheckFacts *facts, const CrelaySettings *settings,
 	own.name = settings->node_name;
 	own.applied_lsn = position->applied_lsn;
 	own.restart_redo = position->restart_redo;
+	own.segment_size = wal_segment_size;
 	crelay_frontier_compute(&own, downstreams, n, &frontier);
 
 	children = palloc_array(CrelayCheckChild, snapshot.nchildren + 1);

@@ -17,6 +17,7 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "common/hashfn.h"
 #include "common/ip.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
@@ -35,6 +36,24 @@
 #include "downstream.h"
 #include "guc.h"
 #include "proof.h"
+
+/*
+ * So many of the signs in count_signs() must be there for a walsender to be a
+ * child's for certain, and so many for it to be likely.
+ */
+#define SURE_SIGNS		3
+#define LIKELY_SIGNS	2
+
+/*
+ * So many hashes are spent on one look at this node, for all that is said of
+ * nodes that are away together; and so many on each of those whatever the others
+ * take, which is enough for a node that has really moved.
+ */
+#define HASHES_ALL		(2 * CRELAY_PROOF_REACH)
+#define HASHES_EACH		16
+
+/* How long it may take at least until a child's reports say that it streams. */
+#define MIN_GRACE_MS	INT64CONST(3000)
 
 /* A walsender's name tag, which only the backend status array knows. */
 typedef struct SenderName
@@ -64,6 +83,22 @@ typedef struct Sender
 /* The tags of all walsenders, looked up again when the set of pids changes. */
 static SenderName *sender_names;
 static int	n_sender_names;
+
+/*
+ * What came of the last claims about a node: they are mostly the same at the next
+ * look, and to find that they prove nothing takes many hashes.
+ */
+typedef struct Judged
+{
+	uint32		incarnation;	/* 0: nobody yet */
+	CrelayProof known;
+	uint64		claims;			/* a digest of them */
+	bool		proven;
+} Judged;
+
+static Judged *judged;
+static int	next_judged;
+static uint32 hashes_left;
 
 /* ---- this node itself ---- */
 
@@ -615,26 +650,28 @@ name_slotless(CrelayDownstream *downstreams, int n)
 /* ---- who streamed through a slot last ---- */
 
 /*
- * Says of the slots that nobody streams through who did last: no managed node,
- * or which one.
+ * Says of each slot which managed node was seen to stream through it last.
  */
 static void
-mark_taken(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, int n_users)
+mark_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, int n_users)
 {
 	for (int i = 0; i < n; i++)
 	{
 		CrelayDownstream *d = &downstreams[i];
 
-		for (int u = 0; u < n_users && d->pid == 0 && d->kind == CRELAY_KIND_SLOT; u++)
+		if (d->kind != CRELAY_KIND_SLOT || d->logical || d->temporary)
+			continue;
+		for (int u = 0; u < n_users; u++)
 		{
-			if (users[u].incarnation == 0 && strcmp(users[u].slot_name, d->slot_name) == 0)
-				d->taken = true;
+			if (strcmp(users[u].slot_name, d->slot_name) == 0)
+				d->last_user = users[u].incarnation;
 		}
 	}
 }
 
 /*
- * The same for those whose node has not called since the start.
+ * One that nobody streams through now is that node's, also when it has not called
+ * since this node's start, or says that it streams through another one.
  */
 static void
 identify_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, int n_users)
@@ -643,12 +680,11 @@ identify_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users
 	{
 		CrelayDownstream *d = &downstreams[i];
 
-		if (d->kind != CRELAY_KIND_SLOT || d->pid != 0 || d->incarnation != 0 ||
-			d->logical || d->temporary)
+		if (d->pid != 0 || d->incarnation != 0 || d->last_user == 0)
 			continue;
 		for (int u = 0; u < n_users; u++)
 		{
-			if (users[u].incarnation == 0 || strcmp(users[u].slot_name, d->slot_name) != 0)
+			if (strcmp(users[u].slot_name, d->slot_name) != 0)
 				continue;
 			strlcpy(d->name, users[u].node_name, sizeof(d->name));
 			d->incarnation = users[u].incarnation;
@@ -660,14 +696,14 @@ identify_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users
 
 /*
  * Gives a child's hold what the child has reported, or adds a downstream for a
- * child that has no hold.
+ * child that has no hold.  Returns which one it is.
  */
 static int
-attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, int index)
 {
 	CrelayDownstream *hold = NULL;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < *n; i++)
 	{
 		if (downstreams[i].kind == CRELAY_KIND_HOLD &&
 			strcmp(downstreams[i].slot_name, child->hold_name) == 0)
@@ -675,7 +711,7 @@ attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 	}
 	if (hold == NULL)
 	{
-		hold = &downstreams[n++];
+		hold = &downstreams[(*n)++];
 		memset(hold, 0, sizeof(CrelayDownstream));
 		hold->kind = CRELAY_KIND_HOLD;
 		strlcpy(hold->name, child->node.name, sizeof(hold->name));
@@ -685,6 +721,9 @@ attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 	}
 	hold->child = index;
 	hold->last_report_time = child->last_report;
+	hold->silent = child->silent;
+	hold->reports_seen = child->silent_reports;
+	hold->lapsed = child->lapsed;
 	if (child->reported && !child->diverged)
 	{
 		hold->reported = true;
@@ -695,16 +734,52 @@ attach_reports(CrelayDownstream *downstreams, int n, const CrelayChild *child, i
 		strlcpy(hold->reported_pinned_by, child->node.pinned_by,
 				sizeof(hold->reported_pinned_by));
 	}
-	return n;
+	return (int) (hold - downstreams);
 }
 
+/*
+ * What streams so is not drawn as a node of its own: it is the child, whose needs
+ * count by that entry.
+ */
 static void
-take_for_child(CrelayDownstream *d, const CrelayChild *child, int index)
+draw_as_child(CrelayDownstream *d, int index, int counts_by)
 {
 	d->managed = true;
 	d->child = index;
+	d->counts_by = counts_by;
+}
+
+/*
+ * The same if it is known to be the child's: then it goes by the child's name,
+ * and goes with the child.
+ */
+static void
+take_for_child(CrelayDownstream *d, const CrelayChild *child, int index, int counts_by)
+{
+	draw_as_child(d, index, counts_by);
 	d->incarnation = child->node.incarnation;
 	strlcpy(d->name, child->node.name, sizeof(d->name));
+}
+
+static bool
+says_it_streams(const CrelayChild *child)
+{
+	return child->own_state != CRELAY_STATE_ARCHIVE &&
+		child->own_state != CRELAY_STATE_RUNNING;
+}
+
+/*
+ * Whether a child has said that it does not stream, while that walsender was at
+ * work: for so long that it would know.
+ */
+static bool
+denies(const CrelayChild *child, const CrelayDownstream *d)
+{
+	const SenderName *name = find_sender_name(d->pid);
+	int64		grace_ms = Max((int64) child->report_interval_ms * 3, MIN_GRACE_MS);
+
+	return !says_it_streams(child) && name != NULL &&
+		child->last_report - name->started > grace_ms * 1000;
 }
 
 static bool
@@ -712,7 +787,92 @@ is_candidate(const CrelayDownstream *d, const CrelayChild *child)
 {
 	return d->kind == CRELAY_KIND_WALSENDER && !d->managed && !d->backup &&
 		strcmp(d->application_name, child->application_name) == 0 &&
-		strcmp(d->client_addr, child->client_addr) == 0;
+		strcmp(d->client_addr, child->client_addr) == 0 && !denies(child, d);
+}
+
+/*
+ * The role that a process has logged in as, 0 if there is none.
+ */
+static Oid
+login_role(pid_t pid)
+{
+	PGPROC	   *proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
+
+	return proc != NULL ? proc->roleId : InvalidOid;
+}
+
+/*
+ * How much speaks for it that a walsender is that of a child which says so: the
+ * name and the address that it connects with, that it was seen there before,
+ * and the role.  Each of them can be different although it is, because the child
+ * reports on another way than it streams on.
+ */
+static int
+count_signs(const CrelayDownstream *d, const CrelayChild *child)
+{
+	int			n = 0;
+	Oid			role;
+
+	if (strcmp(d->application_name, child->application_name) == 0)
+		n++;
+	if (strcmp(d->client_addr, child->client_addr) == 0)
+		n++;
+	if (d->last_user == child->node.incarnation)
+		n++;
+	if (n >= SURE_SIGNS)
+		return n;
+	role = login_role(d->pid);
+	if (role != InvalidOid && role == login_role(child->session_pid))
+		n++;
+	return n;
+}
+
+static Judged *
+find_judged(uint32 incarnation)
+{
+	if (judged == NULL)
+		judged = MemoryContextAllocZero(TopMemoryContext,
+										sizeof(Judged) * Max(max_replication_slots, 1));
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		if (judged[i].incarnation == incarnation)
+			return &judged[i];
+	}
+	next_judged = (next_judged + 1) % Max(max_replication_slots, 1);
+	return &judged[next_judged];
+}
+
+/*
+ * Whether one of these claims proves that a node is elsewhere.  If there was too
+ * little left to look at all of them, it is not for certain that none does.
+ */
+static bool
+is_proven(const CrelayProof *known, uint32 incarnation, const CrelayClaims *claims)
+{
+	const CrelayProof *proofs[CRELAY_MAX_CLAIMS];
+	uint32		left = Min(Max(hashes_left, HASHES_EACH), CRELAY_PROOF_REACH);
+	uint32		before = left;
+	Judged		now = {0};
+	Judged	   *last;
+
+	if (claims->n == 0 || known->count == 0)
+		return claims->n > 0;
+	now.incarnation = incarnation;
+	now.known = *known;
+	now.claims = hash_bytes_extended((const unsigned char *) claims->proofs,
+									 sizeof(CrelayProof) * claims->n, 0);
+	last = find_judged(incarnation);
+	if (last->incarnation == incarnation && last->claims == now.claims &&
+		memcmp(&last->known, known, sizeof(CrelayProof)) == 0)
+		return last->proven;
+	for (int i = 0; i < claims->n; i++)
+		proofs[i] = &claims->proofs[i];
+	now.proven = crelay_proof_find_within(known, incarnation, proofs, claims->n,
+										  &left) >= 0;
+	hashes_left -= Min(before - left, hashes_left);
+	if (now.proven || before >= CRELAY_PROOF_REACH)
+		*last = now;
+	return now.proven;
 }
 
 /*
@@ -727,7 +887,6 @@ lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
 {
 	CrelaySettings settings;
 	CrelayClaims claims;
-	const CrelayProof *proofs[CRELAY_MAX_CLAIMS];
 	TimestampTz since;
 	bool		proven;
 
@@ -739,9 +898,7 @@ lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
 	if (child != NULL && child->last_report > since)
 		since = child->last_report;
 	crelay_registry_get_claims(name, incarnation, known, since, &claims);
-	for (int i = 0; i < claims.n; i++)
-		proofs[i] = &claims.proofs[i];
-	proven = crelay_proof_find(known, incarnation, proofs, claims.n) >= 0;
+	proven = is_proven(known, incarnation, &claims);
 	if (!proven && known->count != 0)
 		strlcpy(by, claims.upstream_name, CRELAY_NAME_LEN);
 	return proven;
@@ -783,18 +940,41 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
 
 /*
  * Finds the slot that a child streams through, by the name that it reports.
- * When it has gone elsewhere, somebody else may have taken it over.
+ * That alone makes it nobody's: a child that was copied with its settings names
+ * the slot of another node, and so can whoever reports.  While it is in use the
+ * walsender must fit; else it must have been seen to be that child's.  When the
+ * child has gone elsewhere, somebody else may have taken it over.
+ *
+ * With half of the signs it is only not drawn a second time: that does no more
+ * harm than to the drawing if it is wrong, and without it a child would be drawn
+ * twice that reports as another role, say.
  */
 static void
-match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index,
+		   int counts_by)
 {
 	for (int i = 0; i < n; i++)
 	{
 		CrelayDownstream *d = &downstreams[i];
+		int			signs;
 
-		if (d->kind == CRELAY_KIND_SLOT && !d->logical && !d->taken &&
-			strcmp(d->slot_name, child->slot_name) == 0 && !is_taken_over(d, child))
-			take_for_child(d, child, index);
+		if (d->kind != CRELAY_KIND_SLOT || d->logical ||
+			strcmp(d->slot_name, child->slot_name) != 0)
+			continue;
+		if (d->pid == 0)
+		{
+			if (d->last_user == child->node.incarnation)
+				take_for_child(d, child, index, counts_by);
+			continue;
+		}
+		if (denies(child, d) || is_taken_over(d, child))
+			continue;
+		signs = count_signs(d, child);
+		if (signs >= SURE_SIGNS &&
+			(says_it_streams(child) || d->last_user == child->node.incarnation))
+			take_for_child(d, child, index, counts_by);
+		else if (signs >= LIKELY_SIGNS && !d->managed)
+			draw_as_child(d, index, counts_by);
 	}
 }
 
@@ -802,19 +982,37 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int i
  * Finds the walsender of a child that streams without a slot, by the name and
  * the address that it connects with.  If several fit, as many are taken as
  * there are such children, so that none of them is drawn a second time as a
- * node of its own; whose is whose does not matter then.
+ * node of its own.  Whose is whose does not matter then: one that needs more
+ * than the child it is taken for counts by itself.
  */
 static void
-match_slotless(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index)
+match_slotless(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index,
+			   int counts_by)
 {
 	for (int i = 0; i < n; i++)
 	{
 		if (is_candidate(&downstreams[i], child))
 		{
-			take_for_child(&downstreams[i], child, index);
+			take_for_child(&downstreams[i], child, index, counts_by);
 			return;
 		}
 	}
+}
+
+/*
+ * The child that a slot was seen to be used by, and is not any more, or NULL.
+ */
+static const CrelayChild *
+find_child(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
+{
+	for (int i = 0; i < snapshot->nchildren; i++)
+	{
+		const CrelayNode *node = &snapshot->children[i].node;
+
+		if (node->incarnation == d->incarnation && strcmp(node->name, d->name) == 0)
+			return &snapshot->children[i];
+	}
+	return NULL;
 }
 
 static bool
@@ -836,10 +1034,11 @@ static void
 mark_elsewhere(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 			   const CrelayShown *shown, int n_shown)
 {
-	const CrelayChild *child = d->child >= 0 ? &snapshot->children[d->child] : NULL;
+	const CrelayChild *child;
 
 	if (d->incarnation == 0)
 		return;
+	child = d->child >= 0 ? &snapshot->children[d->child] : find_child(snapshot, d);
 	find_shown(d->incarnation, child, shown, n_shown, &d->proof);
 	d->elsewhere = d->pid == 0 &&
 		lives_elsewhere(d->name, d->incarnation, child, &d->proof, d->claimed_by);
@@ -926,7 +1125,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 					sizeof(d->key));
 		if (d->kind == CRELAY_KIND_HOLD)
 			apply_note(d, notes, nnotes);
-		d->released = is_released(snapshot, d);
+		d->released = d->lapsed || is_released(snapshot, d);
 		mark_elsewhere(d, snapshot, shown, n_shown);
 		/* whatever this node was called when it was placed */
 		d->own = d->kind == CRELAY_KIND_HOLD &&
@@ -963,30 +1162,33 @@ crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int 
 	int			n_users = crelay_registry_get_users(users);
 	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, max_replication_slots + 1);
 	int			nnotes = crelay_registry_get_notes(notes);
+	int		   *counts_by = palloc_array(int, snapshot->nchildren + 1);
 	int			count = read_slots(downstreams);
 
+	hashes_left = HASHES_ALL;
 	identify_slots(downstreams, count, senders, nsenders);
-	mark_taken(downstreams, count, users, n_users);
+	mark_users(downstreams, count, users, n_users);
 	count = add_slotless(downstreams, count, senders, nsenders);
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
 		const CrelayChild *child = &snapshot->children[i];
 
-		count = attach_reports(downstreams, count, child, i);
+		counts_by[i] = attach_reports(downstreams, &count, child, i);
 		if (child->has_about && child->slot_name[0] != '\0')
-			match_slot(downstreams, count, child, i);
+			match_slot(downstreams, count, child, i, counts_by[i]);
 	}
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
 		const CrelayChild *child = &snapshot->children[i];
 
 		if (child->has_about && child->slot_name[0] == '\0' && child->session_pid != 0)
-			match_slotless(downstreams, count, child, i);
+			match_slotless(downstreams, count, child, i, counts_by[i]);
 	}
 	count = add_missed(downstreams, count, notes, nnotes);
 	name_slotless(downstreams, count);
 	identify_users(downstreams, count, users, n_users);
 	mark_circumstances(downstreams, count, snapshot, notes, nnotes);
+	pfree(counts_by);
 	pfree(notes);
 	pfree(users);
 	pfree(senders);

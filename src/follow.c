@@ -210,6 +210,11 @@ plan(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
 	CrelayPlanQuestion question = {0};
 	CrelayPlan	answer;
 
+	if (conninfo == NULL && crelay_policy_is_ambiguous(policy, move->target))
+		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			   "more than one live node has that name",
+			   "A login would be sent to one of them, and it may not be the one that is meant.",
+			   "Give the host and port of the right one as conninfo.");
 	if (conninfo == NULL && target < 0 &&
 		crelay_places_find(move->target, move->remembered, sizeof(move->remembered)))
 		conninfo = move->remembered;

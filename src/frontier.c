@@ -57,7 +57,7 @@ slot_reason(const CrelayDownstream *d)
 		return CRELAY_NOT_RELEASED;
 	if (d->elsewhere && d->pid == 0)
 		return CRELAY_NOT_ELSEWHERE;
-	if (d->managed)
+	if (d->managed && d->spare)
 		return CRELAY_NOT_MANAGED;
 	return CRELAY_COUNTS_SLOT;
 }
@@ -73,7 +73,7 @@ walsender_reason(const CrelayDownstream *d)
 		return CRELAY_NOT_IGNORED;
 	if (d->ancestor)
 		return CRELAY_NOT_ANCESTOR;
-	if (d->managed)
+	if (d->managed && d->spare)
 		return CRELAY_NOT_MANAGED;
 	if (d->released)
 		return CRELAY_NOT_RELEASED;
@@ -186,6 +186,54 @@ target_lsn(const CrelayDownstream *d)
 	return d->reported_target;
 }
 
+/*
+ * Whether what counts for the child that a slot or a walsender is taken for keeps
+ * as much WAL as that needs itself.  Then it is left out.  It always is so of a
+ * child that says what is true, whose need is not above what it has confirmed:
+ * but for a while after it has got on without streaming, and whoever only says
+ * that it streams through somebody's slot does not make that count less.
+ *
+ * With a child that was released goes what it was seen to stream through.
+ */
+static bool
+is_spare(const CrelayDownstream *d, const CrelayDownstream *downstreams,
+		 uint64_t segment_size)
+{
+	const CrelayDownstream *by;
+
+	if (d->counts_by < 0)
+		return false;
+	by = &downstreams[d->counts_by];
+	if (by->reason == CRELAY_NOT_RELEASED)
+		return d->incarnation != 0;
+	if (!by->counted)
+		return false;
+	return d->restart_lsn == 0 ||
+		crelay_segment_covers(confirmed_lsn(by), d->restart_lsn, segment_size);
+}
+
+/*
+ * Writes the verdicts: of what stands for a node first, then of what may be left
+ * out because of that.
+ */
+static void
+judge(CrelayDownstream *downstreams, int n, uint64_t segment_size)
+{
+	for (int pass = 0; pass < 2; pass++)
+	{
+		for (int i = 0; i < n; i++)
+		{
+			CrelayDownstream *d = &downstreams[i];
+
+			if (d->managed != (pass == 1))
+				continue;
+			d->spare = d->managed && is_spare(d, downstreams, segment_size);
+			d->reason = crelay_frontier_reason(d);
+			d->counted = CRELAY_REASON_IS_COUNTED(d->reason);
+		}
+	}
+}
+
 static void
 set_name(char *to, const char *from)
 {
@@ -212,14 +260,13 @@ crelay_frontier_compute(const CrelayOwn *own, CrelayDownstream *downstreams,
 	if (own->restart_redo != 0 && own->restart_redo < target)
 		target = own->restart_redo;
 
+	judge(downstreams, n, own->segment_size);
 	for (int i = 0; i < n; i++)
 	{
 		CrelayDownstream *d = &downstreams[i];
 		uint64_t	confirmed;
 		uint64_t	wanted;
 
-		d->reason = crelay_frontier_reason(d);
-		d->counted = CRELAY_REASON_IS_COUNTED(d->reason);
 		set_name(d->pinned_by, "");
 		if (!d->counted)
 			continue;

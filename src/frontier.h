@@ -25,6 +25,7 @@ typedef struct CrelayOwn
 	const char *name;
 	uint64_t	applied_lsn;	/* replayed, or flushed on a primary */
 	uint64_t	restart_redo;	/* of the last restartpoint; 0 unknown */
+	uint64_t	segment_size;
 } CrelayOwn;
 
 typedef struct CrelayFrontier

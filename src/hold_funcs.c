@@ -37,7 +37,8 @@ node_of_slot(const CrelayDownstream *downstreams, int n, const char *name)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (downstreams[i].managed && strcmp(downstreams[i].slot_name, name) == 0)
+		if (downstreams[i].managed && downstreams[i].incarnation != 0 &&
+			strcmp(downstreams[i].slot_name, name) == 0)
 			return downstreams[i].name;
 	}
 	return name;
@@ -93,7 +94,7 @@ cascade_release(PG_FUNCTION_ARGS)
 			downstreams[i].logical)
 			continue;
 		found = true;
-		if (downstreams[i].managed)
+		if (downstreams[i].managed && downstreams[i].incarnation != 0)
 			continue;			/* its hold counts in its place */
 		if (!crelay_registry_release(downstreams[i].key, redo))
 			ereport(ERROR,

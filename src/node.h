@@ -250,7 +250,10 @@ typedef struct CrelayDownstream
 	char		key[CRELAY_NAME_LEN];	/* tells it apart from the others */
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
-	uint32_t	incarnation;	/* of a hold: from its name; else 0 */
+	uint32_t	incarnation;	/* of a hold: from its name; of a slot: of
+								 * whom it is known to be; else 0 */
+	uint32_t	last_user;		/* of a slot: of the node that was last seen
+								 * streaming through it; 0 none, or unmanaged */
 	int32_t		pid;			/* 0: not active */
 	CrelayState state;			/* of its walsender; UNKNOWN without one */
 	bool		sync_standby;	/* its walsender has a sync priority */
@@ -267,8 +270,9 @@ typedef struct CrelayDownstream
 												 * proven it; else empty */
 	bool		released;
 	bool		own;
-	bool		taken;			/* somebody else has used a child's slot since */
 	bool		managed;		/* a managed child streams through it */
+	int			counts_by;		/* index of what counts for that child
+								 * instead, or -1 */
 	bool		adopted;		/* a slot that cascade_adopt has made */
 	uint64_t	restart_lsn;	/* a slot's, or a walsender's flush */
 	uint64_t	sent_lsn;
@@ -286,6 +290,7 @@ typedef struct CrelayDownstream
 	char		reported_xmin_pinned_by[CRELAY_NAME_LEN];
 	int64_t		last_report_time;
 	int			child;			/* index in the registry's copy, or -1 */
+	bool		lapsed;			/* it has no hold, and was silent for too long */
 
 	/* what the worker remembers of a hold */
 	bool		clamped;		/* a bound keeps it from what is wanted of it */
@@ -301,6 +306,7 @@ typedef struct CrelayDownstream
 									 * last called; 0 unknown */
 
 	/* verdict */
+	bool		spare;			/* what counts for its child keeps as much */
 	bool		counted;
 	CrelayReason reason;
 	char		pinned_by[CRELAY_NAME_LEN];

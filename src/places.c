@@ -15,6 +15,7 @@
 #include "message.h"
 #include "places.h"
 #include "policy.h"
+#include "registry.h"
 #include "state_file.h"
 #include "tree.h"
 
@@ -23,14 +24,24 @@
 /* Of more nodes the addresses are not remembered. */
 #define MAX_PLACES		256
 
-/* How often it is looked whether there is something new. */
-#define KEEP_EVERY_MS	1000
+/*
+ * How often it is looked whether there is something new: for days there is
+ * nothing, and to look means to put the whole tree in order.
+ */
+#define KEEP_EVERY_MS	5000
 
 typedef struct Remembered
 {
 	char		name[CRELAY_NODE_NAME_MAX + 1];
 	char		conninfo[CRELAY_CONNINFO_LEN];
 } Remembered;
+
+/* A managed node of the tree, by the row that its name stands for. */
+typedef struct Present
+{
+	int			row;
+	bool		clear;			/* nobody else has that name */
+} Present;
 
 /*
  * Reads the file; one that is missing, or has been tampered with, has nothing.
@@ -61,25 +72,15 @@ read_file(Remembered *places)
 	return n;
 }
 
-/*
- * Takes a node in, in place of what was known of that name.
- */
 static int
-take(Remembered *places, int n, const CrelayNode *node, const char *conninfo)
+find(const Remembered *places, int n, const char *name)
 {
-	int			i;
-
-	if (!node->managed || conninfo == NULL || strpbrk(conninfo, "\t\r\n") != NULL ||
-		strlen(conninfo) >= sizeof(places[0].conninfo) ||
-		!crelay_node_name_is_valid(node->name))
-		return n;
-	for (i = 0; i < n && strcmp(places[i].name, node->name) != 0; i++)
-		 /* look for it */ ;
-	if (i == MAX_PLACES)
-		return n;
-	strlcpy(places[i].name, node->name, sizeof(places[i].name));
-	strlcpy(places[i].conninfo, conninfo, sizeof(places[i].conninfo));
-	return Max(n, i + 1);
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(places[i].name, name) == 0)
+			return i;
+	}
+	return -1;
 }
 
 static int
@@ -88,58 +89,169 @@ compare_names(const void *a, const void *b)
 	return strcmp(((const Remembered *) a)->name, ((const Remembered *) b)->name);
 }
 
-/*
- * What is not written is only not remembered: that is logged once, and tried
- * again when there is something new.
- */
-static void
-write_file(const char *content)
+static const CrelayNode *
+node_of(const CrelayPolicyTree *policy, int row)
 {
-	static bool failed;
-
-	failed = !crelay_state_file_write(PLACES_FILE, content, failed ? DEBUG1 : LOG);
+	return &policy->nodes[policy->rows[row].node];
 }
 
 /*
- * Writes down where all nodes are that are known now, as far as the policy
- * trusts it, if something is new.  Nobody is forgotten because he is not known
- * at the moment.
+ * By name, and of one name the row first that it stands for.
+ */
+static int
+compare_rows(const void *a, const void *b, void *arg)
+{
+	const CrelayPolicyTree *policy = arg;
+	int			first = *(const int *) a;
+	int			second = *(const int *) b;
+	int			c = strcmp(node_of(policy, first)->name, node_of(policy, second)->name);
+
+	if (c != 0 || first == second)
+		return c;
+	return crelay_policy_prefers(policy, first, second) ? -1 : 1;
+}
+
+/*
+ * From the root down, so that if there is not room for all, whoever makes up
+ * nodes below itself displaces nobody who is nearer to the root.
+ */
+static int
+compare_present(const void *a, const void *b, void *arg)
+{
+	const CrelayPolicyTree *policy = arg;
+	int			first = ((const Present *) a)->row;
+	int			second = ((const Present *) b)->row;
+
+	if (policy->rows[first].depth != policy->rows[second].depth)
+		return policy->rows[first].depth < policy->rows[second].depth ? -1 : 1;
+	return first < second ? -1 : first > second;
+}
+
+/*
+ * The managed nodes of the tree but this one, each name once.
+ */
+static int
+find_present(const CrelayPolicyTree *policy, int own, Present *present)
+{
+	int		   *rows = palloc_array(int, policy->nrows + 1);
+	int			n = 0;
+	int			next;
+
+	for (int i = 0; i < policy->nrows; i++)
+		rows[i] = i;
+	qsort_arg(rows, policy->nrows, sizeof(int), compare_rows, (void *) policy);
+	for (int i = 0; i < policy->nrows; i = next)
+	{
+		const CrelayNode *node = node_of(policy, rows[i]);
+		bool		clear = true;
+		bool		is_own = false;
+
+		for (next = i; next < policy->nrows &&
+			 strcmp(node_of(policy, rows[next])->name, node->name) == 0; next++)
+		{
+			const CrelayNode *other = node_of(policy, rows[next]);
+
+			if (other->managed && other->incarnation != node->incarnation &&
+				crelay_state_is_live(other->state))
+				clear = false;
+			is_own = is_own || rows[next] == own;
+		}
+		if (is_own || !node->managed || !crelay_node_name_is_valid(node->name))
+			continue;
+		present[n].row = rows[i];
+		present[n++].clear = clear;
+	}
+	qsort_arg(present, n, sizeof(Present), compare_present, (void *) policy);
+	return n;
+}
+
+static bool
+is_usable(const char *conninfo)
+{
+	return conninfo != NULL && strpbrk(conninfo, "\t\r\n") == NULL &&
+		strlen(conninfo) < CRELAY_CONNINFO_LEN;
+}
+
+/*
+ * What is remembered from now on: where the nodes of the tree are, as far as the
+ * policy trusts what they say; and where those were that are not there at the
+ * moment, as long as there is room.  A login will be sent there: whose name
+ * another live node has is left where he was before.
+ */
+static int
+remember(const CrelayPolicyTree *policy, Remembered *places, int n)
+{
+	int			own = crelay_policy_here(policy);
+	Present    *present = palloc_array(Present, policy->nrows + 1);
+	int			n_present = find_present(policy, own, present);
+	Remembered *next = palloc_array(Remembered, MAX_PLACES);
+	bool	   *seen = palloc0_array(bool, MAX_PLACES);
+	int			kept = 0;
+
+	for (int i = 0; i < n_present && kept < MAX_PLACES; i++)
+	{
+		const char *name = node_of(policy, present[i].row)->name;
+		const char *conninfo = crelay_policy_address(policy, own, present[i].row);
+		int			before = find(places, n, name);
+
+		if (before >= 0)
+			seen[before] = true;
+		if (!present[i].clear || !is_usable(conninfo))
+			conninfo = before >= 0 ? places[before].conninfo : NULL;
+		if (conninfo == NULL)
+			continue;
+		strlcpy(next[kept].name, name, sizeof(next[kept].name));
+		strlcpy(next[kept++].conninfo, conninfo, sizeof(next[0].conninfo));
+	}
+	for (int i = 0; i < n && kept < MAX_PLACES; i++)
+	{
+		if (!seen[i])
+			next[kept++] = places[i];
+	}
+	memcpy(places, next, sizeof(Remembered) * kept);
+	qsort(places, kept, sizeof(Remembered), compare_names);
+	return kept;
+}
+
+/*
+ * Writes down where the others are, if something is new.  What cannot be
+ * written is only not remembered: that is logged once, and tried again the next
+ * time.
  */
 void
 crelay_places_keep(MemoryContext context, TimestampTz now)
 {
-	static Remembered *places;	/* as they are in the file */
+	static Remembered *places;	/* as they should be in the file */
 	static char *content;
 	static int	n;
 	static TimestampTz kept_at;
+	static uint64 kept_seq;
+	static bool failed;
 	CrelayPolicyTree policy;
 	StringInfoData text;
-	int			own = -1;
+	uint64		seq;
 
 	if (now >= kept_at && now - kept_at < KEEP_EVERY_MS * INT64CONST(1000))
 		return;
 	kept_at = now;
+	seq = crelay_registry_tree_seq();
+	if (places != NULL && seq == kept_seq && !failed)
+		return;
+	kept_seq = seq;
 	if (places == NULL)
 	{
 		places = MemoryContextAlloc(context, sizeof(Remembered) * MAX_PLACES);
 		n = read_file(places);
 	}
 	(void) crelay_tree_for_policy(&policy);
-	own = crelay_policy_here(&policy);
-	for (int row = 0; row < policy.nrows; row++)
-	{
-		if (row != own)
-			n = take(places, n, &policy.nodes[policy.rows[row].node],
-					 crelay_policy_address(&policy, own, row));
-	}
-	qsort(places, n, sizeof(Remembered), compare_names);
+	n = remember(&policy, places, n);
 
 	initStringInfo(&text);
 	for (int i = 0; i < n; i++)
 		appendStringInfo(&text, "%s\t%s\n", places[i].name, places[i].conninfo);
-	if (n == 0 || (content != NULL && strcmp(content, text.data) == 0))
+	if (n == 0 || (!failed && content != NULL && strcmp(content, text.data) == 0))
 		return;
-	write_file(text.data);
+	failed = !crelay_state_file_write(PLACES_FILE, text.data, failed ? DEBUG1 : LOG);
 	if (content != NULL)
 		pfree(content);
 	content = MemoryContextStrdup(context, text.data);
@@ -150,14 +262,10 @@ crelay_places_find(const char *name, char *conninfo, Size size)
 {
 	Remembered *places = palloc(sizeof(Remembered) * MAX_PLACES);
 	int			n = read_file(places);
-	bool		found = false;
+	int			i = find(places, n, name);
 
-	for (int i = 0; i < n && !found; i++)
-	{
-		found = strcmp(places[i].name, name) == 0;
-		if (found)
-			strlcpy(conninfo, places[i].conninfo, size);
-	}
+	if (i >= 0)
+		strlcpy(conninfo, places[i].conninfo, size);
 	pfree(places);
-	return found;
+	return i >= 0;
 }

@@ -134,10 +134,33 @@ crelay_policy_here(const CrelayPolicyTree *tree)
 }
 
 /*
- * The row of a name, -1 if there is none.  Of several (an earlier life of the
- * node, unmanaged namesakes) the one that is there, then one that speaks for
- * itself, then the one heard of last.  Of several that are there, the one
- * nearest to the root: nobody takes the name of a node above by using it.
+ * Whether a row is meant by its name rather than another one of that name (an
+ * earlier life of the node, an unmanaged namesake): the one that is there, then
+ * one that speaks for itself.  Of those that are not there, the one heard of
+ * last.  Of those that are, the one nearest to the root, then the first in the
+ * tree: nobody takes the name of a node above by using it, and who was heard of
+ * last does not matter, because anybody can always be that.
+ */
+bool
+crelay_policy_prefers(const CrelayPolicyTree *tree, int row, int other)
+{
+	const CrelayNode *a = node_of(tree, row);
+	const CrelayNode *b = node_of(tree, other);
+	bool		is_there = is_available(tree, row);
+
+	if (is_there != is_available(tree, other))
+		return is_there;
+	if (a->managed != b->managed)
+		return a->managed;
+	if (!is_there && a->observed_at != b->observed_at)
+		return a->observed_at > b->observed_at;
+	if (is_there && tree->rows[row].depth != tree->rows[other].depth)
+		return tree->rows[row].depth < tree->rows[other].depth;
+	return row < other;
+}
+
+/*
+ * The row of a name, -1 if there is none.
  */
 int
 crelay_policy_find(const CrelayPolicyTree *tree, const char *name)
@@ -148,21 +171,33 @@ crelay_policy_find(const CrelayPolicyTree *tree, const char *name)
 		return -1;
 	for (int row = 0; row < tree->nrows; row++)
 	{
-		const CrelayNode *a = node_of(tree, row);
-		const CrelayNode *b = best < 0 ? NULL : node_of(tree, best);
-
-		if (strcmp(a->name, name) != 0)
-			continue;
-		if (b == NULL ||
-			(is_available(tree, row) != is_available(tree, best) ?
-			 is_available(tree, row) :
-			 a->managed != b->managed ? a->managed :
-			 is_available(tree, row) && tree->rows[row].depth != tree->rows[best].depth ?
-			 tree->rows[row].depth < tree->rows[best].depth :
-			 a->observed_at > b->observed_at))
+		if (is_named(tree, row, name) &&
+			(best < 0 || crelay_policy_prefers(tree, row, best)))
 			best = row;
 	}
 	return best;
+}
+
+/*
+ * Whether more than one node is there that speaks for itself under that name.
+ * Then the name does not say which is meant, whichever would be found.
+ */
+bool
+crelay_policy_is_ambiguous(const CrelayPolicyTree *tree, const char *name)
+{
+	const CrelayNode *first = NULL;
+
+	for (int row = 0; row < tree->nrows; row++)
+	{
+		const CrelayNode *node = node_of(tree, row);
+
+		if (!node->managed || !is_named(tree, row, name) || !is_available(tree, row))
+			continue;
+		if (first != NULL && first->incarnation != node->incarnation)
+			return true;
+		first = node;
+	}
+	return false;
 }
 
 /*

@@ -104,7 +104,11 @@ extern const char *crelay_plan_reason_hint(CrelayPlanReason reason);
 extern const char *crelay_verdict_text(CrelayVerdict verdict);
 
 extern int	crelay_policy_here(const CrelayPolicyTree *tree);
+extern bool crelay_policy_prefers(const CrelayPolicyTree *tree, int row,
+								  int other);
 extern int	crelay_policy_find(const CrelayPolicyTree *tree, const char *name);
+extern bool crelay_policy_is_ambiguous(const CrelayPolicyTree *tree,
+									   const char *name);
 extern const char *crelay_policy_address(const CrelayPolicyTree *tree, int row,
 										 int upstream);
 extern int	crelay_policy_primary(const CrelayPolicyTree *tree, const char *without);

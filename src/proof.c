@@ -124,6 +124,17 @@ crelay_proof_find(const CrelayProof *known, uint32_t incarnation,
 {
 	uint32_t	left = CRELAY_PROOF_REACH;
 
+	return crelay_proof_find_within(known, incarnation, claims, n, &left);
+}
+
+/*
+ * The same with so many hashes left, for a decision that asks about several
+ * nodes: what is used is taken off.
+ */
+int
+crelay_proof_find_within(const CrelayProof *known, uint32_t incarnation,
+						 const CrelayProof *const *claims, int n, uint32_t *left)
+{
 	if (known->count == 0)
 		return n > 0 ? 0 : -1;
 	for (uint32_t reach = 1; reach <= CRELAY_PROOF_REACH; reach *= 2)
@@ -134,9 +145,9 @@ crelay_proof_find(const CrelayProof *known, uint32_t incarnation,
 
 			if (steps <= reach / 2 || steps > reach)
 				continue;
-			if (steps > left)
+			if (steps > *left)
 				continue;
-			left -= steps;
+			*left -= steps;
 			if (crelay_proof_follows(known, claims[i], incarnation))
 				return i;
 		}

@@ -51,6 +51,9 @@ extern bool crelay_proof_follows(const CrelayProof *known, const CrelayProof *cl
 extern uint32_t crelay_proof_distance(const CrelayProof *known, const CrelayProof *claim);
 extern int	crelay_proof_find(const CrelayProof *known, uint32_t incarnation,
 							  const CrelayProof *const *claims, int n);
+extern int	crelay_proof_find_within(const CrelayProof *known, uint32_t incarnation,
+									 const CrelayProof *const *claims, int n,
+									 uint32_t *left);
 
 /*
  * The hash, of whoever links the decision: SHA-256 in the server

@@ -276,6 +276,20 @@ crelay_registry_is_stopping(void)
 }
 
 /*
+ * A number that moves with all that is known of the tree.
+ */
+uint64
+crelay_registry_tree_seq(void)
+{
+	uint64		seq;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	seq = crelay_shared->membership_seq + crelay_shared->below_seq + crelay_shared->above_seq;
+	LWLockRelease(crelay_shared->lock);
+	return seq;
+}
+
+/*
  * Adds what a list of rows says of a node that is live below somebody else; the
  * caller holds the lock.
  */
@@ -340,6 +354,8 @@ crelay_registry_worker_start(uint64 system_identifier, uint64 start_id)
 	/* while no worker was there, nobody has listened */
 	for (int i = 0; i < crelay_shared->nnotes; i++)
 		crelay_shared->notes[i].silent = 0;
+	for (int i = 0; i < crelay_shared->nchildren; i++)
+		crelay_shared->children[i].silent = 0;
 	LWLockRelease(crelay_shared->lock);
 }
 
@@ -459,6 +475,9 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 		child->node.state = views[i].state;
 		child->node.replica_class = views[i].replica_class;
 		child->node.replay_lag = views[i].replay_lag;
+		child->silent = views[i].silent;
+		child->silent_reports = views[i].silent_reports;
+		child->lapsed = views[i].lapsed && child->reports == views[i].silent_reports;
 		if (child->session_pid != 0)
 			continue;			/* it says so by itself */
 		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)

@@ -80,6 +80,11 @@ typedef struct CrelayChild
 	char		client_addr[CRELAY_SLOT_LEN];
 	char		role_name[CRELAY_SLOT_LEN]; /* that its session logged in as */
 	CrelayHistory history;		/* timeline 0: not known */
+	int64		silent;			/* microseconds without a report, as the
+								 * worker has counted them */
+	uint64		silent_reports; /* how many there were then */
+	bool		lapsed;			/* silent for too long, without a hold: it
+								 * counts no more until it reports */
 	CrelayState own_state;		/* as the child says */
 	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
 	CrelayNode	node;			/* its own row; state is set by the worker */
@@ -237,6 +242,9 @@ typedef struct CrelayChildView
 	CrelayClass replica_class;
 	int64		replay_lag;
 	bool		hold_dropped;	/* of one that is not connected: not long ago */
+	int64		silent;
+	uint64		silent_reports;
+	bool		lapsed;
 } CrelayChildView;
 
 extern Size crelay_registry_size(void);
@@ -251,6 +259,7 @@ extern void crelay_registry_get_disk(CrelayDiskBound *disk);
 extern int	crelay_registry_get_notes(CrelayHoldNote *notes);
 extern bool crelay_registry_is_clamped(const char *slot_name);
 extern bool crelay_registry_is_stopping(void);
+extern uint64 crelay_registry_tree_seq(void);
 extern void crelay_registry_get_claims(const char *name, uint32 incarnation,
 									   const CrelayProof *known, TimestampTz since,
 									   CrelayClaims *claims);
@@ -286,6 +295,7 @@ extern void crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz 
 extern void crelay_registry_hold_name(int child_slot, char *name);
 extern bool crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked,
 									  TimestampTz now);
+extern bool crelay_registry_has_session(const char *hold_name);
 extern void crelay_registry_forget_former(int child_slot, pid_t pid,
 										  const char *hold_name);
 extern void crelay_registry_leave(pid_t pid);

@@ -344,6 +344,23 @@ crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid)
 }
 
 /*
+ * Whether a session is there for the node with that hold, however long it has
+ * been silent.
+ */
+bool
+crelay_registry_has_session(const char *hold_name)
+{
+	int			child;
+	bool		found;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	child = crelay_registry_find_hold(hold_name);
+	found = child >= 0 && crelay_shared->children[child].session_pid != 0;
+	LWLockRelease(crelay_shared->lock);
+	return found;
+}
+
+/*
  * Forgets what the session's node was called before: entries of its
  * incarnation under another name, that nobody speaks for any more, and the hold
  * that it had then.
@@ -468,6 +485,7 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 	child->report_interval_ms = report->report_interval_ms;
 	child->last_report = now;
 	child->reported = true;
+	child->lapsed = false;
 	child->reports++;
 }
 
@@ -583,10 +601,10 @@ crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 		return false;
 	}
 	*diverged = is_diverged(child, report, own_history, own_lsn);
-	wake = !child->reported || child->diverged != *diverged ||
+	wake = !child->reported || child->lapsed || child->diverged != *diverged ||
 		child->node.frontier_lsn / segment_size != report->frontier_lsn / segment_size ||
 		child->hold_target_lsn / segment_size != report->hold_target_lsn / segment_size;
-	if (!child->reported || child->diverged != *diverged ||
+	if (!child->reported || child->lapsed || child->diverged != *diverged ||
 		report->hold_target_lsn < child->hold_target_lsn)
 		crelay_shared->floor_seq++;
 	if (!child->reported || child->diverged != *diverged)

@@ -44,11 +44,14 @@ static uint32 my_incarnation;
 static char my_node_name[CRELAY_NODE_NAME_MAX + 1];
 static bool exit_callback_registered;
 
+/*
+ * Whatever this session has got to: the registry may know of it before the
+ * variables above do.
+ */
 static void
 leave_on_exit(int code, Datum arg)
 {
-	if (my_child_slot >= 0)
-		crelay_registry_leave(MyProcPid);
+	crelay_registry_leave(MyProcPid);
 }
 
 static void
@@ -149,6 +152,13 @@ answer_hello(const CrelayHello *hello, CrelayReply *reply)
 	role_name = GetUserNameFromId(GetUserId(), false);
 	reply->refusal = crelay_registry_claim(hello, MyProcPid, addr, role_name,
 										   GetCurrentTimestamp(), &claim);
+	/* before anything is logged, for that may be where this session ends */
+	if (reply->refusal == CRELAY_REFUSE_NONE)
+	{
+		my_child_slot = claim.child_slot;
+		my_incarnation = hello->incarnation;
+		strlcpy(my_node_name, hello->node_name, sizeof(my_node_name));
+	}
 	strlcpy(reply->detail, claim.detail, sizeof(reply->detail));
 	if (claim.news)
 		ereport(LOG,
@@ -163,9 +173,6 @@ answer_hello(const CrelayHello *hello, CrelayReply *reply)
 		ereport(LOG,
 				(errmsg("cascade_relay: role \"%s\" at %s speaks for node \"%s\" now, and no longer role \"%s\"",
 						role_name, addr, hello->node_name, claim.former_role)));
-	my_child_slot = claim.child_slot;
-	my_incarnation = hello->incarnation;
-	strlcpy(my_node_name, hello->node_name, sizeof(my_node_name));
 	reply->answer = CRELAY_ANSWER_OK;
 }
 
@@ -173,6 +180,17 @@ static bool
 still_owner(void *arg)
 {
 	return crelay_registry_owns(my_child_slot, my_incarnation, MyProcPid);
+}
+
+/*
+ * Whether nobody speaks for the node with that hold any more.  A session that
+ * is silent may still be told that it is held; two nodes of one incarnation are
+ * a cloned volume, and neither is the other's former life.
+ */
+static bool
+is_former(void *arg)
+{
+	return still_owner(NULL) && !crelay_registry_has_session(arg);
 }
 
 /*
@@ -185,7 +203,7 @@ drop_former_hold(const char *slot_name)
 	char		former[CRELAY_SLOT_LEN];
 
 	if (!crelay_hold_find_former(slot_name, my_incarnation, former) ||
-		!crelay_hold_drop(former))
+		!crelay_hold_drop_if(former, is_former, former))
 		return;
 	crelay_registry_forget_former(my_child_slot, MyProcPid, former);
 	ereport(LOG,

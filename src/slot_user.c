@@ -116,7 +116,8 @@ user_of(const CrelayDownstream *d, const CrelaySlotUser *known, CrelaySlotUser *
 {
 	if (d->kind != CRELAY_KIND_SLOT || d->logical || d->temporary)
 		return false;
-	if (d->pid == 0)
+	/* what is only likely to be a child's says nothing new */
+	if (d->pid == 0 || (d->managed && d->incarnation == 0))
 	{
 		if (known != NULL)
 			*user = *known;
@@ -126,7 +127,7 @@ user_of(const CrelayDownstream *d, const CrelaySlotUser *known, CrelaySlotUser *
 		return false;
 	memset(user, 0, sizeof(CrelaySlotUser));
 	strlcpy(user->slot_name, d->slot_name, sizeof(user->slot_name));
-	if (d->managed && d->incarnation != 0)
+	if (d->managed)
 	{
 		strlcpy(user->node_name, d->name, sizeof(user->node_name));
 		user->incarnation = d->incarnation;

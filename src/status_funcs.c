@@ -218,6 +218,7 @@ cascade_downstreams(PG_FUNCTION_ARGS)
 	own.name = settings.node_name;
 	own.applied_lsn = position.applied_lsn;
 	own.restart_redo = position.restart_redo;
+	own.segment_size = wal_segment_size;
 	crelay_frontier_compute(&own, downstreams, n, &frontier);
 
 	for (int i = 0; i < n; i++)

@@ -37,6 +37,7 @@ typedef struct Unmanaged
 	CrelayNode	node;
 	char		slot_name[CRELAY_SLOT_LEN]; /* empty: slotless */
 	char		application_name[CRELAY_SLOT_LEN];
+	char		client_addr[CRELAY_SLOT_LEN];
 	int32		pid;
 	bool		seen;			/* in this pass */
 } Unmanaged;
@@ -230,6 +231,7 @@ update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *loc
 		return;
 	}
 	strlcpy(u->application_name, d->application_name, sizeof(u->application_name));
+	strlcpy(u->client_addr, d->client_addr, sizeof(u->client_addr));
 	node->state = d->state;
 	node->replica_class = streaming_class(d, local, node->replica_class);
 	node->flush_lsn = d->flush_lsn;
@@ -294,7 +296,8 @@ settle_absent(const CrelaySnapshot *snapshot)
 				if (strcmp(snapshot->children[c].node.name, u->node.name) == 0 ||
 					(snapshot->children[c].has_about &&
 					 strcmp(snapshot->children[c].application_name,
-							u->application_name) == 0))
+							u->application_name) == 0 &&
+					 strcmp(snapshot->children[c].client_addr, u->client_addr) == 0))
 					gone = true;
 			}
 			u->node.state = CRELAY_STATE_DOWN;
@@ -471,11 +474,17 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 	CrelayChildView *views = palloc_array(CrelayChildView, snapshot->nchildren + 1);
 	const CrelayDownstream **senders = palloc0_array(const CrelayDownstream *,
 													 snapshot->nchildren + 1);
+	const CrelayDownstream **holds = palloc0_array(const CrelayDownstream *,
+												   snapshot->nchildren + 1);
 
 	for (int i = 0; i < n; i++)
 	{
-		if (downstreams[i].managed && downstreams[i].child >= 0)
+		if (downstreams[i].child < 0)
+			continue;
+		if (downstreams[i].managed)
 			senders[downstreams[i].child] = &downstreams[i];
+		if (downstreams[i].kind == CRELAY_KIND_HOLD)
+			holds[downstreams[i].child] = &downstreams[i];
 	}
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
@@ -487,6 +496,10 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].replica_class = child_class(child, senders[i], local);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
 		views[i].hold_dropped = was_not_long_ago(child->hold_dropped_at, now, stale_after);
+		/* each has one, and be it without a slot */
+		views[i].silent = holds[i]->silent;
+		views[i].silent_reports = holds[i]->reports_seen;
+		views[i].lapsed = holds[i]->lapsed;
 	}
 	crelay_registry_publish_children(views, snapshot->nchildren);
 }
@@ -618,8 +631,28 @@ release_silent(const CrelayDownstream *d, const CrelaySettings *settings,
 }
 
 /*
- * Counts how long a hold's node has been silent: from zero after each start,
- * and with each report.  While no reports are taken nobody can be heard.
+ * The same of a node without a hold: what it needs is asked for of the nodes
+ * above by its last report alone.  It counts again with the next one; the list of
+ * what was released is for slots, of which there are only so many.
+ */
+static void
+lapse_silent(CrelayDownstream *d, const CrelaySettings *settings)
+{
+	if (d->lapsed || !d->counted)
+		return;
+	d->lapsed = true;
+	ereport(LOG,
+			(errmsg("cascade_relay: node \"%s\" does not count any more, because it has not reported for %lld s",
+					d->name, (long long) (d->silent / 1000000)),
+			 errdetail("\"%s\" is %d s; it has no hold, and WAL from %X/%X on is not asked for any more.",
+					   "cascade_relay.hold_timeout", settings->hold_timeout_s,
+					   LSN_FORMAT_ARGS(d->reported_frontier))));
+}
+
+/*
+ * Counts how long a child has been silent, or the node of a hold: from zero after
+ * each start, and with each report.  While no reports are taken nobody can be
+ * heard.
  */
 static void
 count_silence(CrelayDownstream *d, const CrelaySnapshot *snapshot, int64 elapsed,
@@ -633,12 +666,16 @@ count_silence(CrelayDownstream *d, const CrelaySnapshot *snapshot, int64 elapsed
 	else
 		d->silent += elapsed;
 	d->reports_seen = reports;
-	if (timeout > 0 && d->silent >= timeout)
+	if (timeout <= 0 || d->silent < timeout)
+		return;
+	if (d->slot_name[0] != '\0' || d->missed)
 		release_silent(d, settings, position);
+	else
+		lapse_silent(d, settings);
 }
 
 /*
- * What becomes of the holds without a report.
+ * What becomes of the holds, and of children that have none, without a report.
  */
 static void
 survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
@@ -657,14 +694,14 @@ survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 			continue;
 		if (settings->enabled)
 			crelay_missed_place(d, snapshot, position, now);
-		if (d->slot_name[0] == '\0' && !d->missed)
-			continue;
 		if (settings->enabled)
 		{
 			if (d->slot_name[0] != '\0')
 				clamp_hold(d, bounds, position);
 			count_silence(d, snapshot, elapsed, settings, position);
 		}
+		if (d->slot_name[0] == '\0' && !d->missed)
+			continue;
 		strlcpy(note->slot_name, d->key, sizeof(note->slot_name));
 		note->clamped = d->clamped;
 		note->clamped_by_disk = d->clamped_by_disk;
@@ -973,6 +1010,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	own.name = settings->node_name;
 	own.applied_lsn = survey->position.applied_lsn;
 	own.restart_redo = survey->position.restart_redo;
+	own.segment_size = wal_segment_size;
 	crelay_frontier_compute(&own, downstreams, n, &survey->frontier);
 
 	elapsed = listened_us();
@@ -985,7 +1023,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	survey_pin(survey, settings->node_name, now, local);
 	survey_self(settings, survey, now, local);
 	crelay_slot_users_run(&snapshot, downstreams, n);
-	crelay_attachment_keep(downstreams, n);
+	crelay_attachment_keep(downstreams, n, now);
 	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
 						  now, local);
 	survey_xmin(&snapshot, downstreams, n, now, local);

@@ -8,9 +8,9 @@
 # level.  c stops: every node above says that c pins it, until c is released on
 # b; when it has come back it counts again.  However often c reconnects, its
 # hold does not move back.  u, of which nobody knows more than a slot, pins the
-# same way.  Then everything that is not a downstream turns up on p: slots that
-# are ignored, temporary, logical, unreserved or invalidated, pg_receivewal and
-# pg_basebackup.  d receives all and applies nothing: what it has applied is
+# same way, and a copy of u that names its slot does not get it.  Then everything
+# that is not a downstream turns up on p: slots that are ignored, temporary,
+# logical, unreserved or invalidated, pg_receivewal and pg_basebackup.  d receives all and applies nothing: what it has applied is
 # what it needs, until max_hold_size or max_slot_wal_keep_size bounds what it
 # may cost; then the hold moves on, the server has no reason to invalidate it,
 # and d says that it is not protected, until it has caught up.  The time that a
@@ -192,6 +192,28 @@ $u->start;
 at_rest('u is back', $p, $a, $b);
 same_rows($p, $u);
 
+# A node that was copied from u with its settings, and a name of its own: it
+# reports the slot that u has.  That is not taken from u; but should it be e that
+# comes first, it is its.
+my $e = new_standby('e', $b, slotless => 1, conf => "primary_slot_name = 'u'\n", conninfo => 'application_name=u');
+ok($e->wait_for_log(qr/replication slot "u" is active/), 'e cannot have the slot of u');
+wait_for($e, q{SELECT upstream_state = 'connected' AND reports_sent > 8 FROM cascade_status}, 'e reports all the same');
+wait_for($b, "SELECT string_agg(node_name || ' ' || state, ', ' ORDER BY node_name) FROM cascade_topology WHERE node_name IN ('e', 'u')",
+	'both are drawn', 'e archive, u streaming');
+is(verdict($b, "slot_name = 'u'"), 't|physical slot', 'u counts by its slot still');
+$u->stop;
+wait_for($b, "SELECT name, counted, reason FROM cascade_downstreams WHERE slot_name = 'u' AND active",
+	'when u is away e has the slot', 'e|f|managed, counted by its hold');
+wait_for($b, "SELECT string_agg(node_name || ' ' || state, ', ' ORDER BY node_name) FROM cascade_topology WHERE node_name IN ('e', 'u')",
+	'and is drawn as what streams through it', 'e streaming');
+$e->stop;
+value($b, q{SELECT cascade_forget('e', true)});
+$u->start;
+at_rest('u is back again', $p, $a, $b);
+wait_for($b, "SELECT name, counted, reason FROM cascade_downstreams WHERE slot_name = 'u' AND active",
+	'and has its slot', 'u|t|physical slot');
+same_rows($p, $u);
+
 # ---- everything that is not a downstream ----
 
 reload_with($p, "cascade_relay.ignore_slots = 'barman_%, nobody'\nmax_slot_wal_keep_size = 2MB\n");
@@ -281,6 +303,7 @@ wait_for($p, "SELECT pinned_by FROM cascade_status", 'and pins', 'd');
 my $d_applied = value($d, 'SELECT pg_last_wal_replay_lsn()');
 ok(!lsn_le($d, $end, $d_applied), 'it has not applied it all');
 pinned('d', $d_applied, $p);
+is(verdict($p, "slot_name = 'd'"), 'f|managed, counted by its hold', 'by its hold, not by its slot');
 wait_protected($d);
 remove_wal(2, $p, $a);
 ok(has_segment($p, $d_applied), 'p keeps what d has not applied');

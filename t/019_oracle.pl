@@ -137,7 +137,8 @@ FROM drawn d});
 
 # ---- the frontier ----
 
-# What counts is the design's list.  A child that has reported is followed into
+# What counts is the design's list; that something is via_hold changes nothing,
+# because there is no hold beside it.  A child that has reported is followed into
 # its own tree, unless it does not know its own position; then its slot speaks
 # for it, as for everything else that counts.  The first in depth-first order,
 # a node before what is below it, pins.  The target knows also the redo of each
@@ -152,9 +153,9 @@ FROM node n JOIN link l USING (tree, idx),
 						AND a.ancestor = n.idx) AS on_path) p,
 	LATERAL (SELECT NOT on_path AND NOT released AND CASE kind
 			 WHEN 'hold' THEN NOT own AND NOT elsewhere AND (reported OR NOT invalidated AND slot_lsn <> 0)
-			 WHEN 'slot' THEN NOT (logical OR temporary OR ignored OR invalidated OR via_hold)
+			 WHEN 'slot' THEN NOT (logical OR temporary OR ignored OR invalidated)
 				AND slot_lsn <> 0 AND (active OR NOT elsewhere)
-			 WHEN 'walsender' THEN NOT (backup OR logical OR ignored OR via_hold) AND slot_lsn <> 0
+			 WHEN 'walsender' THEN NOT (backup OR logical OR ignored) AND slot_lsn <> 0
 			 END AS counted) c;
 ANALYZE edge;
 

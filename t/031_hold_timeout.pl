@@ -9,10 +9,11 @@
 # early.  j goes: that is said at half time and at the end, its hold is let go
 # of, and WAL that only it kept is removed, then and later; k is not touched.  i
 # does not report: its hold is released, although it streams; it reports again,
-# and is protected again.  j is built anew.  In a burst that neither i nor the
-# worker of p sees, the server itself gives up the hold of i, which is placed
-# again.  18 also gives up what nobody has touched for long: the hold of a node
-# that reports is not that, and j's is placed again when it is back.
+# and is protected again.  j is built anew.  f, which exists only as messages and
+# has no hold, counts no longer than a node that has one.  In a burst that neither
+# i nor the worker of p sees, the server itself gives up the hold of i, which is
+# placed again.  18 also gives up what nobody has touched for long: the hold of a
+# node that reports is not that, and j's is placed again when it is back.
 use strict;
 use warnings FATAL => 'all';
 
@@ -173,6 +174,31 @@ $j2->start;
 wait_protected($j2);
 is(findings(), 'none', 'j lives again');
 same_rows($p, $j2);
+
+# ---- a node without a hold is silent ----
+
+# f reports what it needs, but nothing to hold: it counts by its report alone.
+my %f = (node_name => 'f', incarnation => 0xf, system_identifier => value($p, 'SELECT system_identifier FROM pg_control_system()'));
+my $f_need = value($p, 'SELECT pg_current_wal_flush_lsn()');
+my $f_reports = join('; ', map { 'SELECT ' . report_sql($_) } encode_hello(%f), encode_report(of => 0xf, pinned_by => 'f', frontier_lsn => $f_need));
+
+write_segments($p, 2);
+set($p, 'cascade_relay.hold_timeout', '0');
+for my $round (1 .. 2)
+{
+	$log = -s $p->logfile;
+	value($p, $f_reports);
+	wait_for($p, q{SELECT pinned_by || ' ' || frontier_lsn FROM cascade_status}, "f pins p, round $round", "f $f_need");
+	is(value($p, q{SELECT counted, reason, slot_name FROM cascade_downstreams WHERE name = 'f'}), 't|managed, by its last report|', 'without a hold');
+	set($p, 'cascade_relay.hold_timeout', '2s');
+	wait_for($p, q{SELECT pinned_by FROM cascade_status}, 'until it has been silent for all of the time', 'p');
+	is(value($p, q{SELECT counted, reason FROM cascade_downstreams WHERE name = 'f'}), 'f|released', 'then it does not count any more');
+	like(slurp_file($p->logfile, $log), qr/node "f" does not count any more, because it has not reported for \d+ s/, 'which the log says');
+	set($p, 'cascade_relay.hold_timeout', '0');
+	look_around($p);
+	is(value($p, q{SELECT pinned_by FROM cascade_status}), 'p', 'and not because nobody is asked any more');
+}
+value($p, q{SELECT cascade_forget('f', true)});
 
 # ---- a burst that nobody looks at ----
 

@@ -9,11 +9,11 @@
 # hers: for several in one session, with a report of another one, for one that
 # another role speaks for.  Then she does her worst as a child that anybody
 # might have: nodes that only say hello, thousands of rows, rows about p, i and
-# l with an address of her own, LSNs that make no sense, needs that change all
-# the time, standbys that come and go under ever new names.  Each time the
-# others are as well off as before, and p says who it is.  Last of all she
-# leaves traps where SQL might look for our functions, and writes what should
-# never be pasted.
+# l with an address of her own, LSNs that make no sense, a slot that is somebody
+# else's, needs that change all the time, standbys that come and go under ever new
+# names.  Each time the others are as well off as before, and p says who it is.
+# Last of all she leaves traps where SQL might look for our functions, and writes
+# what should never be pasted.
 use strict;
 use warnings FATAL => 'all';
 
@@ -21,6 +21,7 @@ use CascadeRelay;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $p = new_primary('p', conf => "cascade_relay.max_nodes = 16\nmax_connections = 50\nmax_wal_senders = 6\nmax_replication_slots = 20");
 my $i = new_standby('i', $p, conf => "cascade_relay.max_nodes = 64\nmax_connections = 50\nmax_wal_senders = 6\nmax_replication_slots = 20\ncascade_relay.advertised_conninfo = 'host=i.example'");
@@ -194,6 +195,7 @@ $s->quit;
 # ---- a session speaks for one node ----
 
 my $start = current_lsn();
+my $reply;
 $s = session($p);
 my $n = fake('n', 0xb);
 is(ask($s, report($m, $start))->{refusal}, 'no_hello', 'a report before any hello');
@@ -209,6 +211,33 @@ like(ask($s, report($n, current_lsn(), of => 0xb))->{error}, qr/08P01: this sess
 is(slot_lsn($p, hold_of($m)), $held, 'the hold of m has not moved');
 is(slot_lsn($p, hold_of($n)), '', 'n has none');
 is(ask($s, report($m, $start))->{answer}, 'ok', 'm goes on');
+
+# A session that is silent for long may come back, and has been told that its
+# node is held.  Who takes its incarnation meanwhile, under another name, does
+# not get rid of that hold; when the session has ended, it does.
+my $still = session($p);
+my $v = fake('v', 0xe);
+my $w = { %{ fake('w', 0xe) }, start_id => 5 };
+is(ask($still, hello($v, report_interval_ms => 100))->{answer}, 'ok', 'v says hello');
+isnt(ask($still, report($v, $start, report_interval_ms => 100))->{held_lsn}, '0/0', 'and is held');
+my $of_w = session($p);
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$reply = ask($of_w, hello($w));
+	last if $reply->{answer} eq 'ok';
+	usleep(100_000);
+}
+is($reply->{answer}, 'ok', 'after a while w is taken for the same node');
+isnt(ask($of_w, report($w, current_lsn()))->{held_lsn}, '0/0', 'w is held');
+isnt(slot_lsn($p, hold_of($v)), '', 'and v still is');
+is(ask($still, report($v, $start, report_interval_ms => 100))->{answer}, 'ok', 'v goes on');
+$still->quit;
+wait_for($p, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'mallory'}, 'v leaves', '2');
+is(ask($of_w, report($w, current_lsn()))->{answer}, 'ok', 'w reports again');
+is(slot_lsn($p, hold_of($v)), '', 'and is held by one hold');
+$of_w->quit;
+wait_for($p, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'mallory'}, 'w leaves', '1');
+value($p, q{SELECT cascade_forget('w', true)});
 
 # in the middle of it she loses the right
 $p->safe_psql('postgres', 'ALTER ROLE mallory NOREPLICATION');
@@ -291,7 +320,6 @@ my $sibling = session($p, 'mandy');
 is(ask($sibling, hello($n))->{answer}, 'ok', 'n, an orderly child');
 my @leaf = map { encode_row(name => "leaf_$_", incarnation => 0x300 + $_, managed => 1, upstream_name => 'n', upstream_incarnation => 0xb) } 1 .. 3;
 $log = -s $p->logfile;
-my $reply;
 for my $rows (1000, 15, 3000)
 {
 	$reply = ask($s, report($m, $start,
@@ -335,6 +363,17 @@ for my $node ($p, $i, $l)
 		'p nowhere, i host=i.example', 'whoever asks for p and i finds them');
 }
 wait_for($p, q{SELECT count(*) > 0 FROM cascade_check WHERE code = 'duplicate_name' AND severity = 'critical'}, 'and the namesake of p is reported');
+# nor does a name lead to her that somebody else has: not now, and not when p is
+# gone and is looked for where it was
+for my $node ($i, $l)
+{
+	my $places = $node->data_dir . '/pg_replslot/cascade_relay.places';
+
+	wait_for($node, q{SELECT pg_read_file('pg_replslot/cascade_relay.places') ~ '(^|\n)own\thost=mallory.example'}, $node->name . ' has written down where the others are');
+	like(slurp_file($places), qr/^p\thost=(?!mallory)/m, 'and that p is where it was');
+	isnt($node->psql('postgres', q{SELECT cascade_follow('p')}, stderr => \my $refused), 0, $node->name . ' does not follow p by that name');
+	like($refused, qr/cannot follow "p": more than one live node has that name\nDETAIL: .*\nHINT: .*conninfo/, 'because there are two');
+}
 # what is said a step further down is not believed either
 my $t = session($i);
 my $m_below = fake('mm', 0xd);
@@ -351,6 +390,17 @@ wait_for($_, q{SELECT string_agg(node_name || ' ' || upstream_name, ', ' ORDER B
 others_are_well('rows about others');
 ask($s, report($m, $start, tree => []));
 ask($t, report($m_below, current_lsn(), tree => []));
+
+# ---- more places than can be remembered ----
+
+# Those that are not in the tree make room.
+$l->stop;
+append_to_file($l->data_dir . '/pg_replslot/cascade_relay.places.new', join('', map { "gone_$_\thost=nowhere\n" } 1 .. 256));
+rename $l->data_dir . '/pg_replslot/cascade_relay.places.new', $l->data_dir . '/pg_replslot/cascade_relay.places' or die $!;
+$l->start;
+wait_for($l, q{SELECT pg_read_file('pg_replslot/cascade_relay.places') ~ '(^|\n)i\thost=i.example'}, 'l has found room for the nodes that it knows');
+is(value($l, q{SELECT count(*) FROM regexp_matches(pg_read_file('pg_replslot/cascade_relay.places'), 'gone_[0-9]+', 'g')}) >= 250 ? 'most' : 'few',
+	'most', 'and has not forgotten the others for it');
 
 # ---- LSNs that make no sense ----
 
@@ -386,6 +436,48 @@ wait_for($i, "SELECT bool_and(pg_last_wal_replay_lsn() - restart_lsn <= 5 * 1048
 	'and none of i');
 others_are_well('with a bound');
 $_->append_conf('postgresql.conf', 'cascade_relay.max_hold_size = -1'), $_->reload for ($p, $i);
+
+# ---- somebody else's slot ----
+
+# u streams from i, and is not managed.  mm says that it is what streams through
+# that slot, and needs nothing; first with a wrong guess of what u is called when
+# it connects, then with the right one, from the address of u.
+my $u = new_standby('u', $i, unmanaged => 1, conf => "max_connections = 50\nmax_replication_slots = 20");
+wait_for($p, q{SELECT upstream_name || ' ' || state FROM cascade_topology WHERE node_name = 'u'}, 'u is drawn', 'i streaming');
+
+sub slot_of_u
+{
+	my ($what) = @_;
+
+	my $seen = value($i, 'SELECT observed_at FROM cascade_topology WHERE is_local');
+	wait_for($i, "SELECT observed_at > '$seen' FROM cascade_topology WHERE is_local", "$what: i looks around");
+	is(value($i, q{SELECT counted, reason FROM cascade_downstreams WHERE slot_name = 'u'}), 't|physical slot', "$what: the slot counts as anybody's");
+	unlike(slurp_file($i->data_dir . '/pg_replslot/cascade_relay.users'), qr/^u /m, "$what: i does not take it down as mm's");
+	return;
+}
+
+for my $name (qw(guess u))
+{
+	is(ask($t, report($m_below, 'ffffffff/ffffffff', slot_name => 'u', application_name => $name, proof => [ 1, 'x' x 16 ], tree => []))->{answer}, 'ok', "mm says that u is its slot, as $name");
+	slot_of_u("as $name");
+	is(value($i, q{SELECT upstream_name || ' ' || state FROM cascade_topology WHERE node_name = 'u'}), 'i streaming', 'u is drawn still') if $name eq 'guess';
+}
+$u->stop;
+write_segments($p, 2);
+wait_caught_up($p, $i, $l);
+my $need = slot_lsn($i, 'u');
+slot_of_u('u is away');
+wait_for($i, q{SELECT pinned_by || ' ' || frontier_lsn FROM cascade_status}, 'i is pinned by u', "u $need");
+wait_for($p, q{SELECT pinned_by FROM cascade_holds WHERE name = 'i'}, 'and what p holds for i', 'u');
+remove_wal(2, $p, $i, $l);
+ok(has_segment($_, $need), $_->name . ' has what u needs') for ($p, $i);
+$u->start;
+add_rows($p, 1);
+same_rows($p, $u);
+$u->stop;
+is(ask($t, report($m_below, current_lsn(), tree => []))->{answer}, 'ok', 'mm has no slot any more');
+value($i, q{SELECT pg_drop_replication_slot('u')});
+others_are_well("somebody else's slot");
 
 # ---- a need that changes all the time ----
 

@@ -1,14 +1,18 @@
 # A node that streams from the same upstream through another slot than before.
 #
 #	p ─┬─ n      first through slot n, then through the one that cascade_adopt
-#	   │         makes for it
-#	   └─ i
+#	   └─ i      makes for it
 #
 # A leaf that has been away, or whose upstream has come back, is re-attached to a
 # node where its former slot still is.  That slot is not used any more.  It keeps
 # WAL, and the whole tree's frontier stands still for it: cascade_check has to
 # say so, with the command, whether p knows whose it was from a report or from
 # before a restart.
+#
+# Nor does that slot have a say in what n has shown of its moves.  n goes to i and
+# comes back: what p remembers for the time after a restart is what n shows now,
+# and not what it knew of whom the slot was.  While that cannot be written it is
+# tried again.
 #
 # Then n leaves for i, and the slot that was made for it on p is let go of in a
 # while; but not if it was asked for again since, for then n may come back to it.
@@ -26,14 +30,15 @@ my $orphan = q{FROM cascade_check WHERE code = 'orphan_slot' AND node_name = 'n'
 
 my $p = new_primary('p', conf => 'cascade_relay.stale_timeout = 2s');
 my $n = new_standby('n', $p);
+my $i = new_standby('i', $p);
 
-wait_protected($n);
+wait_protected($n, $i);
 is(value($p, "SELECT count(*) $orphan"), '0', 'the slot that n streams through is nothing to speak of');
 
 value($p, "SELECT cascade_adopt('n')");
 $n->append_conf('postgresql.conf', "primary_slot_name = 'cascade_adopted_n'");
 $n->reload;
-wait_for($p, q{SELECT string_agg(slot_name, ' ') FROM pg_replication_slots WHERE active},
+wait_for($p, q{SELECT string_agg(slot_name, ' ') FROM pg_replication_slots WHERE active AND slot_name ~ 'n$'},
 	'n streams through its new slot', 'cascade_adopted_n');
 add_rows($p, 3);
 same_rows($p, $n);
@@ -45,6 +50,46 @@ $p->restart;
 wait_connected($n);
 wait_for($p, "SELECT count(*) = 1 $orphan", 'it is still named after a restart');
 
+# --- it goes and comes back ---
+
+sub moves
+{
+	my ($upstream) = @_;
+
+	value($upstream, "SELECT cascade_adopt('n')");
+	point_at($n, $upstream);
+	$n->reload;
+	wait_for($n, q{SELECT upstream_state || ' ' || upstream_name FROM cascade_status}, 'n is below ' . $upstream->name, 'connected ' . $upstream->name);
+	same_rows($p, $n);
+	wait_protected($n);
+	return;
+}
+
+# How often n has moved: as it knows itself, and as p remembers it.
+sub moved { return slurp_file($n->data_dir . '/pg_replslot/cascade_relay.seed') =~ /^[0-9a-f]{8} [0-9a-f]{32} (\d+) / ? $1 : undef; }
+
+sub remembered
+{
+	my $incarnation = incarnation($n);
+
+	return slurp_file($p->data_dir . '/pg_replslot/cascade_relay.shown') =~ /^$incarnation (\d+) /m ? $1 : undef;
+}
+
+checkpoint_all($p, $n, $i);
+wait_protected($n, $i);
+my $before = moved();
+moves($i);
+wait_for($p, q{SELECT count(*) FROM cascade_holds WHERE name = 'n'}, 'p lets go of n', '0');
+is(value($p, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'n'}), '1', 'but for its former slot');
+my $obstacle = $p->data_dir . '/pg_replslot/cascade_relay.shown.tmp';
+mkdir $obstacle or die "$obstacle: $!";
+moves($p);
+cmp_ok(moved(), '>=', $before + 2, 'n has shown that it has moved, and moved back');
+ok($p->wait_for_log(qr/could not write file "pg_replslot\/cascade_relay\.shown\.tmp"/), 'p cannot write that down');
+isnt(remembered(), moved(), 'what it has written is old');
+rmdir $obstacle or die "$obstacle: $!";
+wait_until('it is written when it can be, as n shows it now', sub { (remembered() // '') eq moved() });
+
 my $lsn = value($p, 'SELECT pg_current_wal_flush_lsn()');
 value($p, "SELECT pg_drop_replication_slot('n')");
 wait_for($p, "SELECT frontier_lsn >= '$lsn' FROM cascade_status", 'without it the frontier goes on');
@@ -55,7 +100,6 @@ wait_for($p, "SELECT count(*) = 0 $orphan", 'and there is nothing to be said');
 my $there = q{SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'cascade_adopted_n'};
 my $left = q{SELECT reason = 'its node is live and protected elsewhere' FROM cascade_downstreams WHERE slot_name = 'cascade_adopted_n'};
 my $held = 'cascade_relay_n_' . incarnation($n);
-my $i = new_standby('i', $p);
 
 # All look as if n had left just now, until it is said that this is long ago.
 sub leave_for_i

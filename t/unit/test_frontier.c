@@ -53,7 +53,7 @@ static const Rule slot_rules[] = {
 	{FACT(ancestor), CRELAY_NOT_ANCESTOR},
 	{FACT(released), CRELAY_NOT_RELEASED},
 	{FACT(elsewhere), CRELAY_NOT_ELSEWHERE},
-	{FACT(managed), CRELAY_NOT_MANAGED}
+	{FACT(spare), CRELAY_NOT_MANAGED}
 };
 
 static const Rule walsender_rules[] = {
@@ -61,7 +61,7 @@ static const Rule walsender_rules[] = {
 	{FACT(logical), CRELAY_NOT_LOGICAL},
 	{FACT(ignored), CRELAY_NOT_IGNORED},
 	{FACT(ancestor), CRELAY_NOT_ANCESTOR},
-	{FACT(managed), CRELAY_NOT_MANAGED},
+	{FACT(spare), CRELAY_NOT_MANAGED},
 	{FACT(released), CRELAY_NOT_RELEASED},
 	{FACT(restart_lsn), CRELAY_NOT_REPLIED}
 };
@@ -75,6 +75,7 @@ downstream(CrelayDownstreamKind kind, const char *name, uint64_t lsn)
 	d.kind = kind;
 	d.restart_lsn = lsn;
 	d.child = -1;
+	d.counts_by = -1;
 	snprintf(d.name, sizeof(d.name), "%s", name);
 	return d;
 }
@@ -84,6 +85,8 @@ set_fact(CrelayDownstream *d, size_t fact)
 {
 	if (fact == FACT(restart_lsn))
 		d->restart_lsn = 0;
+	else if (fact == FACT(spare))
+		d->spare = d->managed = true;
 	else
 		*(bool *) ((char *) d + fact) = true;
 }
@@ -175,7 +178,7 @@ test_texts(void)
 static CrelayFrontier
 compute(uint64_t applied, uint64_t redo, CrelayDownstream *downstreams, int n)
 {
-	CrelayOwn	own = {"own", applied, redo};
+	CrelayOwn	own = {"own", applied, redo, MB};
 	CrelayFrontier result;
 
 	memset(&result, 0xff, sizeof(result));
@@ -348,6 +351,72 @@ test_reported(void)
 	d[0] = reported("child", 4 * MB, UINT64_MAX, UINT64_MAX, "leaf");
 	is_frontier(compute(9 * MB, 8 * MB, d, 1), 9 * MB, "own", 4 * MB,
 				"a huge report pins nothing, but what is held stays asked for");
+}
+
+/*
+ * A slot that a child is said to stream through, beside what counts for the
+ * child.
+ */
+static void
+test_spare(void)
+{
+	CrelayDownstream d[2];
+
+	d[0] = downstream(CRELAY_KIND_SLOT, "slot", 6 * MB);
+	d[0].managed = true;
+	d[0].incarnation = 1;
+	d[0].counts_by = 1;
+	d[1] = reported("child", 5 * MB, 7 * MB - 1, 5 * MB, "leaf");
+	is_frontier(compute(9 * MB, 0, d, 2), 7 * MB - 1, "leaf", 5 * MB,
+				"the slot of a child that has confirmed as much is left out");
+	is_text(crelay_reason_text(d[0].reason), "managed, counted by its hold", "and that is said");
+
+	d[1].reported_frontier = 7 * MB;
+	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 5 * MB,
+				"it counts when the child asks for a segment less than is in it");
+	is_text(crelay_reason_text(d[0].reason), "physical slot", "as anybody's slot");
+
+	d[1].reported_frontier = d[1].reported_target = UINT64_MAX;
+	d[1].restart_lsn = 0;
+	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
+				"whatever is reported for it");
+	d[0].kind = CRELAY_KIND_WALSENDER;
+	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
+				"so does a walsender without a slot");
+	d[0].restart_lsn = 0;
+	compute(9 * MB, 0, d, 2);
+	is_text(crelay_reason_text(d[0].reason), "managed, counted by its hold",
+			"which says nothing before its first reply");
+
+	d[0] = downstream(CRELAY_KIND_SLOT, "slot", 6 * MB);
+	d[0].managed = true;
+	d[0].incarnation = 1;
+	d[0].counts_by = 1;
+	d[1] = reported("child", 4 * MB, 0, 0, "");
+	is_frontier(compute(9 * MB, 0, d, 2), 4 * MB, "child", 4 * MB,
+				"a child that knows no frontier yet counts by its hold");
+	ok(!d[0].counted, "which is enough");
+	d[1].reported = false;
+	is_frontier(compute(9 * MB, 0, d, 2), 4 * MB, "child", 4 * MB,
+				"and so does one that has not called, or is diverged");
+	ok(!d[0].counted, "likewise");
+	d[1].restart_lsn = 0;
+	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
+				"without a hold there is but the slot");
+	d[1] = reported("child", 3 * MB, 3 * MB, 3 * MB, "");
+	d[1].released = true;
+	is_frontier(compute(9 * MB, 0, d, 2), 9 * MB, "own", 9 * MB,
+				"with a child that is released goes its slot");
+	d[0].incarnation = 0;
+	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
+				"but none that it was not seen to stream through");
+	d[1].released = false;
+	d[1].elsewhere = true;
+	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
+				"nor does a child elsewhere keep a slot from counting that is in use");
+	d[0].counts_by = -1;
+	is_frontier(compute(9 * MB, 0, d, 1), 6 * MB, "slot", 6 * MB,
+				"a child of which nothing is there");
 }
 
 /*
@@ -598,6 +667,7 @@ main(void)
 	test_ties();
 	test_zero();
 	test_reported();
+	test_spare();
 	test_random();
 	test_limit();
 	test_clamp();

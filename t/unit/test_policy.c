@@ -479,6 +479,12 @@ meant(const char *text, const char *name)
 	return row < 0 ? -1 : t->rows[row].node;
 }
 
+static bool
+is_ambiguous(const char *text, const char *name)
+{
+	return crelay_policy_is_ambiguous(&tree_of(text)->policy, name);
+}
+
 static int
 here_in(const char *text)
 {
@@ -504,8 +510,17 @@ test_names(void)
 	is_number(meant("p l<p x<p l<x,s", "l"), 1, "... whichever comes first");
 	is_number(meant("p l<p,u x<p l<x", "l"), 3, "... then the managed one");
 	is_number(meant("p x<p l<x l<p", "l"), 3, "... then the one near the root");
+	is_number(meant("p x<p l<x,%1 y<p l<y,%9", "l"), 2, "... then the first in the tree, ever so old");
+	is_number(meant("p y<p l<y,%9 x<p l<x,%1", "l"), 4, "... whichever is given first");
 	is_number(meant("p l<p,s,%1 x<p l<x,s,%2", "l"), 3, "of two that are gone the one seen last");
+	is_number(meant("p l<p,s,%2 x<p l<x,s,%1", "l"), 1, "... whichever comes first");
 	ok(meant("p", "l") == -1 && meant("p", "") == -1 && meant("p", NULL) == -1, "or nobody");
+
+	ok(is_ambiguous("p x<p l<x y<p l<y", "l"), "two live nodes have one name");
+	ok(is_ambiguous("p l<p x<p l<x", "l"), "... at any depth");
+	ok(!is_ambiguous("p l<p x<p l<x,d", "l"), "one that is down is no second one");
+	ok(!is_ambiguous("p l<p x<p l<x,u", "l"), "nor one that is not managed");
+	ok(!is_ambiguous("p l<p,d x<p l<x,s", "l") && !is_ambiguous("p", "l"), "nor nobody");
 
 	is_number(here_in("l<p,d p l<p"), 0, "this node is itself, whoever has its name");
 

@@ -111,6 +111,7 @@ test_find(void)
 	static const CrelayProof *room[CLAIMS];
 	CrelayProof known = nth(FAR);
 	CrelayProof none = {0};
+	uint32_t	left;
 	clock_t		begin;
 	double		ms;
 
@@ -139,6 +140,22 @@ test_find(void)
 	is_number((uint64_t) crelay_proof_find(&known, NODE, room, CLAIMS) + 1, 0, "a thousand far away");
 	ms = (double) (clock() - begin) * 1000 / CLOCKS_PER_SEC;
 	printf("# %.3f ms of processor time\n", ms);
+
+	/* one budget for several questions */
+	for (int i = 0; i < 10; i++)
+	{
+		claims[i] = known;
+		claims[i].count = FAR + 100;
+	}
+	left = 1000;
+	is_number((uint64_t) crelay_proof_find_within(&known, NODE, room, 6, &left) + 1, 0, "six claims of a hundred moves");
+	is_number(left, 400, "take six hundred hashes");
+	is_number((uint64_t) crelay_proof_find_within(&known, NODE, room, 6, &left) + 1, 0, "six more");
+	is_number(left, 0, "take what is left");
+	claims[3] = nth(FAR + 1);
+	ok(crelay_proof_find_within(&known, NODE, room, 6, &left) == -1, "then nothing is looked at");
+	left = 1;
+	is_number((uint64_t) crelay_proof_find_within(&known, NODE, room, 6, &left), 3, "and with one hash the nearest");
 }
 
 /* A server whose library refuses the hash proves nothing, and believes nothing. */

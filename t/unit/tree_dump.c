@@ -109,6 +109,7 @@ make_edge(const CrelayNode *node, CrelayDownstream *edge, uint64_t base, bool ca
 	edge->reported = node->managed && percent(calm ? 97 : 85);
 	edge->pid = percent(50) ? 1 + below(1000) : 0;
 	edge->child = -1;
+	edge->counts_by = -1;
 	if (percent(calm ? 4 : 20))
 		*flags[below(9)] = true;
 	if (percent(5))
@@ -240,7 +241,7 @@ ask_frontier(Tree *tree, int node)
 {
 	CrelayOwn	own = {
 		tree->nodes[node].name, tree->lots[node].applied_lsn,
-		tree->lots[node].restart_redo
+		tree->lots[node].restart_redo, 1
 	};
 	CrelayDownstream downstreams[MAX_NODES];
 	int			children[MAX_NODES];
