@@ -88,7 +88,7 @@ find_leavers(const CrelaySnapshot *snapshot, const CrelayKnown *known, int nknow
 	int			n = 0;
 
 	initStringInfo(&names);
-	for (int i = 0; i < snapshot->nrows; i++)
+	for (int i = 0; i < snapshot->nrows + snapshot->ncontested; i++)
 	{
 		const CrelayNode *now;
 		bool		safe;

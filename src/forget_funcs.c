@@ -199,7 +199,7 @@ find_blockers(Forget *forget, const CrelayKnown *known, int nknown,
 {
 	const CrelaySnapshot *snapshot = &forget->snapshot;
 
-	for (int i = 0; i < snapshot->nrows; i++)
+	for (int i = 0; i < snapshot->nrows + snapshot->ncontested; i++)
 	{
 		const CrelayNode *row = &snapshot->rows[i];
 		const CrelayNode *now;

@@ -188,6 +188,9 @@ typedef struct CrelaySnapshot
 	CrelayChild *children;
 	int		   *child_slots;	/* index of each in shared memory */
 	int			nrows;
+	int			ncontested;		/* behind them: rows that are not part of the
+								 * tree, but evidence of a node that is said
+								 * to be elsewhere by another row */
 	CrelayNode *rows;
 	int		   *row_origins;	/* a child's slot, or CRELAY_ORIGIN_* */
 	int			nreleased;

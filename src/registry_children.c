@@ -472,27 +472,26 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 }
 
 /*
- * What a list says of nodes that are live there is not to be said by somebody
- * else: as with a hello, nobody takes over what is live.  When a node has
- * moved, its former upstream says so.
+ * Who is live in a list is not to be taken over by somebody else: as with a
+ * hello.  When a node has moved, its former upstream says so.
  */
 static void
-disbelieve_live(CrelayBranch *branch, const CrelayRowList *list)
+contest_live(CrelayBranch *branch, const CrelayRowList *list)
 {
 	for (int row = list->first; row >= 0; row = crelay_shared->rows[row].next)
 	{
-		const CrelayNode *node = &crelay_shared->rows[row].node;
+		const CrelayRow *it = &crelay_shared->rows[row];
 
-		if (crelay_row_is_live(node))
-			crelay_branch_disbelieve(branch, node->incarnation);
+		if (!it->contested && crelay_row_is_live(&it->node))
+			crelay_branch_contest(branch, it->node.incarnation);
 	}
 }
 
 /*
  * Settles which rows of a child's report count: none about this node or one
- * above it, none about a node that speaks for itself here or is live in
- * another branch, and none that does not hang below the child.  Returns how
- * many do.
+ * above it, and none that does not hang below the child.  Those about a node
+ * that speaks for itself here, or is live in another branch, count as evidence
+ * only, unless they say that it has left.  Returns how many are believed.
  */
 static int
 judge_rows(const CrelayChild *child, CrelayBranch *branch, TimestampTz now)
@@ -508,12 +507,33 @@ judge_rows(const CrelayChild *child, CrelayBranch *branch, TimestampTz now)
 
 		if (!other->in_use || other == child || !crelay_child_is_live(other, now))
 			continue;
-		crelay_branch_disbelieve(branch, other->node.incarnation);
-		disbelieve_live(branch, &other->rows);
+		crelay_branch_contest(branch, other->node.incarnation);
+		contest_live(branch, &other->rows);
 	}
 	if (branch->n > 0 && local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
-		disbelieve_live(branch, &crelay_shared->upstream);
+		contest_live(branch, &crelay_shared->upstream);
 	return crelay_branch_finish(branch, child->node.incarnation);
+}
+
+/*
+ * Enters the rows of a report that are believed, or those that are contested,
+ * as far as there is room.
+ */
+static void
+add_rows(CrelayRowList *list, const CrelayBranch *branch, CrelayBelief belief)
+{
+	for (int i = 0; i < branch->n; i++)
+	{
+		CrelayRow  *to;
+
+		if (branch->beliefs[i] != belief)
+			continue;
+		to = crelay_rows_add(list);
+		if (to == NULL)
+			break;
+		to->node = branch->nodes[i];
+		to->contested = belief == CRELAY_BELIEF_CONTESTED;
+	}
 }
 
 /*
@@ -525,6 +545,7 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 			CrelayBranch *branch, TimestampTz now)
 {
 	uint64		before = crelay_rows_digest(&child->rows);
+	int			wanted;
 
 	crelay_shared->below_seq++;
 	child->has_about = true;
@@ -543,19 +564,12 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 	child->node.proof = report->about.proof;
 
 	crelay_rows_free(&child->rows);
-	crelay_rows_make_room(judge_rows(child, branch, now) + (int) report->nrows - branch->n,
-						  child->node.name, now);
-	for (int i = 0; i < branch->n; i++)
-	{
-		CrelayNode *to;
-
-		if (branch->beliefs[i] != CRELAY_BELIEVED)
-			continue;
-		to = crelay_rows_add(&child->rows);
-		if (to == NULL)
-			break;
-		*to = branch->nodes[i];
-	}
+	wanted = judge_rows(child, branch, now);
+	wanted += branch->contested;
+	crelay_rows_make_room(wanted + (int) report->nrows - branch->n, child->node.name, now);
+	add_rows(&child->rows, branch, CRELAY_BELIEVED);
+	/* last, so that they go first where there is no room */
+	add_rows(&child->rows, branch, CRELAY_BELIEF_CONTESTED);
 	if (crelay_rows_digest(&child->rows) != before)
 		crelay_shared->membership_seq++;
 }

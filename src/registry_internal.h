@@ -31,6 +31,8 @@ typedef struct CrelayRow
 {
 	CrelayNode	node;
 	int			next;			/* in its list, or in the free list; -1 last */
+	bool		contested;		/* said of a node that is live elsewhere; see
+								 * branch.h */
 } CrelayRow;
 
 /* A refusal that was logged already. */
@@ -83,7 +85,7 @@ extern int	crelay_registry_find_hold(const char *hold_name);
 extern bool crelay_child_is_live(const CrelayChild *child, TimestampTz now);
 
 /* registry_rows.c */
-extern CrelayNode *crelay_rows_add(CrelayRowList *list);
+extern CrelayRow *crelay_rows_add(CrelayRowList *list);
 extern void crelay_rows_free(CrelayRowList *list);
 extern void crelay_rows_make_room(int wanted, const char *owner, TimestampTz now);
 extern void crelay_rows_note_full(int most, const char *by, TimestampTz now);

@@ -242,6 +242,8 @@ read_branch(CrelayCursor *rows)
 	branch->nodes = palloc_array(CrelayNode, room + 1);
 	branch->beliefs = palloc_array(CrelayBelief, room + 1);
 	branch->keys = palloc_array(CrelayBranchKey, room + 1);
+	branch->below = palloc_array(CrelayBranchKey, room + 1);
+	branch->work = palloc_array(CrelayBranchWork, room + 1);
 	while (branch->n < room &&
 		   crelay_message_get_row(rows, &branch->nodes[branch->n], now))
 		branch->n++;

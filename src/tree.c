@@ -77,17 +77,20 @@ crelay_tree_for_policy(CrelayPolicyTree *policy)
 
 /*
  * All that a snapshot with rows says of nodes, for departed.h: by name, and
- * with a child's slot for what that child has said, itself included.
+ * with a child's slot for what that child has said, itself included.  Rows that
+ * contradict others are among them, because what a node has proven it has proven,
+ * wherever the tree shows it.
  */
 CrelayKnown *
 crelay_tree_known(CrelaySnapshot *snapshot, int *n)
 {
-	CrelayKnown *known = palloc_array(CrelayKnown, 1 + snapshot->nchildren + snapshot->nrows);
+	int			nrows = snapshot->nrows + snapshot->ncontested;
+	CrelayKnown *known = palloc_array(CrelayKnown, 1 + snapshot->nchildren + nrows);
 	CrelaySettings settings;
 
 	*n = 0;
 	crelay_guc_copy(&settings);
-	crelay_topology_age(snapshot->rows, snapshot->nrows, GetCurrentTimestamp(),
+	crelay_topology_age(snapshot->rows, nrows, GetCurrentTimestamp(),
 						(int64) settings.stale_timeout_ms * 1000);
 	known[*n].node = &snapshot->local.node;
 	known[(*n)++].origin = CRELAY_ORIGIN_UNMANAGED;
@@ -96,7 +99,7 @@ crelay_tree_known(CrelaySnapshot *snapshot, int *n)
 		known[*n].node = &snapshot->children[i].node;
 		known[(*n)++].origin = snapshot->child_slots[i];
 	}
-	for (int i = 0; i < snapshot->nrows; i++)
+	for (int i = 0; i < nrows; i++)
 	{
 		known[*n].node = &snapshot->rows[i];
 		known[(*n)++].origin = snapshot->row_origins[i];

@@ -352,6 +352,34 @@ others_are_well('rows about others');
 ask($s, report($m, $start, tree => []));
 ask($t, report($m_below, current_lsn(), tree => []));
 
+# Whoever says first that a node is live has the word.  But what n says of its
+# own leaves is not lost for that: not when m has claimed one before, nor when
+# she speaks for another.  When n dies, its hold is not to be given up for that.
+my $o = fake('o', 0xe);
+my @leaves = (
+	encode_row(name => 'leaf_8', incarnation => 0x308, managed => 1, protected => 2, upstream_name => 'o', upstream_incarnation => 0xe, proof => [ 1, 'what it has shown' ]),
+	encode_row(name => 'leaf_9', incarnation => 0x309, managed => 1, protected => 2, upstream_name => 'o', upstream_incarnation => 0xe, proof => [ 1, 'what it has shown' ]));
+is(ask($s, report($m, $start, tree => [ encode_row(%below, name => 'leaf_8', incarnation => 0x308, protected => 2) ]))->{answer}, 'ok', 'm claims a leaf of o, which p does not know yet');
+my $leaf = session($p, 'mallory');
+is(ask($leaf, hello(fake('leaf_9', 0x309)))->{answer}, 'ok', 'and speaks for another');
+is(ask($leaf, report(fake('leaf_9', 0x309), current_lsn(), protected => 2, tree => []))->{answer}, 'ok', 'which is protected, she says');
+my $orderly = session($p, 'mandy');
+is(ask($orderly, hello($o))->{answer}, 'ok', 'o says hello');
+is(ask($orderly, report($o, $start, tree => \@leaves))->{answer}, 'ok', 'and what is below it');
+is(value($p, q{SELECT string_agg(node_name || ' ' || upstream_name, ', ' ORDER BY node_name) FROM cascade_topology WHERE node_name IN ('leaf_8', 'leaf_9')}),
+	'leaf_8 m, leaf_9 p', 'the leaves are drawn where they were first');
+$orderly->quit;
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'o'}, 'o is away', 'down');
+is(value($p, q{SELECT count(*) FROM cascade_check WHERE code = 'orphan_slot' AND node_name = 'o' AND message ~ 'is protected elsewhere'}), '0', 'nobody is told to forget it');
+my (undef, undef, $refused) = $p->psql('postgres', q{SELECT cascade_forget('o')});
+like($refused, qr/"o" cannot be forgotten.*\nDETAIL:  Not protected elsewhere: leaf_[89] \(said to be protected below "[mp]", which it has not proven\), leaf_[89] \(said/,
+	'nor is it forgotten without force');
+$leaf->quit;
+like(value($p, q{SELECT cascade_forget('o', true)}), qr/^\{\}$/, 'with force it is');
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'leaf_9'}, 'the leaf that was none is away', 'down');
+value($p, q{SELECT cascade_forget('leaf_9', true)});
+ask($s, report($m, $start, tree => []));
+
 # ---- LSNs that make no sense ----
 
 my $i_hold = "cascade_relay_i_$incarnation{i}";
