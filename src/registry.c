@@ -208,6 +208,7 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 	snapshot->nchildren = 0;
 	snapshot->nrows = 0;
 	snapshot->ncontested = 0;
+	snapshot->upstream_cut = crelay_shared->upstream.cut;
 	for (int i = 0; i < crelay_shared->nchildren; i++)
 	{
 		if (!crelay_shared->children[i].in_use)
@@ -532,6 +533,7 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	crelay_shared->above_seq++;
 	crelay_rows_free(&crelay_shared->upstream);
+	crelay_shared->upstream.cut = false;
 	crelay_rows_make_room((int) rows->rows, "", now);
 	while (crelay_message_get_row(rows, &row, now))
 	{
@@ -541,7 +543,10 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 			continue;
 		to = crelay_rows_add(&crelay_shared->upstream);
 		if (to == NULL)
+		{
+			crelay_shared->upstream.cut = true;
 			break;
+		}
 		to->node = row;
 	}
 	LWLockRelease(crelay_shared->lock);

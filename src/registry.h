@@ -52,6 +52,7 @@ typedef struct CrelayRowList
 	int			first;			/* -1 none */
 	int			last;
 	int			n;
+	bool		cut;			/* there were more, that have found no room */
 } CrelayRowList;
 
 /* A managed direct downstream.  Written by the session that owns it. */
@@ -193,6 +194,7 @@ typedef struct CrelaySnapshot
 								 * to be elsewhere by another row */
 	CrelayNode *rows;
 	int		   *row_origins;	/* a child's slot, or CRELAY_ORIGIN_* */
+	bool		upstream_cut;	/* not all that the upstream has said is there */
 	int			nreleased;
 	CrelayReleased released[CRELAY_MAX_RELEASED];
 	uint64		released_seq;	/* moves with that list */

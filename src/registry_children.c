@@ -530,7 +530,10 @@ add_rows(CrelayRowList *list, const CrelayBranch *branch, CrelayBelief belief)
 			continue;
 		to = crelay_rows_add(list);
 		if (to == NULL)
+		{
+			list->cut = true;
 			break;
+		}
 		to->node = branch->nodes[i];
 		to->contested = belief == CRELAY_BELIEF_CONTESTED;
 	}
@@ -545,7 +548,8 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 			CrelayBranch *branch, TimestampTz now)
 {
 	uint64		before = crelay_rows_digest(&child->rows);
-	int			wanted;
+	int			unread = (int) report->nrows - branch->n;
+	int			believed;
 
 	crelay_shared->below_seq++;
 	child->has_about = true;
@@ -564,9 +568,12 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 	child->node.proof = report->about.proof;
 
 	crelay_rows_free(&child->rows);
-	wanted = judge_rows(child, branch, now);
-	wanted += branch->contested;
-	crelay_rows_make_room(wanted + (int) report->nrows - branch->n, child->node.name, now);
+	believed = judge_rows(child, branch, now);
+	crelay_rows_make_room(believed + branch->contested, child->node.name, now);
+	/* nobody else is to make room for what was not even read */
+	if (unread > 0)
+		crelay_rows_note_full((int) report->nrows, child->node.name, now);
+	child->rows.cut = unread > 0 || branch->too_deep;
 	add_rows(&child->rows, branch, CRELAY_BELIEVED);
 	/* last, so that they go first where there is no room */
 	add_rows(&child->rows, branch, CRELAY_BELIEF_CONTESTED);

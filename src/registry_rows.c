@@ -31,7 +31,8 @@ crelay_rows_free(CrelayRowList *list)
 }
 
 /*
- * Takes rows away from the end of a list, where the deepest are.
+ * Takes rows away from the end of a list, where the deepest are.  Who they were
+ * is forgotten, but not that there were some.
  */
 static void
 cut_rows(CrelayRowList *list, int n)
@@ -39,6 +40,7 @@ cut_rows(CrelayRowList *list, int n)
 	CrelayRowList tail;
 	int			keep = list->n - n;
 
+	list->cut = true;
 	if (keep <= 0)
 	{
 		crelay_rows_free(list);

@@ -230,13 +230,13 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 
 /*
  * The rows of a report, for judging.  What there would be no room for anyway
- * is left unread, with one more that tells so.
+ * is left unread.
  */
 static CrelayBranch *
 read_branch(CrelayCursor *rows)
 {
 	CrelayBranch *branch = palloc0(sizeof(CrelayBranch));
-	int			room = (int) Min(rows->rows, (uint32) crelay_guc_max_nodes() + 1);
+	int			room = (int) Min(rows->rows, (uint32) crelay_guc_max_nodes());
 	TimestampTz now = GetCurrentTimestamp();
 
 	branch->nodes = palloc_array(CrelayNode, room + 1);

@@ -49,7 +49,7 @@ crelay_tree_read(void)
 	}
 	n += snapshot.nrows;
 	tree->nnodes = n;
-	tree->heard_above = snapshot.above_seq != 0;
+	tree->heard_above = snapshot.above_seq != 0 && !snapshot.upstream_cut;
 
 	links = palloc_array(CrelayTreeLink, n + 1);
 	tree->rows = palloc_array(CrelayTreeRow, n + 1);
@@ -109,6 +109,25 @@ crelay_tree_known(CrelaySnapshot *snapshot, int *n)
 }
 
 /*
+ * Whether all that is below a child is known here: neither was there no room for
+ * some of it, nor had anybody there too little, as far as they have said.
+ */
+bool
+crelay_tree_knows_below(const CrelaySnapshot *snapshot, int child)
+{
+	if (!snapshot->children[child].has_about || snapshot->children[child].rows.cut ||
+		(snapshot->children[child].node.warnings & CRELAY_WARN_REGISTRY_FULL))
+		return false;
+	for (int i = 0; i < snapshot->nrows; i++)
+	{
+		if (snapshot->row_origins[i] == snapshot->child_slots[child] &&
+			(snapshot->rows[i].warnings & CRELAY_WARN_REGISTRY_FULL))
+			return false;
+	}
+	return true;
+}
+
+/*
  * Whether the node of a downstream, and all that is below it now, needs nothing
  * of what is kept here: they are protected elsewhere, as they have proven.
  * origin: the child's slot that the node is known by, or CRELAY_ORIGIN_NOBODY.
@@ -126,6 +145,13 @@ crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin)
 	departed.proof = d->proof;
 	departed.known = crelay_tree_known(&snapshot, &departed.nknown);
 	departed.origin = origin;
+	departed.incomplete = snapshot.upstream_cut;
+	for (int i = 0; i < snapshot.nchildren; i++)
+	{
+		if (snapshot.child_slots[i] == origin && snapshot.children[i].has_about &&
+			!crelay_tree_knows_below(&snapshot, i))
+			departed.incomplete = true;
+	}
 	return crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
 										  &departed, tree->local.node.incarnation);
 }

@@ -308,6 +308,28 @@ $p->reload;
 others_are_well('rows without end');
 is(ask($s, report($m, $start, tree => []))->{answer}, 'ok', 'm has nobody below it any more');
 
+# Rows that nobody believes take no room from anybody, and it is not the others
+# who are said to have too many.  Behind so many there may be some that are true:
+# who has found no room is not nobody.
+@leaf = map { encode_row(name => "leaf_$_", incarnation => 0x300 + $_, managed => 1, upstream_name => 'n', upstream_incarnation => 0xb) } 1 .. 12;
+ask($sibling, report($n, current_lsn(), tree => \@leaf));
+my $g = fake('g', 0xf);
+my $gossip = session($p);
+my @lies = map { encode_row(name => 'p', incarnation => hex $incarnation{p}, managed => 1, upstream_name => 'g', upstream_incarnation => 0xf) } 1 .. 3000;
+is(ask($gossip, hello($g))->{answer}, 'ok', 'g says hello');
+is(ask($gossip, report($g, $start, tree => [ @lies, encode_row(name => 'leaf_of_g', incarnation => 0x3ff, managed => 1, upstream_name => 'g', upstream_incarnation => 0xf) ]))->{answer},
+	'ok', 'and says 3000 times that p is below it');
+is(value($p, q{SELECT count(*) FROM cascade_topology WHERE node_name LIKE 'leaf_%'}), '12', 'n keeps the room it has');
+is(value($p, q{SELECT count(*) FROM cascade_check WHERE code = 'registry_full' AND message ~ 'node "g" has reported 3001 of them'}), '1', 'p says who it is');
+$gossip->quit;
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'g'}, 'g is away', 'down');
+my (undef, undef, $unknown) = $p->psql('postgres', q{SELECT cascade_forget('g')});
+like($unknown, qr/"g" cannot be forgotten: it is not known what streamed from it\nDETAIL:  There were more nodes below it than there was room for\./,
+	'and is not forgotten without force');
+value($p, q{SELECT cascade_forget('g', true)});
+@leaf = @leaf[ 0 .. 2 ];
+ask($sibling, report($n, current_lsn(), tree => \@leaf));
+
 # ---- rows about others ----
 
 # They say that p is below m, and a primary; that i is, and l, under their very
