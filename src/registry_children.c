@@ -27,6 +27,12 @@
 #define MIN_LIVE_MS		1000
 
 /*
+ * What a node says of its interval is taken up to what the setting allows, so
+ * that nobody is live for months without a word.
+ */
+#define MAX_INTERVAL_MS	(3600 * 1000)
+
+/*
  * How long a duplicate is shown after its last attempt; a refused node tries
  * again at least every ten seconds or so.
  */
@@ -304,7 +310,7 @@ crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 			strlcpy(claim->former_role, child->role_name, sizeof(claim->former_role));
 		child->session_pid = pid;
 		child->start_id = hello->start_id;
-		child->report_interval_ms = hello->report_interval_ms;
+		child->report_interval_ms = Min(hello->report_interval_ms, MAX_INTERVAL_MS);
 		child->connected_at = now;
 		strlcpy(child->client_addr, client_addr, sizeof(child->client_addr));
 		strlcpy(child->role_name, role_name, sizeof(child->role_name));
@@ -465,7 +471,7 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 		node->replica_class = report->replica_class;
 	}
 	child->hold_target_lsn = report->hold_target_lsn;
-	child->report_interval_ms = report->report_interval_ms;
+	child->report_interval_ms = Min(report->report_interval_ms, MAX_INTERVAL_MS);
 	child->last_report = now;
 	child->reported = true;
 	child->reports++;
