@@ -460,10 +460,23 @@ crelay_registry_publish_error(const CrelayLocal *local)
 }
 
 /*
- * Publishes what the worker sees of the children's walsenders.
+ * Whether a child has said hello, before that time, and nothing more.
+ */
+static bool
+has_lapsed(const CrelayChild *child, TimestampTz heard_since)
+{
+	return !child->reported && child->held_lsn == 0 && child->connected_at != 0 &&
+		child->connected_at < heard_since;
+}
+
+/*
+ * Publishes what the worker sees of the children's walsenders, and of their
+ * holds.  Whoever has only said hello, and not since the given time, is not a
+ * node of the tree for that.
  */
 void
-crelay_registry_publish_children(const CrelayChildView *views, int n)
+crelay_registry_publish_children(const CrelayChildView *views, int n,
+								 TimestampTz heard_since)
 {
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
@@ -478,12 +491,16 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 		child->node.replica_class = views[i].replica_class;
 		child->node.replay_lag = views[i].replay_lag;
 		if (child->session_pid != 0)
-			continue;			/* it says so by itself */
+			continue;			/* it says the rest by itself */
 		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)
 			crelay_shared->membership_seq++;
 		child->node.warnings &= ~CRELAY_WARN_HOLD_DROPPED;
 		if (views[i].hold_dropped)
 			child->node.warnings |= CRELAY_WARN_HOLD_DROPPED;
+		/* one that has reported since may have got another */
+		child->hold_gone = !views[i].held && child->reports == views[i].reports;
+		if (!views[i].held && has_lapsed(child, heard_since))
+			crelay_child_remove(child);
 	}
 	LWLockRelease(crelay_shared->lock);
 }

@@ -74,6 +74,7 @@ typedef struct CrelayChild
 	uint64		told_seq;		/* what of the tree it was last told */
 	TimestampTz told_at;
 	uint64		held_lsn;		/* what the last reply said */
+	bool		hold_gone;		/* since then, as the worker sees, for good */
 	CrelayRefusal hold_reason;
 	char		hold_name[CRELAY_SLOT_LEN];
 	char		slot_name[CRELAY_SLOT_LEN];
@@ -241,6 +242,8 @@ typedef struct CrelayChildView
 	CrelayClass replica_class;
 	int64		replay_lag;
 	bool		hold_dropped;	/* of one that is not connected: not long ago */
+	uint64		reports;		/* that it had sent until then */
+	bool		held;			/* its hold was there, or is missed */
 } CrelayChildView;
 
 extern Size crelay_registry_size(void);
@@ -317,7 +320,8 @@ extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n,
 extern bool crelay_registry_is_missed(const char *hold_name, TimestampTz now);
 extern bool crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
 										  CrelayRefusal reason, TimestampTz now);
-extern void crelay_registry_publish_children(const CrelayChildView *views, int n);
+extern void crelay_registry_publish_children(const CrelayChildView *views, int n,
+											 TimestampTz heard_since);
 extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n,
 											  uint64 forgotten_seq);
 extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,

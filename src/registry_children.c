@@ -131,10 +131,21 @@ find_claim(const CrelayHello *hello, TimestampTz now, CrelayClaim *claim)
 }
 
 /*
+ * Takes a child out, with all that it has said of the nodes below it.
+ */
+void
+crelay_child_remove(CrelayChild *child)
+{
+	crelay_rows_free(&child->rows);
+	child->in_use = false;
+	crelay_shared->membership_seq++;
+}
+
+/*
  * Forgets a child that nobody speaks for and nothing is held for, the one that
  * was heard of longest ago, so that whoever only says hello cannot fill the
- * registry.  One that has never reported goes before one that has.  Returns
- * its place, -1 if there is none.
+ * registry, nor whoever drops what is held for it.  One that has never reported
+ * goes before one that has.  Returns its place, -1 if there is none.
  */
 static int
 evict_child(void)
@@ -146,7 +157,8 @@ evict_child(void)
 	{
 		const CrelayChild *child = &crelay_shared->children[i];
 
-		if (!child->in_use || child->session_pid != 0 || child->held_lsn != 0)
+		if (!child->in_use || child->session_pid != 0 ||
+			(child->held_lsn != 0 && !child->hold_gone))
 			continue;
 		if (oldest != NULL &&
 			(child->reported != oldest->reported ? child->reported :
@@ -157,11 +169,7 @@ evict_child(void)
 		slot = i;
 	}
 	if (slot >= 0)
-	{
-		crelay_rows_free(&crelay_shared->children[slot].rows);
-		crelay_shared->children[slot].in_use = false;
-		crelay_shared->membership_seq++;
-	}
+		crelay_child_remove(&crelay_shared->children[slot]);
 	return slot;
 }
 
@@ -367,10 +375,8 @@ crelay_registry_forget_former(int child_slot, pid_t pid, const char *hold_name)
 		if (!former->in_use || i == child_slot || former->session_pid != 0 ||
 			former->node.incarnation != child->node.incarnation)
 			continue;
-		crelay_rows_free(&former->rows);
-		former->in_use = false;
+		crelay_child_remove(former);
 		crelay_shared->floor_seq++;
-		crelay_shared->membership_seq++;
 	}
 	crelay_shared->forgotten_seq++;
 	crelay_registry_remove_note(hold_name);
@@ -664,6 +670,7 @@ crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 		if ((child->held_lsn == 0) != (held_lsn == 0))
 			crelay_shared->floor_seq++;
 		child->held_lsn = held_lsn;
+		child->hold_gone = false;
 		child->hold_reason = reason;
 	}
 	LWLockRelease(crelay_shared->lock);

@@ -83,6 +83,7 @@ extern int	crelay_registry_find_hold(const char *hold_name);
 
 /* registry_children.c */
 extern bool crelay_child_is_live(const CrelayChild *child, TimestampTz now);
+extern void crelay_child_remove(CrelayChild *child);
 
 /* registry_rows.c */
 extern CrelayRow *crelay_rows_add(CrelayRowList *list);

@@ -469,11 +469,15 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 	CrelayChildView *views = palloc_array(CrelayChildView, snapshot->nchildren + 1);
 	const CrelayDownstream **senders = palloc0_array(const CrelayDownstream *,
 													 snapshot->nchildren + 1);
+	const CrelayDownstream **holds = palloc0_array(const CrelayDownstream *,
+												   snapshot->nchildren + 1);
 
 	for (int i = 0; i < n; i++)
 	{
 		if (downstreams[i].managed && downstreams[i].child >= 0)
 			senders[downstreams[i].child] = &downstreams[i];
+		if (downstreams[i].kind == CRELAY_KIND_HOLD && downstreams[i].child >= 0)
+			holds[downstreams[i].child] = &downstreams[i];
 	}
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
@@ -485,8 +489,11 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].replica_class = child_class(child, senders[i], local);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
 		views[i].hold_dropped = was_not_long_ago(child->hold_dropped_at, now, stale_after);
+		views[i].reports = child->reports;
+		views[i].held = holds[i] != NULL &&
+			(holds[i]->slot_name[0] != '\0' || holds[i]->missed);
 	}
-	crelay_registry_publish_children(views, snapshot->nchildren);
+	crelay_registry_publish_children(views, snapshot->nchildren, now - stale_after);
 }
 
 /* ---- holds ---- */

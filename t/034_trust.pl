@@ -269,6 +269,38 @@ is(value($p, q{SELECT count(*) <= 15 AND bool_or(node_name = 'greeter_40') FROM 
 is(value($p, q{SELECT count(*) FROM cascade_check WHERE code = 'registry_full'}), '0', 'nobody was refused');
 is(value($p, q{SELECT state FROM cascade_topology WHERE node_name = 'm'}), 'down', 'm, which has a hold, is one of them');
 
+# Those that have reported, and whose holds she drops before anybody has seen
+# them, are no different.
+my $worker = value($p, 'SELECT worker_pid FROM cascade_status');
+kill 'STOP', $worker;
+for my $n (1 .. 16)
+{
+	my $dropper = fake("dropper_$n", 0x1800 + $n);
+	my $own = session($p);
+	is(ask($own, hello($dropper))->{refusal}, $n <= 14 ? 'none' : 'full', "dropper $n says hello");
+	if ($n <= 14)
+	{
+		ask($own, report($dropper, $start));
+		$own->query_safe(q{SELECT pg_drop_replication_slot('} . hold_of($dropper) . q{')});
+	}
+	$own->quit;
+}
+kill 'CONT', $worker;
+wait_for($p, q{SELECT count(*) > 13 FROM cascade_topology WHERE node_name ~ '^dropper' AND state = 'down'}, 'p sees that they are away');
+for my $n (1 .. 15)
+{
+	my $reply = $p->safe_psql('postgres', 'SELECT ' . report_sql(hello(fake("late_$n", 0x1900 + $n))), extra_params => [ '-U', 'mallory' ]);
+	next if decode_reply($reply)->{answer} eq 'ok';
+	fail("late $n: " . decode_reply($reply)->{refusal});
+	last;
+}
+$p->append_conf('postgresql.conf', 'cascade_relay.stale_timeout = 2s');
+$p->reload;
+wait_for($p, q{SELECT count(*) FROM cascade_topology WHERE node_name ~ '^(late|greeter)'}, 'who only said hello is soon not shown any more', '0');
+wait_for($p, q{SELECT count(*) FROM cascade_check WHERE code = 'registry_full'}, 'nobody is refused any more', '0');
+$p->append_conf('postgresql.conf', 'cascade_relay.stale_timeout = 30s');
+$p->reload;
+
 # All at once she can fill it.
 my @greeters = map { session($p) } 1 .. 15;
 my @answers = map { ask($greeters[$_], hello(fake("crowd_$_", 0x2000 + $_)))->{refusal} } 0 .. 14;
