@@ -478,6 +478,8 @@ void
 crelay_registry_publish_children(const CrelayChildView *views, int n,
 								 TimestampTz heard_since)
 {
+	int			connected = 0;
+
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 	{
@@ -491,7 +493,10 @@ crelay_registry_publish_children(const CrelayChildView *views, int n,
 		child->node.replica_class = views[i].replica_class;
 		child->node.replay_lag = views[i].replay_lag;
 		if (child->session_pid != 0)
+		{
+			connected++;
 			continue;			/* it says the rest by itself */
+		}
 		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)
 			crelay_shared->membership_seq++;
 		child->node.warnings &= ~CRELAY_WARN_HOLD_DROPPED;
@@ -502,6 +507,7 @@ crelay_registry_publish_children(const CrelayChildView *views, int n,
 		if (!views[i].held && has_lapsed(child, heard_since))
 			crelay_child_remove(child);
 	}
+	crelay_shared->nconnected = connected;
 	LWLockRelease(crelay_shared->lock);
 }
 

@@ -40,7 +40,7 @@
 
 /*
  * News of the tree go to all children together not more often than once in so
- * much time for each.
+ * much time for each that is connected.
  */
 #define TELL_PAUSE_MS	20
 
@@ -710,7 +710,7 @@ crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked, TimestampTz now
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	news = crelay_shared->above_seq + crelay_shared->membership_seq;
 	pause_ms = Max((int64) child->report_interval_ms,
-				   (int64) crelay_shared->nchildren * TELL_PAUSE_MS);
+				   (int64) crelay_shared->nconnected * TELL_PAUSE_MS);
 	tell = child->session_pid == pid &&
 		(asked || (news != child->told_seq && now - child->told_at >= pause_ms * 1000));
 	if (tell)

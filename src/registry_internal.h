@@ -60,6 +60,7 @@ typedef struct CrelayRegistry
 	uint64		forgotten_seq;
 	int			max_nodes;
 	int			nchildren;		/* slots used so far, holes included */
+	int			nconnected;		/* children, as the worker has last seen */
 	int			nrows;
 	int			first_free;
 	CrelayRowList unmanaged;
