@@ -25,7 +25,8 @@ compare_keys(const void *a, const void *b)
 }
 
 /*
- * Makes the rows ready to be judged.  Nothing below another node is a primary.
+ * Makes the rows ready to be judged.  All that takes long is done here, because
+ * what comes next is done under a lock.
  */
 void
 crelay_branch_begin(CrelayBranch *branch)
@@ -34,33 +35,55 @@ crelay_branch_begin(CrelayBranch *branch)
 	{
 		branch->keys[i].incarnation = branch->nodes[i].incarnation;
 		branch->keys[i].at = i;
-		branch->beliefs[i] = branch->nodes[i].role == CRELAY_ROLE_PRIMARY ?
-			CRELAY_DISBELIEVED : CRELAY_BELIEF_OPEN;
+		branch->below[i].incarnation = branch->nodes[i].upstream_incarnation;
+		branch->below[i].at = i;
+		branch->beliefs[i] = CRELAY_DISBELIEVED;
+		branch->work[i].doubt = CRELAY_DOUBT_NONE;
 	}
-	if (branch->n > 1)
-		qsort(branch->keys, branch->n, sizeof(CrelayBranchKey), compare_keys);
+	branch->contested = 0;
+	branch->too_deep = false;
+	if (branch->n == 0)
+		return;
+	qsort(branch->keys, (size_t) branch->n, sizeof(CrelayBranchKey), compare_keys);
+	qsort(branch->below, (size_t) branch->n, sizeof(CrelayBranchKey), compare_keys);
+	for (int k = 0, first = 0; k < branch->n; k++)
+	{
+		if (branch->keys[k].incarnation != branch->keys[first].incarnation)
+			first = k;
+		branch->work[branch->keys[k].at].first_key = first;
+	}
 }
 
 /*
- * The place in the keys of the first row with that incarnation, or where it
- * would be.
+ * The place of the first key with that incarnation, or where it would be.
  */
 static int
-find_key(const CrelayBranch *branch, uint32_t incarnation)
+find_key(const CrelayBranchKey *keys, int n, uint32_t incarnation)
 {
 	int			low = 0;
-	int			high = branch->n;
+	int			high = n;
 
 	while (low < high)
 	{
 		int			mid = low + (high - low) / 2;
 
-		if (branch->keys[mid].incarnation < incarnation)
+		if (keys[mid].incarnation < incarnation)
 			low = mid + 1;
 		else
 			high = mid;
 	}
 	return low;
+}
+
+static void
+doubt(CrelayBranch *branch, uint32_t incarnation, CrelayBranchDoubt how)
+{
+	int			first = find_key(branch->keys, branch->n, incarnation);
+
+	if (incarnation != 0 && first < branch->n &&
+		branch->keys[first].incarnation == incarnation &&
+		branch->work[first].doubt < how)
+		branch->work[first].doubt = how;
 }
 
 /*
@@ -69,55 +92,108 @@ find_key(const CrelayBranch *branch, uint32_t incarnation)
 void
 crelay_branch_disbelieve(CrelayBranch *branch, uint32_t incarnation)
 {
-	if (incarnation == 0)
-		return;
-	for (int k = find_key(branch, incarnation);
-		 k < branch->n && branch->keys[k].incarnation == incarnation; k++)
-		branch->beliefs[branch->keys[k].at] = CRELAY_DISBELIEVED;
+	doubt(branch, incarnation, CRELAY_DOUBT_ALL);
 }
 
 /*
- * The row of a node's upstream, -1 if there is none that may be believed.
+ * That node is live in another branch, and is not taken over.  What is said of
+ * it all the same is kept apart: who is right is not known, and each of the two
+ * may be the one that tells what the node needs, or what it has proven.
+ */
+void
+crelay_branch_contest(CrelayBranch *branch, uint32_t incarnation)
+{
+	doubt(branch, incarnation, CRELAY_DOUBT_ELSEWHERE);
+}
+
+/*
+ * A row that says that its node is away takes over nothing.
+ */
+static bool
+is_away(const CrelayNode *node)
+{
+	return node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE;
+}
+
+/*
+ * Finds the rows that hang directly below an incarnation, and, if they may be
+ * followed, lines them up behind the others; returns how long the queue is.
+ * With contested rows all are found, and those that were not before are that;
+ * without them what hangs below one that is live elsewhere is not, because it
+ * would be drawn there.  Nothing below another node is a primary.
  */
 static int
-find_upstream(const CrelayBranch *branch, int row)
+walk_below(CrelayBranch *branch, uint32_t incarnation, bool with_contested, int queued)
 {
-	uint32_t	incarnation = branch->nodes[row].upstream_incarnation;
-
-	if (incarnation == 0)
-		return -1;
-	for (int k = find_key(branch, incarnation);
-		 k < branch->n && branch->keys[k].incarnation == incarnation; k++)
+	for (int k = find_key(branch->below, branch->n, incarnation);
+		 k < branch->n && branch->below[k].incarnation == incarnation; k++)
 	{
-		if (branch->beliefs[branch->keys[k].at] != CRELAY_DISBELIEVED)
-			return branch->keys[k].at;
+		int			row = branch->below[k].at;
+		const CrelayNode *node = &branch->nodes[row];
+		CrelayBranchWork *own = &branch->work[branch->work[row].first_key];
+
+		if (node->role == CRELAY_ROLE_PRIMARY || own->doubt == CRELAY_DOUBT_ALL ||
+			(own->doubt == CRELAY_DOUBT_ELSEWHERE && !with_contested && !is_away(node)))
+			continue;
+		if (branch->beliefs[row] == CRELAY_DISBELIEVED)
+			branch->beliefs[row] = with_contested ? CRELAY_BELIEF_CONTESTED : CRELAY_BELIEVED;
+		if (node->incarnation == 0 || own->walked ||
+			(own->doubt == CRELAY_DOUBT_ELSEWHERE && !with_contested))
+			continue;
+		own->walked = true;
+		branch->work[queued++].queued = row;
 	}
-	return -1;
+	return queued;
 }
 
 /*
- * Whether the way up from a row leads to the sender: not into nowhere, not
- * over a row that is not believed, and not round in a circle.
+ * Whether anything that counts hangs below an incarnation.
  */
-static CrelayBelief
-walk_up(CrelayBranch *branch, int row, uint32_t sender)
+static bool
+has_below(const CrelayBranch *branch, uint32_t incarnation)
 {
-	for (;;)
+	for (int k = find_key(branch->below, branch->n, incarnation);
+		 k < branch->n && branch->below[k].incarnation == incarnation; k++)
 	{
-		branch->beliefs[row] = CRELAY_BELIEF_WALKED;
-		if (branch->nodes[row].upstream_incarnation == sender)
-			return CRELAY_BELIEVED;
-		row = find_upstream(branch, row);
-		if (row < 0 || branch->beliefs[row] == CRELAY_BELIEF_WALKED)
-			return CRELAY_DISBELIEVED;
-		if (branch->beliefs[row] == CRELAY_BELIEVED)
-			return CRELAY_BELIEVED;
+		int			row = branch->below[k].at;
+
+		if (branch->nodes[row].role != CRELAY_ROLE_PRIMARY &&
+			branch->work[branch->work[row].first_key].doubt != CRELAY_DOUBT_ALL)
+			return true;
 	}
+	return false;
 }
 
 /*
- * Judges what is left: what hangs below the sender, which has that
- * incarnation, is believed.  Returns how many rows are.
+ * Goes down from the sender, level by level: what hangs nowhere, below somebody
+ * who is not believed, or on a circle, is never reached.  What is deeper than
+ * any path is left out; a tree so deep costs whoever draws it too much.
+ */
+static void
+walk_down(CrelayBranch *branch, uint32_t sender, bool with_contested)
+{
+	int			queued;
+	int			from = 0;
+
+	for (int i = 0; i < branch->n; i++)
+		branch->work[i].walked = false;
+	queued = walk_below(branch, sender, with_contested, 0);
+	for (int depth = 1; from < queued && depth < CRELAY_MAX_DEPTH; depth++)
+	{
+		int			end = queued;
+
+		for (; from < end; from++)
+			queued = walk_below(branch, branch->nodes[branch->work[from].queued].incarnation,
+								with_contested, queued);
+	}
+	for (; from < queued && !branch->too_deep; from++)
+		branch->too_deep = has_below(branch, branch->nodes[branch->work[from].queued].incarnation);
+}
+
+/*
+ * Judges the rows: what hangs below the sender, which has that incarnation, is
+ * believed.  Returns how many rows are; how many are contested is in the branch
+ * then.
  */
 int
 crelay_branch_finish(CrelayBranch *branch, uint32_t incarnation)
@@ -126,22 +202,12 @@ crelay_branch_finish(CrelayBranch *branch, uint32_t incarnation)
 
 	/* of itself it speaks in the report, not in a row */
 	crelay_branch_disbelieve(branch, incarnation);
+	walk_down(branch, incarnation, false);
+	walk_down(branch, incarnation, true);
 	for (int i = 0; i < branch->n; i++)
 	{
-		CrelayBelief belief;
-
-		if (branch->beliefs[i] != CRELAY_BELIEF_OPEN)
-			continue;
-		belief = walk_up(branch, i, incarnation);
-		for (int row = i; row >= 0 && branch->beliefs[row] == CRELAY_BELIEF_WALKED;)
-		{
-			int			up = find_upstream(branch, row);
-
-			branch->beliefs[row] = belief;
-			row = up;
-		}
-	}
-	for (int i = 0; i < branch->n; i++)
 		believed += branch->beliefs[i] == CRELAY_BELIEVED;
+		branch->contested += branch->beliefs[i] == CRELAY_BELIEF_CONTESTED;
+	}
 	return believed;
 }

@@ -78,7 +78,7 @@ add_rows(CrelayCheckFacts *facts, const CrelayTree *tree)
 
 /*
  * Which nodes were last seen below a child, if each of them is protected
- * elsewhere; NULL if not, or if there is none that is known.
+ * elsewhere; NULL if not, or if there is none that is known, or more than are.
  */
 static const char *
 find_leavers(const CrelaySnapshot *snapshot, const CrelayKnown *known, int nknown, int child)
@@ -87,8 +87,10 @@ find_leavers(const CrelaySnapshot *snapshot, const CrelayKnown *known, int nknow
 	int			origin = snapshot->child_slots[child];
 	int			n = 0;
 
+	if (!crelay_tree_knows_below(snapshot, child))
+		return NULL;
 	initStringInfo(&names);
-	for (int i = 0; i < snapshot->nrows; i++)
+	for (int i = 0; i < snapshot->nrows + snapshot->ncontested; i++)
 	{
 		const CrelayNode *now;
 		bool		safe;

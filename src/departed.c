@@ -130,7 +130,8 @@ is_proven(const CrelayDeparted *departed, const CrelayNode *node)
 /*
  * Whether a node that is not below this one (here) any more is live, and it and
  * everything below it is protected, so that nobody needs what is kept for it
- * here.  The rows are those of the assembled tree.
+ * here.  The rows are those of the assembled tree; where some are missing, there
+ * may be anybody.
  */
 bool
 crelay_departed_branch_is_safe(const CrelayNode *nodes, const CrelayTreeRow *rows,
@@ -140,6 +141,8 @@ crelay_departed_branch_is_safe(const CrelayNode *nodes, const CrelayTreeRow *row
 	const CrelayNode *node = NULL;
 	int			top;
 
+	if (departed->incomplete)
+		return false;
 	for (top = 0; top < nrows; top++)
 	{
 		node = &nodes[rows[top].node];

@@ -43,6 +43,7 @@ typedef struct CrelayDeparted
 	const CrelayKnown *known;	/* sorted; of that origin are its own rows */
 	int			nknown;
 	int			origin;
+	bool		incomplete;		/* there were others below it, or are now */
 } CrelayDeparted;
 
 extern void crelay_departed_sort(CrelayKnown *known, int n);

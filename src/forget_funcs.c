@@ -200,7 +200,7 @@ find_blockers(Forget *forget, const CrelayKnown *known, int nknown,
 {
 	const CrelaySnapshot *snapshot = &forget->snapshot;
 
-	for (int i = 0; i < snapshot->nrows; i++)
+	for (int i = 0; i < snapshot->nrows + snapshot->ncontested; i++)
 	{
 		const CrelayNode *row = &snapshot->rows[i];
 		const CrelayNode *now;
@@ -218,7 +218,8 @@ find_blockers(Forget *forget, const CrelayKnown *known, int nknown,
 
 /*
  * Refuses while somebody may still need what is held for the node.  What it has
- * not said since this server's start is not known: there may be anybody below.
+ * not said since this server's start is not known, nor what has found no room:
+ * there may be anybody below.
  */
 static void
 require_free(Forget *forget)
@@ -235,6 +236,7 @@ require_free(Forget *forget)
 		const CrelayChild *child = child_of(forget, d);
 		int			origin = child != NULL ? forget->snapshot.child_slots[d->child] :
 		CRELAY_ORIGIN_NOBODY;
+		bool		knows_below;
 
 		if (!is_meant(forget, d) || is_live(forget, d))
 			continue;
@@ -242,15 +244,17 @@ require_free(Forget *forget)
 			find_user(forget, known, nknown, d, origin, &blockers);
 		if (d->kind != CRELAY_KIND_HOLD)
 			continue;
-		if ((child == NULL || !child->has_about) &&
-			crelay_tree_is_safe_elsewhere(d, origin))
+		knows_below = child != NULL && crelay_tree_knows_below(&forget->snapshot, d->child);
+		if (!knows_below && crelay_tree_is_safe_elsewhere(d, origin))
 			continue;
-		if (child == NULL || !child->has_about)
+		if (!knows_below)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\" cannot be forgotten: it is not known what streamed from it",
 							forget->name),
-					 errdetail("It has not reported since this server was started."),
+					 child == NULL || !child->has_about ?
+					 errdetail("It has not reported since this server was started.") :
+					 errdetail("There were more nodes below it than there was room for."),
 					 errhint("If all that streamed from it is attached elsewhere: SELECT cascade_forget(%s, true);",
 							 quote_literal_cstr(forget->argument))));
 		find_user(forget, known, nknown, d, origin, &blockers);

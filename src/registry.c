@@ -129,15 +129,35 @@ crelay_registry_find_hold(const char *hold_name)
 /* ---- reading ---- */
 
 /*
- * Copies one list of rows; the caller has made sure of the room.
+ * Copies the rows of one list that are contested, or those that are not, behind
+ * what there is; the caller has made sure of the room.  Returns how many.
  */
-static void
-copy_rows(CrelaySnapshot *snapshot, const CrelayRowList *list, int origin)
+static int
+copy_rows(CrelaySnapshot *snapshot, const CrelayRowList *list, int origin, bool contested)
 {
+	int			from = snapshot->nrows + snapshot->ncontested;
+	int			n = from;
+
 	for (int row = list->first; row >= 0; row = crelay_shared->rows[row].next)
 	{
-		snapshot->rows[snapshot->nrows] = crelay_shared->rows[row].node;
-		snapshot->row_origins[snapshot->nrows++] = origin;
+		if (crelay_shared->rows[row].contested != contested)
+			continue;
+		snapshot->rows[n] = crelay_shared->rows[row].node;
+		snapshot->row_origins[n++] = origin;
+	}
+	return n - from;
+}
+
+/*
+ * From here on nobody has news of those rows.
+ */
+static void
+make_stale(CrelaySnapshot *snapshot, int from, int n)
+{
+	for (int i = from; i < from + n; i++)
+	{
+		if (snapshot->rows[i].state != CRELAY_STATE_DOWN)
+			snapshot->rows[i].state = CRELAY_STATE_STALE;
 	}
 }
 
@@ -145,38 +165,32 @@ copy_rows(CrelaySnapshot *snapshot, const CrelayRowList *list, int origin)
  * Copies what a child has said of the nodes below it.  While the child itself
  * is down, nobody has news of them.
  */
-static void
-copy_child_rows(CrelaySnapshot *snapshot, int child_slot)
+static int
+copy_child_rows(CrelaySnapshot *snapshot, int child_slot, bool contested)
 {
-	int			from = snapshot->nrows;
+	const CrelayChild *child = &crelay_shared->children[child_slot];
+	int			from = snapshot->nrows + snapshot->ncontested;
+	int			n = copy_rows(snapshot, &child->rows, child_slot, contested);
 
-	copy_rows(snapshot, &crelay_shared->children[child_slot].rows, child_slot);
-	if (crelay_shared->children[child_slot].node.state != CRELAY_STATE_DOWN)
-		return;
-	for (int i = from; i < snapshot->nrows; i++)
-	{
-		if (snapshot->rows[i].state != CRELAY_STATE_DOWN)
-			snapshot->rows[i].state = CRELAY_STATE_STALE;
-	}
+	if (child->node.state == CRELAY_STATE_DOWN)
+		make_stale(snapshot, from, n);
+	return n;
 }
 
 /*
  * Copies what the upstream has said of the rest of the tree.  Once this node
  * has been promoted there is nobody left to bring news of that.
  */
-static void
+static int
 copy_upstream_rows(CrelaySnapshot *snapshot)
 {
 	int			from = snapshot->nrows;
+	int			n = copy_rows(snapshot, &crelay_shared->upstream, CRELAY_ORIGIN_UPSTREAM,
+							  false);
 
-	copy_rows(snapshot, &crelay_shared->upstream, CRELAY_ORIGIN_UPSTREAM);
-	if (crelay_shared->local.node.role != CRELAY_ROLE_PRIMARY)
-		return;
-	for (int i = from; i < snapshot->nrows; i++)
-	{
-		if (snapshot->rows[i].state != CRELAY_STATE_DOWN)
-			snapshot->rows[i].state = CRELAY_STATE_STALE;
-	}
+	if (crelay_shared->local.node.role == CRELAY_ROLE_PRIMARY)
+		make_stale(snapshot, from, n);
+	return n;
 }
 
 static void
@@ -193,6 +207,8 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 	memcpy(snapshot->released, crelay_shared->released, sizeof(snapshot->released));
 	snapshot->nchildren = 0;
 	snapshot->nrows = 0;
+	snapshot->ncontested = 0;
+	snapshot->upstream_cut = crelay_shared->upstream.cut;
 	for (int i = 0; i < crelay_shared->nchildren; i++)
 	{
 		if (!crelay_shared->children[i].in_use)
@@ -200,13 +216,15 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 		snapshot->children[snapshot->nchildren] = crelay_shared->children[i];
 		snapshot->child_slots[snapshot->nchildren++] = i;
 		if (with_rows)
-			copy_child_rows(snapshot, i);
+			snapshot->nrows += copy_child_rows(snapshot, i, false);
 	}
-	if (with_rows)
-	{
-		copy_rows(snapshot, &crelay_shared->unmanaged, CRELAY_ORIGIN_UNMANAGED);
-		copy_upstream_rows(snapshot);
-	}
+	if (!with_rows)
+		return;
+	snapshot->nrows += copy_rows(snapshot, &crelay_shared->unmanaged,
+								 CRELAY_ORIGIN_UNMANAGED, false);
+	snapshot->nrows += copy_upstream_rows(snapshot);
+	for (int i = 0; i < snapshot->nchildren; i++)
+		snapshot->ncontested += copy_child_rows(snapshot, snapshot->child_slots[i], true);
 }
 
 /*
@@ -458,11 +476,26 @@ crelay_registry_publish_error(const CrelayLocal *local)
 }
 
 /*
- * Publishes what the worker sees of the children's walsenders.
+ * Whether a child has said hello, before that time, and nothing more.
+ */
+static bool
+has_lapsed(const CrelayChild *child, TimestampTz heard_since)
+{
+	return !child->reported && child->held_lsn == 0 && child->connected_at != 0 &&
+		child->connected_at < heard_since;
+}
+
+/*
+ * Publishes what the worker sees of the children's walsenders, and of their
+ * holds.  Whoever has only said hello, and not since the given time, is not a
+ * node of the tree for that.
  */
 void
-crelay_registry_publish_children(const CrelayChildView *views, int n)
+crelay_registry_publish_children(const CrelayChildView *views, int n,
+								 TimestampTz heard_since)
 {
+	int			connected = 0;
+
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 	{
@@ -479,13 +512,21 @@ crelay_registry_publish_children(const CrelayChildView *views, int n)
 		child->silent_reports = views[i].silent_reports;
 		child->lapsed = views[i].lapsed && child->reports == views[i].silent_reports;
 		if (child->session_pid != 0)
-			continue;			/* it says so by itself */
+		{
+			connected++;
+			continue;			/* it says the rest by itself */
+		}
 		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)
 			crelay_shared->membership_seq++;
 		child->node.warnings &= ~CRELAY_WARN_HOLD_DROPPED;
 		if (views[i].hold_dropped)
 			child->node.warnings |= CRELAY_WARN_HOLD_DROPPED;
+		/* one that has reported since may have got another */
+		child->hold_gone = !views[i].held && child->reports == views[i].reports;
+		if (!views[i].held && has_lapsed(child, heard_since))
+			crelay_child_remove(child);
 	}
+	crelay_shared->nconnected = connected;
 	LWLockRelease(crelay_shared->lock);
 }
 
@@ -510,11 +551,11 @@ crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n, uint64 forgott
 	crelay_rows_make_room(n, "", GetCurrentTimestamp());
 	for (int i = 0; i < n; i++)
 	{
-		CrelayNode *to = crelay_rows_add(&crelay_shared->unmanaged);
+		CrelayRow  *to = crelay_rows_add(&crelay_shared->unmanaged);
 
 		if (to == NULL)
 			break;
-		*to = nodes[i];
+		to->node = nodes[i];
 	}
 	if (crelay_rows_digest(&crelay_shared->unmanaged) != before)
 		crelay_shared->membership_seq++;
@@ -534,17 +575,21 @@ crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	crelay_shared->above_seq++;
 	crelay_rows_free(&crelay_shared->upstream);
+	crelay_shared->upstream.cut = false;
 	crelay_rows_make_room((int) rows->rows, "", now);
 	while (crelay_message_get_row(rows, &row, now))
 	{
-		CrelayNode *to;
+		CrelayRow  *to;
 
 		if (row.incarnation == own_incarnation && strcmp(row.name, own_name) == 0)
 			continue;
 		to = crelay_rows_add(&crelay_shared->upstream);
 		if (to == NULL)
+		{
+			crelay_shared->upstream.cut = true;
 			break;
-		*to = row;
+		}
+		to->node = row;
 	}
 	LWLockRelease(crelay_shared->lock);
 }

@@ -52,6 +52,7 @@ typedef struct CrelayRowList
 	int			first;			/* -1 none */
 	int			last;
 	int			n;
+	bool		cut;			/* there were more, that have found no room */
 } CrelayRowList;
 
 /* A managed direct downstream.  Written by the session that owns it. */
@@ -73,6 +74,7 @@ typedef struct CrelayChild
 	uint64		told_seq;		/* what of the tree it was last told */
 	TimestampTz told_at;
 	uint64		held_lsn;		/* what the last reply said */
+	bool		hold_gone;		/* since then, as the worker sees, for good */
 	CrelayRefusal hold_reason;
 	char		hold_name[CRELAY_SLOT_LEN];
 	char		slot_name[CRELAY_SLOT_LEN];
@@ -193,8 +195,12 @@ typedef struct CrelaySnapshot
 	CrelayChild *children;
 	int		   *child_slots;	/* index of each in shared memory */
 	int			nrows;
+	int			ncontested;		/* behind them: rows that are not part of the
+								 * tree, but evidence of a node that is said
+								 * to be elsewhere by another row */
 	CrelayNode *rows;
 	int		   *row_origins;	/* a child's slot, or CRELAY_ORIGIN_* */
+	bool		upstream_cut;	/* not all that the upstream has said is there */
 	int			nreleased;
 	CrelayReleased released[CRELAY_MAX_RELEASED];
 	uint64		released_seq;	/* moves with that list */
@@ -245,6 +251,8 @@ typedef struct CrelayChildView
 	int64		silent;
 	uint64		silent_reports;
 	bool		lapsed;
+	uint64		reports;		/* that it had sent until then */
+	bool		held;			/* its hold was there, or is missed */
 } CrelayChildView;
 
 extern Size crelay_registry_size(void);
@@ -324,7 +332,8 @@ extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n,
 extern bool crelay_registry_is_missed(const char *hold_name, TimestampTz now);
 extern bool crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
 										  CrelayRefusal reason, TimestampTz now);
-extern void crelay_registry_publish_children(const CrelayChildView *views, int n);
+extern void crelay_registry_publish_children(const CrelayChildView *views, int n,
+											 TimestampTz heard_since);
 extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n,
 											  uint64 forgotten_seq);
 extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz now,

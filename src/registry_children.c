@@ -27,6 +27,12 @@
 #define MIN_LIVE_MS		1000
 
 /*
+ * What a node says of its interval is taken up to what the setting allows, so
+ * that nobody is live for months without a word.
+ */
+#define MAX_INTERVAL_MS	(3600 * 1000)
+
+/*
  * How long a duplicate is shown after its last attempt; a refused node tries
  * again at least every ten seconds or so.
  */
@@ -34,7 +40,7 @@
 
 /*
  * News of the tree go to all children together not more often than once in so
- * much time for each.
+ * much time for each that is connected.
  */
 #define TELL_PAUSE_MS	20
 
@@ -125,10 +131,21 @@ find_claim(const CrelayHello *hello, TimestampTz now, CrelayClaim *claim)
 }
 
 /*
+ * Takes a child out, with all that it has said of the nodes below it.
+ */
+void
+crelay_child_remove(CrelayChild *child)
+{
+	crelay_rows_free(&child->rows);
+	child->in_use = false;
+	crelay_shared->membership_seq++;
+}
+
+/*
  * Forgets a child that nobody speaks for and nothing is held for, the one that
  * was heard of longest ago, so that whoever only says hello cannot fill the
- * registry.  One that has never reported goes before one that has.  Returns
- * its place, -1 if there is none.
+ * registry, nor whoever drops what is held for it.  One that has never reported
+ * goes before one that has.  Returns its place, -1 if there is none.
  */
 static int
 evict_child(void)
@@ -140,7 +157,8 @@ evict_child(void)
 	{
 		const CrelayChild *child = &crelay_shared->children[i];
 
-		if (!child->in_use || child->session_pid != 0 || child->held_lsn != 0)
+		if (!child->in_use || child->session_pid != 0 ||
+			(child->held_lsn != 0 && !child->hold_gone))
 			continue;
 		if (oldest != NULL &&
 			(child->reported != oldest->reported ? child->reported :
@@ -151,11 +169,7 @@ evict_child(void)
 		slot = i;
 	}
 	if (slot >= 0)
-	{
-		crelay_rows_free(&crelay_shared->children[slot].rows);
-		crelay_shared->children[slot].in_use = false;
-		crelay_shared->membership_seq++;
-	}
+		crelay_child_remove(&crelay_shared->children[slot]);
 	return slot;
 }
 
@@ -304,7 +318,7 @@ crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 			strlcpy(claim->former_role, child->role_name, sizeof(claim->former_role));
 		child->session_pid = pid;
 		child->start_id = hello->start_id;
-		child->report_interval_ms = hello->report_interval_ms;
+		child->report_interval_ms = Min(hello->report_interval_ms, MAX_INTERVAL_MS);
 		child->connected_at = now;
 		strlcpy(child->client_addr, client_addr, sizeof(child->client_addr));
 		strlcpy(child->role_name, role_name, sizeof(child->role_name));
@@ -378,10 +392,8 @@ crelay_registry_forget_former(int child_slot, pid_t pid, const char *hold_name)
 		if (!former->in_use || i == child_slot || former->session_pid != 0 ||
 			former->node.incarnation != child->node.incarnation)
 			continue;
-		crelay_rows_free(&former->rows);
-		former->in_use = false;
+		crelay_child_remove(former);
 		crelay_shared->floor_seq++;
-		crelay_shared->membership_seq++;
 	}
 	crelay_shared->forgotten_seq++;
 	crelay_registry_remove_note(hold_name);
@@ -482,7 +494,7 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 		node->replica_class = report->replica_class;
 	}
 	child->hold_target_lsn = report->hold_target_lsn;
-	child->report_interval_ms = report->report_interval_ms;
+	child->report_interval_ms = Min(report->report_interval_ms, MAX_INTERVAL_MS);
 	child->last_report = now;
 	child->reported = true;
 	child->lapsed = false;
@@ -490,27 +502,26 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 }
 
 /*
- * What a list says of nodes that are live there is not to be said by somebody
- * else: as with a hello, nobody takes over what is live.  When a node has
- * moved, its former upstream says so.
+ * Who is live in a list is not to be taken over by somebody else: as with a
+ * hello.  When a node has moved, its former upstream says so.
  */
 static void
-disbelieve_live(CrelayBranch *branch, const CrelayRowList *list)
+contest_live(CrelayBranch *branch, const CrelayRowList *list)
 {
 	for (int row = list->first; row >= 0; row = crelay_shared->rows[row].next)
 	{
-		const CrelayNode *node = &crelay_shared->rows[row].node;
+		const CrelayRow *it = &crelay_shared->rows[row];
 
-		if (crelay_row_is_live(node))
-			crelay_branch_disbelieve(branch, node->incarnation);
+		if (!it->contested && crelay_row_is_live(&it->node))
+			crelay_branch_contest(branch, it->node.incarnation);
 	}
 }
 
 /*
  * Settles which rows of a child's report count: none about this node or one
- * above it, none about a node that speaks for itself here or is live in
- * another branch, and none that does not hang below the child.  Returns how
- * many do.
+ * above it, and none that does not hang below the child.  Those about a node
+ * that speaks for itself here, or is live in another branch, count as evidence
+ * only, unless they say that it has left.  Returns how many are believed.
  */
 static int
 judge_rows(const CrelayChild *child, CrelayBranch *branch, TimestampTz now)
@@ -526,12 +537,36 @@ judge_rows(const CrelayChild *child, CrelayBranch *branch, TimestampTz now)
 
 		if (!other->in_use || other == child || !crelay_child_is_live(other, now))
 			continue;
-		crelay_branch_disbelieve(branch, other->node.incarnation);
-		disbelieve_live(branch, &other->rows);
+		crelay_branch_contest(branch, other->node.incarnation);
+		contest_live(branch, &other->rows);
 	}
 	if (branch->n > 0 && local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
-		disbelieve_live(branch, &crelay_shared->upstream);
+		contest_live(branch, &crelay_shared->upstream);
 	return crelay_branch_finish(branch, child->node.incarnation);
+}
+
+/*
+ * Enters the rows of a report that are believed, or those that are contested,
+ * as far as there is room.
+ */
+static void
+add_rows(CrelayRowList *list, const CrelayBranch *branch, CrelayBelief belief)
+{
+	for (int i = 0; i < branch->n; i++)
+	{
+		CrelayRow  *to;
+
+		if (branch->beliefs[i] != belief)
+			continue;
+		to = crelay_rows_add(list);
+		if (to == NULL)
+		{
+			list->cut = true;
+			break;
+		}
+		to->node = branch->nodes[i];
+		to->contested = belief == CRELAY_BELIEF_CONTESTED;
+	}
 }
 
 /*
@@ -543,6 +578,8 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 			CrelayBranch *branch, TimestampTz now)
 {
 	uint64		before = crelay_rows_digest(&child->rows);
+	int			unread = (int) report->nrows - branch->n;
+	int			believed;
 
 	crelay_shared->below_seq++;
 	child->has_about = true;
@@ -561,19 +598,15 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 	child->node.proof = report->about.proof;
 
 	crelay_rows_free(&child->rows);
-	crelay_rows_make_room(judge_rows(child, branch, now) + (int) report->nrows - branch->n,
-						  child->node.name, now);
-	for (int i = 0; i < branch->n; i++)
-	{
-		CrelayNode *to;
-
-		if (branch->beliefs[i] != CRELAY_BELIEVED)
-			continue;
-		to = crelay_rows_add(&child->rows);
-		if (to == NULL)
-			break;
-		*to = branch->nodes[i];
-	}
+	believed = judge_rows(child, branch, now);
+	crelay_rows_make_room(believed + branch->contested, child->node.name, now);
+	/* nobody else is to make room for what was not even read */
+	if (unread > 0)
+		crelay_rows_note_full((int) report->nrows, child->node.name, now);
+	child->rows.cut = unread > 0 || branch->too_deep;
+	add_rows(&child->rows, branch, CRELAY_BELIEVED);
+	/* last, so that they go first where there is no room */
+	add_rows(&child->rows, branch, CRELAY_BELIEF_CONTESTED);
 	if (crelay_rows_digest(&child->rows) != before)
 		crelay_shared->membership_seq++;
 }
@@ -655,6 +688,7 @@ crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 		if ((child->held_lsn == 0) != (held_lsn == 0))
 			crelay_shared->floor_seq++;
 		child->held_lsn = held_lsn;
+		child->hold_gone = false;
 		child->hold_reason = reason;
 	}
 	LWLockRelease(crelay_shared->lock);
@@ -694,7 +728,7 @@ crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked, TimestampTz now
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	news = crelay_shared->above_seq + crelay_shared->membership_seq;
 	pause_ms = Max((int64) child->report_interval_ms,
-				   (int64) crelay_shared->nchildren * TELL_PAUSE_MS);
+				   (int64) crelay_shared->nconnected * TELL_PAUSE_MS);
 	tell = child->session_pid == pid &&
 		(asked || (news != child->told_seq && now - child->told_at >= pause_ms * 1000));
 	if (tell)

@@ -169,7 +169,7 @@ crelay_registry_is_forgotten(const char *hold_name)
 void
 crelay_registry_forget_unmanaged(const char *name)
 {
-	CrelayRowList kept = {-1, -1, 0};
+	CrelayRowList kept = {-1, -1, 0, crelay_shared->unmanaged.cut};
 	int			next;
 
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);

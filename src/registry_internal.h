@@ -31,6 +31,8 @@ typedef struct CrelayRow
 {
 	CrelayNode	node;
 	int			next;			/* in its list, or in the free list; -1 last */
+	bool		contested;		/* said of a node that is live elsewhere; see
+								 * branch.h */
 } CrelayRow;
 
 /* A refusal that was logged already. */
@@ -58,6 +60,7 @@ typedef struct CrelayRegistry
 	uint64		forgotten_seq;
 	int			max_nodes;
 	int			nchildren;		/* slots used so far, holes included */
+	int			nconnected;		/* children, as the worker has last seen */
 	int			nrows;
 	int			first_free;
 	CrelayRowList unmanaged;
@@ -81,9 +84,10 @@ extern int	crelay_registry_find_hold(const char *hold_name);
 
 /* registry_children.c */
 extern bool crelay_child_is_live(const CrelayChild *child, TimestampTz now);
+extern void crelay_child_remove(CrelayChild *child);
 
 /* registry_rows.c */
-extern CrelayNode *crelay_rows_add(CrelayRowList *list);
+extern CrelayRow *crelay_rows_add(CrelayRowList *list);
 extern void crelay_rows_free(CrelayRowList *list);
 extern void crelay_rows_make_room(int wanted, const char *owner, TimestampTz now);
 extern void crelay_rows_note_full(int most, const char *by, TimestampTz now);

@@ -31,7 +31,8 @@ crelay_rows_free(CrelayRowList *list)
 }
 
 /*
- * Takes rows away from the end of a list, where the deepest are.
+ * Takes rows away from the end of a list, where the deepest are.  Who they were
+ * is forgotten, but not that there were some.
  */
 static void
 cut_rows(CrelayRowList *list, int n)
@@ -39,6 +40,7 @@ cut_rows(CrelayRowList *list, int n)
 	CrelayRowList tail;
 	int			keep = list->n - n;
 
+	list->cut = true;
 	if (keep <= 0)
 	{
 		crelay_rows_free(list);
@@ -57,9 +59,10 @@ cut_rows(CrelayRowList *list, int n)
 }
 
 /*
- * A new row at the end of a list, or NULL if there is no free one.
+ * A new row at the end of a list, or NULL if there is no free one.  Its node is
+ * the caller's to fill in.
  */
-CrelayNode *
+CrelayRow *
 crelay_rows_add(CrelayRowList *list)
 {
 	int			row = crelay_shared->first_free;
@@ -68,6 +71,7 @@ crelay_rows_add(CrelayRowList *list)
 		return NULL;
 	crelay_shared->first_free = crelay_shared->rows[row].next;
 	crelay_shared->rows[row].next = -1;
+	crelay_shared->rows[row].contested = false;
 	if (list->n == 0)
 		list->first = row;
 	else
@@ -75,7 +79,7 @@ crelay_rows_add(CrelayRowList *list)
 	list->last = row;
 	list->n++;
 	crelay_shared->nrows++;
-	return &crelay_shared->rows[row].node;
+	return &crelay_shared->rows[row];
 }
 
 /*
@@ -152,8 +156,8 @@ crelay_rows_make_room(int wanted, const char *owner, TimestampTz now)
 }
 
 /*
- * A digest of who is in a list and in what state: when it changes, the tree
- * has changed.
+ * A digest of who is in a list, in what state, and whether that is drawn: when
+ * it changes, the tree has changed.
  */
 uint64
 crelay_rows_digest(const CrelayRowList *list)
@@ -167,7 +171,8 @@ crelay_rows_digest(const CrelayRowList *list)
 		/* a sum, because the order does not matter */
 		digest += hash_bytes_extended((const unsigned char *) node->name,
 									  (int) strlen(node->name),
-									  ((uint64) node->incarnation << 8) | node->state);
+									  ((uint64) node->incarnation << 8) | node->state |
+									  (crelay_shared->rows[row].contested ? 0x80 : 0));
 		digest += hash_bytes_extended((const unsigned char *) node->upstream_name,
 									  (int) strlen(node->upstream_name),
 									  node->upstream_incarnation);

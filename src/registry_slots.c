@@ -323,6 +323,7 @@ crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
 	{
 		crelay_shared->children[child].hold_dropped_at = now;
 		crelay_shared->children[child].held_lsn = held_lsn;
+		crelay_shared->children[child].hold_gone = false;
 		crelay_shared->children[child].hold_reason = reason;
 	}
 	LWLockRelease(crelay_shared->lock);

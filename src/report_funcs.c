@@ -248,18 +248,20 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 
 /*
  * The rows of a report, for judging.  What there would be no room for anyway
- * is left unread, with one more that tells so.
+ * is left unread.
  */
 static CrelayBranch *
 read_branch(CrelayCursor *rows)
 {
 	CrelayBranch *branch = palloc0(sizeof(CrelayBranch));
-	int			room = (int) Min(rows->rows, (uint32) crelay_guc_max_nodes() + 1);
+	int			room = (int) Min(rows->rows, (uint32) crelay_guc_max_nodes());
 	TimestampTz now = GetCurrentTimestamp();
 
 	branch->nodes = palloc_array(CrelayNode, room + 1);
 	branch->beliefs = palloc_array(CrelayBelief, room + 1);
 	branch->keys = palloc_array(CrelayBranchKey, room + 1);
+	branch->below = palloc_array(CrelayBranchKey, room + 1);
+	branch->work = palloc_array(CrelayBranchWork, room + 1);
 	while (branch->n < room &&
 		   crelay_message_get_row(rows, &branch->nodes[branch->n], now))
 		branch->n++;

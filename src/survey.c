@@ -500,8 +500,10 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].silent = holds[i]->silent;
 		views[i].silent_reports = holds[i]->reports_seen;
 		views[i].lapsed = holds[i]->lapsed;
+		views[i].reports = child->reports;
+		views[i].held = holds[i]->slot_name[0] != '\0' || holds[i]->missed;
 	}
-	crelay_registry_publish_children(views, snapshot->nchildren);
+	crelay_registry_publish_children(views, snapshot->nchildren, now - stale_after);
 }
 
 /* ---- holds ---- */

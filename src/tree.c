@@ -49,7 +49,7 @@ crelay_tree_read(void)
 	}
 	n += snapshot.nrows;
 	tree->nnodes = n;
-	tree->heard_above = snapshot.above_seq != 0;
+	tree->heard_above = snapshot.above_seq != 0 && !snapshot.upstream_cut;
 
 	links = palloc_array(CrelayTreeLink, n + 1);
 	tree->rows = palloc_array(CrelayTreeRow, n + 1);
@@ -77,17 +77,20 @@ crelay_tree_for_policy(CrelayPolicyTree *policy)
 
 /*
  * All that a snapshot with rows says of nodes, for departed.h: by name, and
- * with a child's slot for what that child has said, itself included.
+ * with a child's slot for what that child has said, itself included.  Rows that
+ * contradict others are among them, because what a node has proven it has proven,
+ * wherever the tree shows it.
  */
 CrelayKnown *
 crelay_tree_known(CrelaySnapshot *snapshot, int *n)
 {
-	CrelayKnown *known = palloc_array(CrelayKnown, 1 + snapshot->nchildren + snapshot->nrows);
+	int			nrows = snapshot->nrows + snapshot->ncontested;
+	CrelayKnown *known = palloc_array(CrelayKnown, 1 + snapshot->nchildren + nrows);
 	CrelaySettings settings;
 
 	*n = 0;
 	crelay_guc_copy(&settings);
-	crelay_topology_age(snapshot->rows, snapshot->nrows, GetCurrentTimestamp(),
+	crelay_topology_age(snapshot->rows, nrows, GetCurrentTimestamp(),
 						(int64) settings.stale_timeout_ms * 1000);
 	known[*n].node = &snapshot->local.node;
 	known[(*n)++].origin = CRELAY_ORIGIN_UNMANAGED;
@@ -96,13 +99,32 @@ crelay_tree_known(CrelaySnapshot *snapshot, int *n)
 		known[*n].node = &snapshot->children[i].node;
 		known[(*n)++].origin = snapshot->child_slots[i];
 	}
-	for (int i = 0; i < snapshot->nrows; i++)
+	for (int i = 0; i < nrows; i++)
 	{
 		known[*n].node = &snapshot->rows[i];
 		known[(*n)++].origin = snapshot->row_origins[i];
 	}
 	crelay_departed_sort(known, *n);
 	return known;
+}
+
+/*
+ * Whether all that is below a child is known here: neither was there no room for
+ * some of it, nor had anybody there too little, as far as they have said.
+ */
+bool
+crelay_tree_knows_below(const CrelaySnapshot *snapshot, int child)
+{
+	if (!snapshot->children[child].has_about || snapshot->children[child].rows.cut ||
+		(snapshot->children[child].node.warnings & CRELAY_WARN_REGISTRY_FULL))
+		return false;
+	for (int i = 0; i < snapshot->nrows; i++)
+	{
+		if (snapshot->row_origins[i] == snapshot->child_slots[child] &&
+			(snapshot->rows[i].warnings & CRELAY_WARN_REGISTRY_FULL))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -123,6 +145,13 @@ crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin)
 	departed.proof = d->proof;
 	departed.known = crelay_tree_known(&snapshot, &departed.nknown);
 	departed.origin = origin;
+	departed.incomplete = snapshot.upstream_cut;
+	for (int i = 0; i < snapshot.nchildren; i++)
+	{
+		if (snapshot.child_slots[i] == origin && snapshot.children[i].has_about &&
+			!crelay_tree_knows_below(&snapshot, i))
+			departed.incomplete = true;
+	}
 	return crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
 										  &departed, tree->local.node.incarnation);
 }

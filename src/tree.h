@@ -32,12 +32,14 @@ typedef struct CrelayTree
 	CrelayNode *nodes;
 	int			nnodes;
 	int			first_above;	/* of the nodes that the upstream told of */
-	bool		heard_above;	/* it has told of them, since the start */
+	bool		heard_above;	/* it has told of them, since the start, and
+								 * all have found room */
 } CrelayTree;
 
 extern CrelayTree *crelay_tree_read(void);
 extern CrelayTree *crelay_tree_for_policy(CrelayPolicyTree *policy);
 extern CrelayKnown *crelay_tree_known(CrelaySnapshot *snapshot, int *n);
+extern bool crelay_tree_knows_below(const CrelaySnapshot *snapshot, int child);
 extern bool crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin);
 extern CrelayState crelay_tree_state(const CrelayTree *tree,
 									 const CrelayTreeRow *row);

@@ -12,8 +12,8 @@
 # when i and p are restarted.  Then n comes back, below p, and finds all its WAL;
 # and because n says so itself, i lets go of it.
 #
-# i dies, and h says of l1 and l2 that they are with it.  Nobody is told to
-# forget i, until they have really moved.
+# l1 and l2 are away, and h says that they are with it; then i dies.  Nobody is
+# told to forget i, until they have really moved.
 use strict;
 use warnings FATAL => 'all';
 
@@ -186,12 +186,15 @@ $_->stop for ($l1, $l2);
 wait_for($i, q{SELECT count(*) = 2 FROM cascade_topology WHERE node_name IN ('l1', 'l2') AND state = 'down'}, 'the leaves are away');
 add_rows($p, 3);
 wait_for($p, q{SELECT count(*) = 2 FROM cascade_topology WHERE node_name IN ('l1', 'l2') AND state = 'down'}, 'as p knows');
-kill_node($i);
-wait_for($p, q{SELECT state = 'down' FROM cascade_topology WHERE node_name = 'i'}, 'i is lost');
 $shown = shown_at($i);
 $h = say(map { claims($_, $incarnation{$_}, $shown->{ $incarnation{$_} }) } qw(l1 l2));
 wait_for($p, q{SELECT count(*) = 2 FROM cascade_topology WHERE node_name IN ('l1', 'l2') AND upstream_name = 'h' AND state = 'streaming' AND protected},
 	'p draws the leaves below h');
+# i goes on saying that they have left, with every fifth report at least
+my $sent = value($i, 'SELECT reports_sent FROM cascade_status');
+wait_for($i, "SELECT reports_sent > $sent + 12 FROM cascade_status", 'i reports, with its tree');
+kill_node($i);
+wait_for($p, q{SELECT state = 'down' FROM cascade_topology WHERE node_name = 'i'}, 'i is lost');
 is(value($p, q{SELECT string_agg(message, ' ') FROM cascade_check WHERE code = 'orphan_slot' AND node_name = 'i'}), '',
 	'cascade_check does not say that i may be forgotten');
 ($ret, undef, $stderr) = $p->psql('postgres', q{SELECT cascade_forget('i')});

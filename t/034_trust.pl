@@ -298,6 +298,38 @@ is(value($p, q{SELECT count(*) <= 15 AND bool_or(node_name = 'greeter_40') FROM 
 is(value($p, q{SELECT count(*) FROM cascade_check WHERE code = 'registry_full'}), '0', 'nobody was refused');
 is(value($p, q{SELECT state FROM cascade_topology WHERE node_name = 'm'}), 'down', 'm, which has a hold, is one of them');
 
+# Those that have reported, and whose holds she drops before anybody has seen
+# them, are no different.
+my $worker = value($p, 'SELECT worker_pid FROM cascade_status');
+kill 'STOP', $worker;
+for my $n (1 .. 16)
+{
+	my $dropper = fake("dropper_$n", 0x1800 + $n);
+	my $own = session($p);
+	is(ask($own, hello($dropper))->{refusal}, $n <= 14 ? 'none' : 'full', "dropper $n says hello");
+	if ($n <= 14)
+	{
+		ask($own, report($dropper, $start));
+		$own->query_safe(q{SELECT pg_drop_replication_slot('} . hold_of($dropper) . q{')});
+	}
+	$own->quit;
+}
+kill 'CONT', $worker;
+wait_for($p, q{SELECT count(*) > 13 FROM cascade_topology WHERE node_name ~ '^dropper' AND state = 'down'}, 'p sees that they are away');
+for my $n (1 .. 15)
+{
+	my $reply = $p->safe_psql('postgres', 'SELECT ' . report_sql(hello(fake("late_$n", 0x1900 + $n))), extra_params => [ '-U', 'mallory' ]);
+	next if decode_reply($reply)->{answer} eq 'ok';
+	fail("late $n: " . decode_reply($reply)->{refusal});
+	last;
+}
+$p->append_conf('postgresql.conf', 'cascade_relay.stale_timeout = 2s');
+$p->reload;
+wait_for($p, q{SELECT count(*) FROM cascade_topology WHERE node_name ~ '^(late|greeter)'}, 'who only said hello is soon not shown any more', '0');
+wait_for($p, q{SELECT count(*) FROM cascade_check WHERE code = 'registry_full'}, 'nobody is refused any more', '0');
+$p->append_conf('postgresql.conf', 'cascade_relay.stale_timeout = 30s');
+$p->reload;
+
 # All at once she can fill it.
 my @greeters = map { session($p) } 1 .. 15;
 my @answers = map { ask($greeters[$_], hello(fake("crowd_$_", 0x2000 + $_)))->{refusal} } 0 .. 14;
@@ -335,6 +367,28 @@ $p->append_conf('postgresql.conf', 'cascade_relay.stale_timeout = 30s');
 $p->reload;
 others_are_well('rows without end');
 is(ask($s, report($m, $start, tree => []))->{answer}, 'ok', 'm has nobody below it any more');
+
+# Rows that nobody believes take no room from anybody, and it is not the others
+# who are said to have too many.  Behind so many there may be some that are true:
+# who has found no room is not nobody.
+@leaf = map { encode_row(name => "leaf_$_", incarnation => 0x300 + $_, managed => 1, upstream_name => 'n', upstream_incarnation => 0xb) } 1 .. 12;
+ask($sibling, report($n, current_lsn(), tree => \@leaf));
+my $g = fake('g', 0xf);
+my $gossip = session($p);
+my @lies = map { encode_row(name => 'p', incarnation => hex $incarnation{p}, managed => 1, upstream_name => 'g', upstream_incarnation => 0xf) } 1 .. 3000;
+is(ask($gossip, hello($g))->{answer}, 'ok', 'g says hello');
+is(ask($gossip, report($g, $start, tree => [ @lies, encode_row(name => 'leaf_of_g', incarnation => 0x3ff, managed => 1, upstream_name => 'g', upstream_incarnation => 0xf) ]))->{answer},
+	'ok', 'and says 3000 times that p is below it');
+is(value($p, q{SELECT count(*) FROM cascade_topology WHERE node_name LIKE 'leaf_%'}), '12', 'n keeps the room it has');
+is(value($p, q{SELECT count(*) FROM cascade_check WHERE code = 'registry_full' AND message ~ 'node "g" has reported 3001 of them'}), '1', 'p says who it is');
+$gossip->quit;
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'g'}, 'g is away', 'down');
+my (undef, undef, $unknown) = $p->psql('postgres', q{SELECT cascade_forget('g')});
+like($unknown, qr/"g" cannot be forgotten: it is not known what streamed from it\nDETAIL:  There were more nodes below it than there was room for\./,
+	'and is not forgotten without force');
+value($p, q{SELECT cascade_forget('g', true)});
+@leaf = @leaf[ 0 .. 2 ];
+ask($sibling, report($n, current_lsn(), tree => \@leaf));
 
 # ---- rows about others ----
 
@@ -401,6 +455,34 @@ $l->start;
 wait_for($l, q{SELECT pg_read_file('pg_replslot/cascade_relay.places') ~ '(^|\n)i\thost=i.example'}, 'l has found room for the nodes that it knows');
 is(value($l, q{SELECT count(*) FROM regexp_matches(pg_read_file('pg_replslot/cascade_relay.places'), 'gone_[0-9]+', 'g')}) >= 250 ? 'most' : 'few',
 	'most', 'and has not forgotten the others for it');
+
+# Whoever says first that a node is live has the word.  But what n says of its
+# own leaves is not lost for that: not when m has claimed one before, nor when
+# she speaks for another.  When n dies, its hold is not to be given up for that.
+my $o = fake('o', 0xe);
+my @leaves = (
+	encode_row(name => 'leaf_8', incarnation => 0x308, managed => 1, protected => 2, upstream_name => 'o', upstream_incarnation => 0xe, proof => [ 1, 'what it has shown' ]),
+	encode_row(name => 'leaf_9', incarnation => 0x309, managed => 1, protected => 2, upstream_name => 'o', upstream_incarnation => 0xe, proof => [ 1, 'what it has shown' ]));
+is(ask($s, report($m, $start, tree => [ encode_row(%below, name => 'leaf_8', incarnation => 0x308, protected => 2) ]))->{answer}, 'ok', 'm claims a leaf of o, which p does not know yet');
+my $leaf = session($p, 'mallory');
+is(ask($leaf, hello(fake('leaf_9', 0x309)))->{answer}, 'ok', 'and speaks for another');
+is(ask($leaf, report(fake('leaf_9', 0x309), current_lsn(), protected => 2, tree => []))->{answer}, 'ok', 'which is protected, she says');
+my $orderly = session($p, 'mandy');
+is(ask($orderly, hello($o))->{answer}, 'ok', 'o says hello');
+is(ask($orderly, report($o, $start, tree => \@leaves))->{answer}, 'ok', 'and what is below it');
+is(value($p, q{SELECT string_agg(node_name || ' ' || upstream_name, ', ' ORDER BY node_name) FROM cascade_topology WHERE node_name IN ('leaf_8', 'leaf_9')}),
+	'leaf_8 m, leaf_9 p', 'the leaves are drawn where they were first');
+$orderly->quit;
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'o'}, 'o is away', 'down');
+is(value($p, q{SELECT count(*) FROM cascade_check WHERE code = 'orphan_slot' AND node_name = 'o' AND message ~ 'is protected elsewhere'}), '0', 'nobody is told to forget it');
+my (undef, undef, $refused) = $p->psql('postgres', q{SELECT cascade_forget('o')});
+like($refused, qr/"o" cannot be forgotten.*\nDETAIL:  Not protected elsewhere: leaf_[89] \(said to be protected below "[mp]", which it has not proven\), leaf_[89] \(said/,
+	'nor is it forgotten without force');
+$leaf->quit;
+like(value($p, q{SELECT cascade_forget('o', true)}), qr/^\{\}$/, 'with force it is');
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'leaf_9'}, 'the leaf that was none is away', 'down');
+value($p, q{SELECT cascade_forget('leaf_9', true)});
+ask($s, report($m, $start, tree => []));
 
 # ---- LSNs that make no sense ----
 

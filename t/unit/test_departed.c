@@ -109,6 +109,8 @@ test_find(void)
 	is_text(where_is("u", 0), "below p, unprotected", "unknown is not protected");
 }
 
+static bool incomplete;
+
 static bool
 is_safe(const char *name, uint32_t incarnation)
 {
@@ -116,7 +118,7 @@ is_safe(const char *name, uint32_t incarnation)
 	CrelayTreeRow rows[MAX_NODES];
 	int			nrows = crelay_topology_assemble(nodes, n, links, rows);
 
-	CrelayDeparted departed = {name, incarnation, shown, known, n, FROM_I};
+	CrelayDeparted departed = {name, incarnation, shown, known, n, FROM_I, incomplete};
 
 	crelay_departed_sort(known, n);
 	return crelay_departed_branch_is_safe(nodes, rows, nrows, &departed, HERE);
@@ -136,6 +138,9 @@ test_branch(void)
 	add("l", 4, "j", 3, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_UPSTREAM);
 	leaf = add("m", 5, "l", 4, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_UPSTREAM);
 	ok(is_safe("j", 3), "all of the branch is protected, whatever there is beside it");
+	incomplete = true;
+	ok(!is_safe("j", 3), "not all of what was below it is known");
+	incomplete = false;
 	ok(!is_safe("j", 4), "another life of it is not known");
 	ok(!is_safe("x", 3), "nor is another node");
 	ok(!is_safe("p", 7), "below the root there is one who is not");
