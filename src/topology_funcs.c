@@ -69,20 +69,19 @@ row_warnings(const CrelayTree *tree, const CrelayTreeRow *row)
 static Datum
 warnings_of(uint32 warnings)
 {
-	Datum		texts[32];
+	Datum		codes[32];
 	int			n = 0;
 
 	for (int bit = 0; bit < 32; bit++)
 	{
-		const char *text = NULL;
+		const char *code = NULL;
 
 		if (warnings & (UINT32_C(1) << bit))
-			text = crelay_warning_text(UINT32_C(1) << bit);
-
-		if (text !=NULL)
-			texts[n++] = CStringGetTextDatum(text);
+			code = crelay_warning_text(UINT32_C(1) << bit);
+		if (code != NULL)
+			codes[n++] = CStringGetTextDatum(code);
 	}
-	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false,
+	return PointerGetDatum(construct_array(codes, n, TEXTOID, -1, false,
 										   TYPALIGN_INT));
 }
 
@@ -207,13 +206,12 @@ append_marks(StringInfo line, const CrelayTree *tree, int r)
 		appendStringInfo(line, " pinned by %s", node->pinned_by);
 	for (int bit = 0; bit < 32; bit++)
 	{
-		const char *text = NULL;
+		const char *code = NULL;
 
 		if (warnings & (UINT32_C(1) << bit))
-			text = crelay_warning_text(UINT32_C(1) << bit);
-
-		if (text !=NULL)
-			appendStringInfo(line, " !%s", text);
+			code = crelay_warning_text(UINT32_C(1) << bit);
+		if (code != NULL)
+			appendStringInfo(line, " !%s", code);
 	}
 }
 

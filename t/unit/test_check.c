@@ -1293,7 +1293,7 @@ static const struct
 
 typedef struct Findings
 {
-	char text[	2048];
+	char		list[2048];
 	char		message[CRELAY_CHECK_TEXT_LEN];
 	char		hint[CRELAY_CHECK_TEXT_LEN];
 	int			n;
@@ -1304,9 +1304,9 @@ static void
 collect(void *arg, const CrelayFinding *finding)
 {
 	Findings   *findings = arg;
-	size_t		at = strlen(findings->text);
+	size_t		at = strlen(findings->list);
 
-	snprintf(findings->text +at, sizeof(findings->text) - at, "%s%s %s %s",
+	snprintf(findings->list + at, sizeof(findings->list) - at, "%s%s %s %s",
 			 at > 0 ? "; " : "", crelay_severity_text(finding->severity),
 			 crelay_check_code_text(finding->code), finding->node_name);
 	if (finding->message[0] == '\0' ||
@@ -1328,14 +1328,14 @@ look(Scene *s, Findings *findings)
 static bool produced[CRELAY_CHECK_OK + 1];
 
 static void
-note_codes(const char *text)
+note_codes(const char *list)
 {
 	for (int code = 0; code <= CRELAY_CHECK_OK; code++)
 	{
 		char		word[64];
 
 		snprintf(word, sizeof(word), " %s ", crelay_check_code_text((CrelayCheckCode) code));
-		if (strstr(text, word) != NULL)
+		if (strstr(list, word) != NULL)
 			produced[code] = true;
 	}
 }
@@ -1351,10 +1351,10 @@ test_cases(void)
 		set_healthy(&scene, cases[i].local);
 		cases[i].happens(&scene);
 		look(&scene, &findings);
-		is_text(findings.text, cases[i].findings, cases[i].what);
+		is_text(findings.list, cases[i].findings, cases[i].what);
 		if (!findings.clear)
 			ok(false, "%s: says something, and what to do", cases[i].what);
-		note_codes(findings.text);
+		note_codes(findings.list);
 	}
 	for (int code = 0; code <= CRELAY_CHECK_OK; code++)
 		ok(produced[code], "a case produces %s",

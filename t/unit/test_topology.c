@@ -99,22 +99,21 @@ assemble(Tree *tree)
 static const char *
 drawn(const Tree *tree)
 {
-	static char text[16384];
+	static char drawing[16384];
 	size_t		at = 0;
 
-	text[		0] = '\0';
-
+	drawing[0] = '\0';
 	for (int r = 0; r < tree->nrows; r++)
 	{
 		const CrelayTreeRow *row = &tree->rows[r];
 
-		at += snprintf(text +at, sizeof(text) - at, "%s%.*s%s%s:%u(%d)",
+		at += snprintf(drawing + at, sizeof(drawing) - at, "%s%.*s%s%s:%u(%d)",
 					   r > 0 ? " " : "", row->depth,
 					   "................................................................",
 					   row->cyclic ? "!" : row->below_cycle ? "~" : "", tree->nodes[row->node].name,
 					   tree->nodes[row->node].incarnation, row->parent);
 	}
-	return text;
+	return drawing;
 }
 
 static void
