@@ -541,6 +541,9 @@ check_unprotected(Look *look, const CrelayCheckRow *row)
 
 	if (node->protected != CRELAY_FALSE)
 		return;
+	/* what a former life lacked when it ended, nobody can give it any more */
+	if (row->state == CRELAY_STATE_DOWN && node->managed && lives_again(facts, node->name))
+		return;
 	if (row->local && facts->held_text[0] != '\0')
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UNPROTECTED, node->name,
 			   facts->held_hint,

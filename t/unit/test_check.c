@@ -371,6 +371,22 @@ unprotected_away(Scene *s)
 }
 
 static void
+unprotected_and_rebuilt(Scene *s)
+{
+	unprotected_away(s);
+	namesake(s);
+}
+
+/* Whoever else has the name of a slot says nothing of its node. */
+static void
+unmanaged_unprotected_away(Scene *s)
+{
+	unprotected_and_rebuilt(s);
+	s->nodes[L].managed = false;
+	s->nodes[L].incarnation = 0;
+}
+
+static void
 unprotected_here(Scene *s)
 {
 	s->nodes[I].protected = CRELAY_FALSE;
@@ -1170,6 +1186,8 @@ static const struct
 	{"a node is not protected", P, unprotected, "warning unprotected l"},
 	{"unknown is not unprotected", P, unprotected_unknown, "ok ok p"},
 	{"an absent node is not protected", P, unprotected_away, "critical unprotected l"},
+	{"it has been rebuilt since", P, unprotected_and_rebuilt, "ok ok p"},
+	{"of one without cascade_relay nobody can say that", P, unmanaged_unprotected_away, "critical unprotected l"},
 	{"this node is not protected", I, unprotected_here, "warning unprotected i"},
 	{"one slot left", P, one_slot, "warning no_free_slot p"},
 	{"two slots left", P, two_slots, "ok ok p"},
