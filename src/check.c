@@ -242,11 +242,19 @@ time_text(char *text, int64_t microseconds)
 
 /* ---- rows ---- */
 
+/*
+ * By name, and namesakes in the order of the tree.
+ */
 static int
 compare_rows(const void *a, const void *b)
 {
-	return strcmp((*(const CrelayCheckRow *const *) a)->node->name,
-				  (*(const CrelayCheckRow *const *) b)->node->name);
+	const CrelayCheckRow *first = *(const CrelayCheckRow *const *) a;
+	const CrelayCheckRow *second = *(const CrelayCheckRow *const *) b;
+	int			c = strcmp(first->node->name, second->node->name);
+
+	if (c != 0)
+		return c;
+	return first < second ? -1 : first > second;
 }
 
 /*
