@@ -1117,31 +1117,55 @@ check_delay(Look *look)
 
 /* ---- versions ---- */
 
+static bool
+is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
 /*
- * Orders versions like "1.10" and "1.9" by their numbers, and what follows
- * them as text.
+ * What comes where one version goes on and another one ends: more numbers make
+ * a later one, words an earlier one, as "beta" and "rc" do.
+ */
+static int
+version_rank(char c)
+{
+	if (c == '\0')
+		return 1;
+	return c == '.' || is_digit(c) ? 2 : 0;
+}
+
+/*
+ * Orders versions like "1.9", "1.10beta2", "1.10" and "1.10.1": numbers by
+ * their value, the rest as text.
  */
 static int
 compare_versions(const char *a, const char *b)
 {
 	for (;;)
 	{
-		char	   *a_end;
-		char	   *b_end;
-		unsigned long x;
-		unsigned long y;
+		if (is_digit(*a) && is_digit(*b))
+		{
+			char	   *a_end;
+			char	   *b_end;
+			unsigned long x = strtoul(a, &a_end, 10);
+			unsigned long y = strtoul(b, &b_end, 10);
 
-		if (*a < '0' || *a > '9' || *b < '0' || *b > '9')
-			return strcmp(a, b);
-		x = strtoul(a, &a_end, 10);
-		y = strtoul(b, &b_end, 10);
-		if (x != y)
-			return x < y ? -1 : 1;
-		if (*a_end != '.' || *b_end != '.')
-			return strcmp(a_end, b_end);
-		a = a_end + 1;
-		b = b_end + 1;
+			if (x != y)
+				return x < y ? -1 : 1;
+			a = a_end;
+			b = b_end;
+		}
+		else if (*a != *b)
+			break;
+		else if (*a++ == '\0')
+			return 0;
+		else
+			b++;
 	}
+	if (version_rank(*a) != version_rank(*b))
+		return version_rank(*a) - version_rank(*b);
+	return (unsigned char) *a < (unsigned char) *b ? -1 : 1;
 }
 
 static bool

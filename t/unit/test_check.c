@@ -1520,10 +1520,50 @@ test_words(void)
 	is_number(strlen(findings.message), CRELAY_CHECK_TEXT_LEN - 1, "a message that is too long is cut");
 }
 
+/*
+ * Which of two versions is the older one.
+ */
+static void
+test_versions(void)
+{
+	static const char *const pairs[][2] = {
+		{"1.9", "1.10"},
+		{"1.9", "1.9.1"},
+		{"1.9", "2"},
+		{"1.9.9", "1.10"},
+		{"1.0beta", "1.0"},
+		{"1.0-rc1", "1.0"},
+		{"1.0beta", "1.0rc"},
+		{"1.0beta9", "1.0beta10"},
+		{"1.0beta", "1.0beta2"},
+		{"1.0rc1", "1.0.1"},
+		{"0.9", "1.0beta"},
+		{"devel", "1.0"}
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+	{
+		Scene		scene;
+		Findings	findings;
+
+		for (int older = P; older <= I; older++)
+		{
+			set_healthy(&scene, P);
+			scene.facts.nrows = 2;
+			put_version(&scene.nodes[older], pairs[i][0]);
+			put_version(&scene.nodes[I - older], pairs[i][1]);
+			look(&scene, &findings);
+			is_text(findings.list, older == P ? "warning version_mixed p" : "warning version_mixed i",
+					pairs[i][0]);
+		}
+	}
+}
+
 int
 main(void)
 {
 	test_cases();
+	test_versions();
 	test_words();
 	return done_testing();
 }
