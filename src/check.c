@@ -199,16 +199,15 @@ report(Look *look, CrelaySeverity severity, CrelayCheckCode code,
  * The same with the words of an error, which may bring their own hint along.
  */
 static void
-report_error(Look *look, CrelayCheckCode code, const char *what, const char *or_hint)
+report_error(Look *look, CrelayCheckCode code, const char *what, const char *error,
+			 const char *or_hint)
 {
-	const CrelayCheckFacts *facts = look->facts;
-	const char *hint = strstr(facts->last_error, " HINT: ");
-	int			len = (int) (hint != NULL ? (size_t) (hint - facts->last_error) :
-							 strlen(facts->last_error));
+	const char *hint = strstr(error, " HINT: ");
+	int			len = (int) (hint != NULL ? (size_t) (hint - error) : strlen(error));
 
-	report(look, CRELAY_SEVERITY_CRITICAL, code, facts->name,
+	report(look, CRELAY_SEVERITY_CRITICAL, code, look->facts->name,
 		   hint != NULL ? hint + strlen(" HINT: ") : or_hint,
-		   "%s%s%.*s", what, len > 0 ? ": " : "", len, facts->last_error);
+		   "%s%s%.*s", what, len > 0 ? ": " : "", len, error);
 }
 
 static const char *
@@ -336,20 +335,23 @@ kept_bytes(const CrelayCheckFacts *facts, uint64_t lsn)
 /* ---- the exchange ---- */
 
 /*
- * A worker that fails each time, or hangs.
+ * A worker that fails each time, or hangs.  An error that is no newer than what
+ * it last got done is not why.
  */
 static void
 check_worker(Look *look)
 {
-	int64_t		silent = silence(look->facts, look->facts->passed_at);
+	const CrelayCheckFacts *facts = look->facts;
+	int64_t		silent = silence(facts, facts->passed_at);
 	char		ago[SIZE_LEN];
 	char		what[100];
 
-	if (silent <= look->facts->stale_after)
+	if (silent <= facts->stale_after)
 		return;
 	snprintf(what, sizeof(what), "the worker of cascade_relay has got nothing done for %s",
 			 time_text(ago, silent));
 	report_error(look, CRELAY_CHECK_NO_FREE_WORKER, what,
+				 facts->last_error_at > facts->passed_at ? facts->last_error : "",
 				 "Look for cascade_relay in this server's log.");
 }
 
@@ -365,11 +367,11 @@ check_upstream(Look *look)
 		return;
 	if (facts->refused && facts->lacks_extension)
 		report_error(look, CRELAY_CHECK_EXTENSION_MISSING,
-					 "the upstream lacks what takes reports",
+					 "the upstream lacks what takes reports", facts->last_error,
 					 "Install, preload and create cascade_relay there.");
 	else if (facts->refused)
 		report_error(look, CRELAY_CHECK_UPSTREAM_REFUSED,
-					 "the upstream does not take reports",
+					 "the upstream does not take reports", facts->last_error,
 					 "Look at the upstream's log.");
 	else if (!facts->enabled)
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UPSTREAM_SILENT, facts->name,
@@ -383,7 +385,7 @@ check_upstream(Look *look)
 	{
 		snprintf(what, sizeof(what), "no reply from the upstream for %s",
 				 time_text(ago, silent));
-		report_error(look, CRELAY_CHECK_UPSTREAM_SILENT, what,
+		report_error(look, CRELAY_CHECK_UPSTREAM_SILENT, what, facts->last_error,
 					 "Check that the upstream runs, and that this server can reach it.");
 	}
 }

@@ -209,6 +209,7 @@ add_upstream(CrelayCheckFacts *facts, const CrelayLocal *local,
 	facts->heard_at = local->heard_at;
 	facts->upstream_held_lsn = local->upstream_held_lsn;
 	facts->last_error = local->last_error;
+	facts->last_error_at = local->last_error_time;
 	facts->held_text = "";
 	facts->held_hint = "";
 	if (local->upstream_held_reason != CRELAY_REFUSE_NONE)

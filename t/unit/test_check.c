@@ -213,6 +213,15 @@ stuck_worker(Scene *s)
 {
 	s->facts.passed_at = NOW - STALE - SECOND;
 	s->facts.last_error = "could not open directory \"pg_wal\": Permission denied";
+	s->facts.last_error_at = NOW - SECOND;
+}
+
+/* It does not fail, it does not get on; what there is to read is old. */
+static void
+hanging_worker(Scene *s)
+{
+	stuck_worker(s);
+	s->facts.last_error_at = s->facts.passed_at;
 }
 
 /* It may have been the server that was not there. */
@@ -1403,6 +1412,18 @@ test_words(void)
 	scene.facts.last_error = "";
 	look(&scene, &findings);
 	is_text(findings.message, "no reply from the upstream for 31 s", "without an error there is none");
+
+	set_healthy(&scene, P);
+	stuck_worker(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "the worker of cascade_relay has got nothing done for 31 s: could not open directory \"pg_wal\": Permission denied",
+			"why a worker gets nothing done");
+
+	set_healthy(&scene, P);
+	hanging_worker(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "the worker of cascade_relay has got nothing done for 31 s",
+			"an error that it has survived is not why");
 
 	set_healthy(&scene, I);
 	unprotected_here(&scene);
