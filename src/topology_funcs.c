@@ -158,18 +158,6 @@ append_bytes(StringInfo line, int64 bytes)
 	appendStringInfo(line, INT64_FORMAT " %s", bytes, units[unit]);
 }
 
-static bool
-has_next_sibling(const CrelayTree *tree, int r)
-{
-	for (int i = r + 1; i < tree->nrows && tree->rows[i].depth >= tree->rows[r].depth; i++)
-	{
-		if (tree->rows[i].parent == tree->rows[r].parent &&
-			tree->rows[i].depth == tree->rows[r].depth)
-			return true;
-	}
-	return false;
-}
-
 /*
  * The branches in front of a name, from the left: a line goes on at each level
  * whose node has more siblings to come.
@@ -184,9 +172,9 @@ append_branches(StringInfo line, const CrelayTree *tree, int r)
 		 up = tree->rows[up].parent)
 		levels[n++] = up;
 	for (int i = n - 1; i > 0; i--)
-		appendStringInfoString(line, has_next_sibling(tree, levels[i]) ? "|  " : "   ");
+		appendStringInfoString(line, tree->rows[levels[i]].has_next ? "|  " : "   ");
 	if (n > 0)
-		appendStringInfoString(line, has_next_sibling(tree, r) ? "|- " : "`- ");
+		appendStringInfoString(line, tree->rows[r].has_next ? "|- " : "`- ");
 	else if (tree->rows[r].depth > 0)
 		appendStringInfoString(line, "? ");
 }
