@@ -65,10 +65,11 @@ add_rows(CrelayCheckFacts *facts, const CrelayTree *tree)
 
 	for (int r = 0; r < tree->nrows; r++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		rows[r].node = &tree->nodes[tree->rows[r].node];
 		rows[r].state = crelay_tree_state(tree, &tree->rows[r]);
 		rows[r].depth = tree->rows[r].depth;
-		rows[r].local = tree->local.ready && tree->rows[r].node == 0;
+		rows[r].local = crelay_tree_is_local(tree, &tree->rows[r]);
 		rows[r].voting_cascades = crelay_tree_breach(tree, r) == CRELAY_PLAN_VOTING_DIRECT_ONLY;
 	}
 	facts->nrows = tree->nrows;

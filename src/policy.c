@@ -119,13 +119,12 @@ is_available(const CrelayPolicyTree *tree, int row)
 }
 
 /*
- * The row of the node that shows this tree, which is the first of the nodes; -1
- * if it is not drawn.
+ * The row of the node that shows this tree; -1 if it is not in it.
  */
 int
 crelay_policy_here(const CrelayPolicyTree *tree)
 {
-	for (int row = 0; row < tree->nrows; row++)
+	for (int row = 0; tree->has_here && row < tree->nrows; row++)
 	{
 		if (tree->rows[row].node == 0)
 			return row;

@@ -48,6 +48,7 @@ typedef struct CrelayPolicyTree
 	const CrelayNode *nodes;
 	const CrelayTreeRow *rows;
 	int			nrows;
+	bool		has_here;		/* nodes[0] is the node that shows this tree */
 	const CrelayHistory *history;	/* one that is known, or NULL */
 	uint64_t	segment_size;
 } CrelayPolicyTree;

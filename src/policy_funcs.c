@@ -229,6 +229,7 @@ parse_tree(const char *text, CrelayPolicyTree *policy)
 	policy->nrows = crelay_topology_assemble(nodes, n, links, rows);
 	policy->nodes = nodes;
 	policy->rows = rows;
+	policy->has_here = false;
 	policy->history = NULL;
 	policy->segment_size = UINT64CONST(16) * 1024 * 1024;
 }

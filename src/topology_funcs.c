@@ -100,7 +100,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put_text(tuple, crelay_class_text(node->replica_class));
 	crelay_put_text(tuple, crelay_state_text(crelay_tree_state(tree, row)));
 	crelay_put_bool(tuple, node->managed);
-	crelay_put_bool(tuple, row->node == 0);
+	crelay_put_bool(tuple, crelay_tree_is_local(tree, row));
 	crelay_put_int(tuple, (int32) node->timeline, node->timeline != 0);
 	crelay_put_lsn(tuple, node->flush_lsn);
 	crelay_put_lsn(tuple, node->replay_lsn);
@@ -230,7 +230,8 @@ draw_row(StringInfo line, const CrelayTree *tree, int r, int width)
 
 	resetStringInfo(line);
 	append_branches(line, tree, r);
-	appendStringInfo(line, "%s%s", node->name, row->node == 0 ? "*" : "");
+	appendStringInfo(line, "%s%s", node->name,
+					 crelay_tree_is_local(tree, row) ? "*" : "");
 	while (line->len < width)
 		appendStringInfoChar(line, ' ');
 

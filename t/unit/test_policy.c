@@ -480,10 +480,13 @@ meant(const char *text, const char *name)
 }
 
 static int
-here_in(const char *text)
+here_in(const char *text, bool has_here)
 {
 	Tree	   *t = tree_of(text);
-	int			row = crelay_policy_here(&t->policy);
+	int			row;
+
+	t->policy.has_here = has_here;
+	row = crelay_policy_here(&t->policy);
 
 	return row < 0 ? -1 : t->rows[row].node;
 }
@@ -507,7 +510,8 @@ test_names(void)
 	is_number(meant("p l<p,s,%1 x<p l<x,s,%2", "l"), 3, "of two that are gone the one seen last");
 	ok(meant("p", "l") == -1 && meant("p", "") == -1 && meant("p", NULL) == -1, "or nobody");
 
-	is_number(here_in("l<p,d p l<p"), 0, "this node is itself, whoever has its name");
+	is_number(here_in("l<p,d p l<p", true), 0, "this node is itself, whoever has its name");
+	ok(here_in("l<p,d p l<p", false) == -1, "... and nobody else, before it knows its own");
 
 	is_number(primary_of("p,s q", NULL), 1, "of two primaries the one that is there");
 	is_number(primary_of("p q,s", NULL), 0, "... whichever comes first");
