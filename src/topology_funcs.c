@@ -130,12 +130,14 @@ cascade_topology(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayTree *tree = crelay_tree_read();
+	MemoryContext memory = crelay_row_memory();
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int r = 0; r < tree->nrows; r++)
 	{
-		CrelayTuple tuple = {0};
+		CrelayTuple tuple;
 
+		crelay_tuple_begin(&tuple, memory);
 		fill_row(&tuple, tree, r);
 		crelay_tuple_store(&tuple, rsinfo);
 	}
@@ -254,6 +256,7 @@ cascade_tree(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayTree *tree = crelay_tree_read();
+	MemoryContext memory = crelay_row_memory();
 	int			width = name_width(tree);
 	StringInfoData line;
 
@@ -261,8 +264,9 @@ cascade_tree(PG_FUNCTION_ARGS)
 	initStringInfo(&line);
 	for (int r = 0; r < tree->nrows; r++)
 	{
-		CrelayTuple tuple = {0};
+		CrelayTuple tuple;
 
+		crelay_tuple_begin(&tuple, memory);
 		draw_row(&line, tree, r, width);
 		crelay_put_text(&tuple, line.data);
 		crelay_tuple_store(&tuple, rsinfo);
