@@ -98,6 +98,7 @@ typedef struct CrelayCandidate
 	/* workspace */
 	bool		rooted;			/* the way from there to a primary will last */
 	bool		below;			/* it lies below the node */
+	int			top;			/* row that its part of the tree hangs from */
 } CrelayCandidate;
 
 extern const char *crelay_plan_reason_text(CrelayPlanReason reason);
