@@ -248,6 +248,13 @@ is(verdict($p, "kind = 'walsender' AND name ~ '^nobody#'"),
 	"f|matches ignore_slots\nf|matches ignore_slots", 'two that are ignored by the name that they have in common');
 is(verdict($p, "kind = 'walsender' AND name ~ '^backup' AND state IS NULL"), 'f|base backup', 'a base backup');
 is(verdict($p, "slot_name ~ '^pg_basebackup'"), 'f|temporary slot', 'and what it streams');
+is( value($p,
+		"SELECT string_agg(DISTINCT split_part(name, '#', 1), ' ' ORDER BY split_part(name, '#', 1)), min(retained_bytes), max(retained_bytes) "
+		  . "FROM cascade_downstreams WHERE slot_name IS NULL OR restart_lsn IS NULL"),
+	'backup fresh lost nobody receive|0|0', 'what keeps no WAL keeps 0 bytes');
+is( value($p,
+		'SELECT restart_lsn = (SELECT min(restart_lsn) FROM pg_replication_slots) FROM cascade_downstreams ORDER BY retained_bytes DESC LIMIT 1'),
+	't', 'and does not come before what keeps the most');
 at_rest('there is nobody but those who do not count');
 is( value($p, "SELECT string_agg(node_name, ' ' ORDER BY node_name) FROM cascade_topology"),
 	'a b c d fake p u', 'none of them is drawn as a node');
