@@ -443,6 +443,9 @@ child_state(const CrelayChild *child, const CrelayDownstream *sender,
 		return CRELAY_STATE_DOWN;
 	if (now - Max(child->last_report, child->connected_at) > stale_after)
 		return CRELAY_STATE_STALE;
+	/* so it was until just now; that its reports are taken it says next time */
+	if (child->own_state == CRELAY_STATE_DUPLICATE)
+		return CRELAY_STATE_ARCHIVE;
 	return child->own_state;
 }
 
@@ -820,6 +823,17 @@ own_class(const CrelaySettings *settings, const CrelayLocal *local)
 	return local->node.replica_class;
 }
 
+/*
+ * Whether the upstream takes this node for the double of another one.  The one
+ * that the name belongs to is warned too, but its reports are taken.
+ */
+static bool
+is_duplicate(const CrelayLocal *local)
+{
+	return local->upstream_state == CRELAY_UPSTREAM_REFUSED &&
+		(local->node.warnings & CRELAY_WARN_DUPLICATE_NAME) != 0;
+}
+
 static CrelayState
 own_state(const CrelaySurvey *survey, const CrelayLocal *local)
 {
@@ -829,6 +843,8 @@ own_state(const CrelaySurvey *survey, const CrelayLocal *local)
 		return CRELAY_STATE_CYCLE;
 	if (local->upstream_held_reason == CRELAY_HELD_DIVERGED)
 		return CRELAY_STATE_DIVERGED;
+	if (is_duplicate(local))
+		return CRELAY_STATE_DUPLICATE;
 	if (!survey->receiver.streaming)
 		return CRELAY_STATE_ARCHIVE;
 	return local->node.state == CRELAY_STATE_CATCHUP ? CRELAY_STATE_CATCHUP :
