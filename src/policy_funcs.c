@@ -487,7 +487,7 @@ static char *
 move_command(const CrelayNode *node, const CrelayNode *upstream, const char *address)
 {
 	if (node->managed && upstream->managed && address != NULL)
-		return psprintf("SELECT cascade_follow(%s)", quote_literal_cstr(upstream->name));
+		return psprintf("SELECT cascade_follow(%s);", quote_literal_cstr(upstream->name));
 	return move_by_hand(node, upstream, address);
 }
 
