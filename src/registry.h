@@ -321,6 +321,8 @@ extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz no
 
 /* for cascade_release, cascade_forget and cascade_adopt */
 extern bool crelay_registry_release(const char *key, uint64 lsn);
+extern void crelay_registry_require_release(const char *const *keys, int n,
+											uint64 lsn);
 extern void crelay_registry_unrelease(const char *key);
 extern bool crelay_registry_forget(const char *hold_name);
 extern bool crelay_registry_is_forgotten(const char *hold_name);
