@@ -115,13 +115,20 @@ remove_released(const char *key)
 }
 
 /*
- * A released downstream has caught up, and counts again.
+ * Replaces the list by those of it that still do not count.  Not if it has
+ * changed since it was looked at: who was released meanwhile is to stay so.
  */
 void
-crelay_registry_unrelease(const char *key)
+crelay_registry_publish_released(const CrelayReleased *released, int n, uint64 released_seq)
 {
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
-	remove_released(key);
+	if (crelay_shared->released_seq == released_seq)
+	{
+		memcpy(crelay_shared->released, released, sizeof(CrelayReleased) * n);
+		crelay_shared->nreleased = n;
+		crelay_shared->released_seq++;
+		crelay_shared->floor_seq++;
+	}
 	LWLockRelease(crelay_shared->lock);
 }
 
@@ -240,7 +247,7 @@ crelay_registry_forget_unmanaged(const char *name)
 /*
  * A slot is for somebody else from now on, or for the same node when it comes
  * back: who streamed through it before and is not connected says nothing about
- * it any more.
+ * it any more, and nor does it matter that one of that name was released.
  */
 void
 crelay_registry_forget_slot(const char *slot_name)
@@ -254,5 +261,6 @@ crelay_registry_forget_slot(const char *slot_name)
 			strcmp(child->slot_name, slot_name) == 0)
 			child->slot_name[0] = '\0';
 	}
+	remove_released(slot_name);
 	LWLockRelease(crelay_shared->lock);
 }
