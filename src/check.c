@@ -1079,28 +1079,46 @@ gives_feedback(const CrelayCheckRow *row)
 }
 
 /*
+ * Finds the first row below each one that gives feedback.  From the end on, so
+ * that it is the last one seen, unless a row that is no deeper has come between.
+ */
+static void
+find_feedback(const CrelayCheckFacts *facts)
+{
+	const CrelayCheckRow *gives = NULL;
+	int			least_depth = 0;	/* from the next row up to that one */
+
+	for (int i = facts->nrows - 1; i >= 0; i--)
+	{
+		const CrelayCheckRow *row = &facts->rows[i];
+
+		facts->feedback_below[i] = gives != NULL && least_depth > row->depth ? gives : NULL;
+		if (gives_feedback(row))
+		{
+			gives = row;
+			least_depth = row->depth;
+		}
+		else if (row->depth < least_depth)
+			least_depth = row->depth;
+	}
+}
+
+/*
  * A standby passes on the feedback of others only if it gives its own.
  */
 static void
 check_feedback(Look *look, const CrelayCheckRow *row)
 {
 	const CrelayCheckFacts *facts = look->facts;
-	const CrelayCheckRow *end = facts->rows + facts->nrows;
+	const CrelayCheckRow *below = facts->feedback_below[row - facts->rows];
 
 	if (!is_live(row) || row->node->role != CRELAY_ROLE_STANDBY ||
-		row->node->hot_standby_feedback != CRELAY_FALSE)
+		row->node->hot_standby_feedback != CRELAY_FALSE || below == NULL)
 		return;
-	for (const CrelayCheckRow *below = row + 1;
-		 below < end && below->depth > row->depth; below++)
-	{
-		if (!gives_feedback(below))
-			continue;
-		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FEEDBACK_OFF, row->node->name,
-			   "Set hot_standby_feedback to on there too and reload, or to off below.",
-			   "hot_standby_feedback is on at node \"%s\", but off at \"%s\" above it, where it ends: vacuum can cancel queries on \"%s\"",
-			   below->node->name, row->node->name, below->node->name);
-		return;
-	}
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FEEDBACK_OFF, row->node->name,
+		   "Set hot_standby_feedback to on there too and reload, or to off below.",
+		   "hot_standby_feedback is on at node \"%s\", but off at \"%s\" above it, where it ends: vacuum can cancel queries on \"%s\"",
+		   below->node->name, row->node->name, below->node->name);
 }
 
 static void
@@ -1333,6 +1351,7 @@ crelay_check_run(const CrelayCheckFacts *facts, CrelayCheckSink sink, void *sink
 	for (int i = 0; i < facts->nrows; i++)
 		facts->by_name[i] = &facts->rows[i];
 	qsort((void *) facts->by_name, (size_t) facts->nrows, sizeof(*facts->by_name), compare_rows);
+	find_feedback(facts);
 
 	for (int severity = CRELAY_SEVERITY_CRITICAL; severity >= CRELAY_SEVERITY_OK; severity--)
 	{

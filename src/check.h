@@ -149,6 +149,8 @@ typedef struct CrelayCheckFacts
 
 	/* workspace, room for nrows: filled by crelay_check_run() */
 	const CrelayCheckRow **by_name;
+	const CrelayCheckRow **feedback_below;	/* the first below each row that
+											 * gives it, or NULL */
 } CrelayCheckFacts;
 
 typedef void (*CrelayCheckSink) (void *arg, const CrelayFinding *finding);

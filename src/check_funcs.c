@@ -84,6 +84,7 @@ add_rows(CrelayCheckFacts *facts, const CrelayTree *tree)
 	facts->nrows = tree->nrows;
 	facts->rows = rows;
 	facts->by_name = palloc_array(const CrelayCheckRow *, tree->nrows + 1);
+	facts->feedback_below = palloc_array(const CrelayCheckRow *, tree->nrows + 1);
 }
 
 /*

@@ -22,6 +22,7 @@
 #include "tap.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 #define NOW			INT64_C(800000000000000)
 #define SECOND		INT64_C(1000000)
@@ -42,6 +43,7 @@ typedef struct Scene
 	CrelayNode	nodes[MAX_ROWS];
 	CrelayCheckRow rows[MAX_ROWS];
 	const CrelayCheckRow *by_name[MAX_ROWS];
+	const CrelayCheckRow *feedback_below[MAX_ROWS];
 	CrelayDownstream downstreams[4];
 	CrelayCheckChild children[2];
 } Scene;
@@ -177,6 +179,7 @@ set_healthy(Scene *s, int local)
 	facts->downstreams = s->downstreams;
 	facts->children = s->children;
 	facts->by_name = s->by_name;
+	facts->feedback_below = s->feedback_below;
 }
 
 /* ---- what can happen ---- */
@@ -1580,10 +1583,59 @@ test_versions(void)
 	}
 }
 
+/*
+ * A chain as long as it gets, all of it without feedback: anything quadratic
+ * would show.
+ */
+static void
+test_large(void)
+{
+	enum
+	{
+		LARGE = 40000
+	};
+	CrelayNode *nodes = calloc(LARGE, sizeof(CrelayNode));
+	CrelayCheckRow *rows = calloc(LARGE, sizeof(CrelayCheckRow));
+	const CrelayCheckRow **room = calloc(2 * LARGE, sizeof(*room));
+	Scene		scene;
+	Findings	findings;
+	clock_t		start;
+
+	if (nodes == NULL || rows == NULL || room == NULL)
+		abort();
+	set_healthy(&scene, P);
+	for (int i = 0; i < LARGE; i++)
+	{
+		nodes[i] = scene.nodes[i == 0 ? P : I];
+		snprintf(nodes[i].name, sizeof(nodes[i].name), "n%05d", i);
+		nodes[i].incarnation = (uint32_t) i + 1;
+		nodes[i].upstream_incarnation = (uint32_t) i;
+		rows[i] = scene.rows[i == 0 ? P : I];
+		rows[i].node = &nodes[i];
+		rows[i].depth = i;
+	}
+	scene.facts.ndownstreams = 0;
+	scene.facts.nrows = LARGE;
+	scene.facts.rows = rows;
+	scene.facts.by_name = room;
+	scene.facts.feedback_below = room + LARGE;
+	start = clock();
+	look(&scene, &findings);
+	ok(clock() - start < 5 * CLOCKS_PER_SEC, "a chain of %d nodes takes no time", LARGE);
+	is_text(findings.list, "ok ok p", "and nothing is wrong with it");
+	nodes[LARGE - 1].hot_standby_feedback = CRELAY_TRUE;
+	look(&scene, &findings);
+	is_number((uint64_t) findings.n, LARGE - 2, "feedback from its end does not pass any of them");
+	free(room);
+	free(rows);
+	free(nodes);
+}
+
 int
 main(void)
 {
 	test_cases();
+	test_large();
 	test_versions();
 	test_words();
 	return done_testing();
