@@ -46,7 +46,7 @@ check_permission(void)
 
 /*
  * The row of a node in the tree, the one last heard of if there are several;
- * NULL for none that has said where it is.  nodes[0] is this node.
+ * NULL for none that has said where it is.  This node itself is not meant.
  */
 static const CrelayNode *
 find_node(const CrelayTree *tree, const char *name)
@@ -57,7 +57,7 @@ find_node(const CrelayTree *tree, const char *name)
 	{
 		const CrelayNode *node = &tree->nodes[tree->rows[i].node];
 
-		if (tree->rows[i].node != 0 && node->replay_lsn != 0 &&
+		if (!crelay_tree_is_local(tree, &tree->rows[i]) && node->replay_lsn != 0 &&
 			strcmp(node->name, name) == 0 &&
 			(found == NULL || node->observed_at > found->observed_at))
 			found = node;

@@ -15,13 +15,12 @@
  * Writes a bookmark; an empty text if either half of it is not known.
  */
 void
-crelay_bookmark_format(char *text, size_t size, uint32_t timeline, uint64_t lsn)
+crelay_bookmark_format(char *token, size_t size, uint32_t timeline, uint64_t lsn)
 {
 	if (timeline == 0 || lsn == 0)
-		text[		0] = '\0';
-
+		token[0] = '\0';
 	else
-		snprintf(text, size, "%u:%X/%X", (unsigned int) timeline,
+		snprintf(token, size, "%u:%X/%X", (unsigned int) timeline,
 				 (unsigned int) (lsn >> 32), (unsigned int) lsn);
 }
 
@@ -43,9 +42,9 @@ digit_value(char c)
  * any digit, or with more than 32 bits of them.
  */
 static bool
-parse_number(const char **text, uint32_t base, char end, uint32_t *number)
+parse_number(const char **digits, uint32_t base, char end, uint32_t *number)
 {
-	const char *at = *text;
+	const char *at = *digits;
 	uint64_t	value = 0;
 
 	for (; digit_value(*at) < base; at++)
@@ -54,10 +53,10 @@ parse_number(const char **text, uint32_t base, char end, uint32_t *number)
 		if (value > UINT32_MAX)
 			return false;
 	}
-	if (at == *text ||*at != end)
+	if (at == *digits || *at != end)
 		return false;
 	*number = (uint32_t) value;
-	*text = at + 1;
+	*digits = at + 1;
 	return true;
 }
 
@@ -66,14 +65,14 @@ parse_number(const char **text, uint32_t base, char end, uint32_t *number)
  * LSN may be 0.
  */
 bool
-crelay_bookmark_parse(const char *text, CrelayBookmark *bookmark)
+crelay_bookmark_parse(const char *token, CrelayBookmark *bookmark)
 {
 	uint32_t	high;
 	uint32_t	low;
 
-	if (!parse_number(&text, 10, ':', &bookmark->timeline) ||
-		!parse_number(&text, 16, '/', &high) ||
-		!parse_number(&text, 16, '\0', &low))
+	if (!parse_number(&token, 10, ':', &bookmark->timeline) ||
+		!parse_number(&token, 16, '/', &high) ||
+		!parse_number(&token, 16, '\0', &low))
 		return false;
 	bookmark->lsn = (uint64_t) high << 32 | low;
 	return bookmark->timeline != 0 && bookmark->lsn != 0;

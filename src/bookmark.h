@@ -35,9 +35,9 @@ typedef enum CrelayServes
 	CRELAY_SERVES_NEVER			/* its history left the bookmark's before it */
 } CrelayServes;
 
-extern void crelay_bookmark_format(char *text, size_t size,
+extern void crelay_bookmark_format(char *token, size_t size,
 								   uint32_t timeline, uint64_t lsn);
-extern bool crelay_bookmark_parse(const char *text, CrelayBookmark *bookmark);
+extern bool crelay_bookmark_parse(const char *token, CrelayBookmark *bookmark);
 extern CrelayServes crelay_bookmark_judge(const CrelayBookmark *bookmark,
 										  const CrelayHistory *history,
 										  uint32_t timeline, uint64_t lsn,

@@ -247,6 +247,7 @@ cascade_nodes_serving(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayBookmark bookmark;
 	const CrelayHistory *history;
+	MemoryContext memory = crelay_row_memory();
 	CrelayTree *tree;
 
 	parse_bookmark(PG_GETARG_TEXT_PP(0), &bookmark);
@@ -255,10 +256,12 @@ cascade_nodes_serving(PG_FUNCTION_ARGS)
 	for (int r = 0; r < tree->nrows; r++)
 	{
 		const CrelayNode *node = &tree->nodes[tree->rows[r].node];
-		CrelayTuple tuple = {0};
+		CrelayTuple tuple;
 
+		CHECK_FOR_INTERRUPTS();
 		if (row_serves(tree, &tree->rows[r], &bookmark, history) != CRELAY_SERVES_NOW)
 			continue;
+		crelay_tuple_begin(&tuple, memory);
 		crelay_put_text(&tuple, node->name);
 		crelay_put_text(&tuple, node->conninfo);
 		crelay_put_lsn(&tuple, node->replay_lsn);

@@ -199,16 +199,15 @@ report(Look *look, CrelaySeverity severity, CrelayCheckCode code,
  * The same with the words of an error, which may bring their own hint along.
  */
 static void
-report_error(Look *look, CrelayCheckCode code, const char *what, const char *or_hint)
+report_error(Look *look, CrelayCheckCode code, const char *what, const char *error,
+			 const char *or_hint)
 {
-	const CrelayCheckFacts *facts = look->facts;
-	const char *hint = strstr(facts->last_error, " HINT: ");
-	int			len = (int) (hint != NULL ? (size_t) (hint - facts->last_error) :
-							 strlen(facts->last_error));
+	const char *hint = strstr(error, " HINT: ");
+	int			len = (int) (hint != NULL ? (size_t) (hint - error) : strlen(error));
 
-	report(look, CRELAY_SEVERITY_CRITICAL, code, facts->name,
+	report(look, CRELAY_SEVERITY_CRITICAL, code, look->facts->name,
 		   hint != NULL ? hint + strlen(" HINT: ") : or_hint,
-		   "%s%s%.*s", what, len > 0 ? ": " : "", len, facts->last_error);
+		   "%s%s%.*s", what, len > 0 ? ": " : "", len, error);
 }
 
 static const char *
@@ -242,11 +241,19 @@ time_text(char *text, int64_t microseconds)
 
 /* ---- rows ---- */
 
+/*
+ * By name, and namesakes in the order of the tree.
+ */
 static int
 compare_rows(const void *a, const void *b)
 {
-	return strcmp((*(const CrelayCheckRow *const *) a)->node->name,
-				  (*(const CrelayCheckRow *const *) b)->node->name);
+	const CrelayCheckRow *first = *(const CrelayCheckRow *const *) a;
+	const CrelayCheckRow *second = *(const CrelayCheckRow *const *) b;
+	int			c = strcmp(first->node->name, second->node->name);
+
+	if (c != 0)
+		return c;
+	return first < second ? -1 : first > second;
 }
 
 /*
@@ -328,20 +335,23 @@ kept_bytes(const CrelayCheckFacts *facts, uint64_t lsn)
 /* ---- the exchange ---- */
 
 /*
- * A worker that fails each time, or hangs.
+ * A worker that fails each time, or hangs.  An error that is no newer than what
+ * it last got done is not why.
  */
 static void
 check_worker(Look *look)
 {
-	int64_t		silent = silence(look->facts, look->facts->passed_at);
+	const CrelayCheckFacts *facts = look->facts;
+	int64_t		silent = silence(facts, facts->passed_at);
 	char		ago[SIZE_LEN];
 	char		what[100];
 
-	if (silent <= look->facts->stale_after)
+	if (silent <= facts->stale_after)
 		return;
 	snprintf(what, sizeof(what), "the worker of cascade_relay has got nothing done for %s",
 			 time_text(ago, silent));
 	report_error(look, CRELAY_CHECK_NO_FREE_WORKER, what,
+				 facts->last_error_at > facts->passed_at ? facts->last_error : "",
 				 "Look for cascade_relay in this server's log.");
 }
 
@@ -357,11 +367,11 @@ check_upstream(Look *look)
 		return;
 	if (facts->refused && facts->lacks_extension)
 		report_error(look, CRELAY_CHECK_EXTENSION_MISSING,
-					 "the upstream lacks what takes reports",
+					 "the upstream lacks what takes reports", facts->last_error,
 					 "Install, preload and create cascade_relay there.");
 	else if (facts->refused)
 		report_error(look, CRELAY_CHECK_UPSTREAM_REFUSED,
-					 "the upstream does not take reports",
+					 "the upstream does not take reports", facts->last_error,
 					 "Look at the upstream's log.");
 	else if (!facts->enabled)
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UPSTREAM_SILENT, facts->name,
@@ -375,7 +385,7 @@ check_upstream(Look *look)
 	{
 		snprintf(what, sizeof(what), "no reply from the upstream for %s",
 				 time_text(ago, silent));
-		report_error(look, CRELAY_CHECK_UPSTREAM_SILENT, what,
+		report_error(look, CRELAY_CHECK_UPSTREAM_SILENT, what, facts->last_error,
 					 "Check that the upstream runs, and that this server can reach it.");
 	}
 }
@@ -540,6 +550,9 @@ check_unprotected(Look *look, const CrelayCheckRow *row)
 	const char *hint = "It is protected as soon as it has caught up, if the nodes above it can hold WAL for it: see the other findings.";
 
 	if (node->protected != CRELAY_FALSE)
+		return;
+	/* what a former life lacked when it ended, nobody can give it any more */
+	if (row->state == CRELAY_STATE_DOWN && node->managed && lives_again(facts, node->name))
 		return;
 	if (row->local && facts->held_text[0] != '\0')
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UNPROTECTED, node->name,
@@ -1066,28 +1079,46 @@ gives_feedback(const CrelayCheckRow *row)
 }
 
 /*
+ * Finds the first row below each one that gives feedback.  From the end on, so
+ * that it is the last one seen, unless a row that is no deeper has come between.
+ */
+static void
+find_feedback(const CrelayCheckFacts *facts)
+{
+	const CrelayCheckRow *gives = NULL;
+	int			least_depth = 0;	/* from the next row up to that one */
+
+	for (int i = facts->nrows - 1; i >= 0; i--)
+	{
+		const CrelayCheckRow *row = &facts->rows[i];
+
+		facts->feedback_below[i] = gives != NULL && least_depth > row->depth ? gives : NULL;
+		if (gives_feedback(row))
+		{
+			gives = row;
+			least_depth = row->depth;
+		}
+		else if (row->depth < least_depth)
+			least_depth = row->depth;
+	}
+}
+
+/*
  * A standby passes on the feedback of others only if it gives its own.
  */
 static void
 check_feedback(Look *look, const CrelayCheckRow *row)
 {
 	const CrelayCheckFacts *facts = look->facts;
-	const CrelayCheckRow *end = facts->rows + facts->nrows;
+	const CrelayCheckRow *below = facts->feedback_below[row - facts->rows];
 
 	if (!is_live(row) || row->node->role != CRELAY_ROLE_STANDBY ||
-		row->node->hot_standby_feedback != CRELAY_FALSE)
+		row->node->hot_standby_feedback != CRELAY_FALSE || below == NULL)
 		return;
-	for (const CrelayCheckRow *below = row + 1;
-		 below < end && below->depth > row->depth; below++)
-	{
-		if (!gives_feedback(below))
-			continue;
-		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FEEDBACK_OFF, row->node->name,
-			   "Set hot_standby_feedback to on there too and reload, or to off below.",
-			   "hot_standby_feedback is on at node \"%s\", but off at \"%s\" above it, where it ends: vacuum can cancel queries on \"%s\"",
-			   below->node->name, row->node->name, below->node->name);
-		return;
-	}
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FEEDBACK_OFF, row->node->name,
+		   "Set hot_standby_feedback to on there too and reload, or to off below.",
+		   "hot_standby_feedback is on at node \"%s\", but off at \"%s\" above it, where it ends: vacuum can cancel queries on \"%s\"",
+		   below->node->name, row->node->name, below->node->name);
 }
 
 static void
@@ -1106,31 +1137,55 @@ check_delay(Look *look)
 
 /* ---- versions ---- */
 
+static bool
+is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
 /*
- * Orders versions like "1.10" and "1.9" by their numbers, and what follows
- * them as text.
+ * What comes where one version goes on and another one ends: more numbers make
+ * a later one, words an earlier one, as "beta" and "rc" do.
+ */
+static int
+version_rank(char c)
+{
+	if (c == '\0')
+		return 1;
+	return c == '.' || is_digit(c) ? 2 : 0;
+}
+
+/*
+ * Orders versions like "1.9", "1.10beta2", "1.10" and "1.10.1": numbers by
+ * their value, the rest as text.
  */
 static int
 compare_versions(const char *a, const char *b)
 {
 	for (;;)
 	{
-		char	   *a_end;
-		char	   *b_end;
-		unsigned long x;
-		unsigned long y;
+		if (is_digit(*a) && is_digit(*b))
+		{
+			char	   *a_end;
+			char	   *b_end;
+			unsigned long x = strtoul(a, &a_end, 10);
+			unsigned long y = strtoul(b, &b_end, 10);
 
-		if (*a < '0' || *a > '9' || *b < '0' || *b > '9')
-			return strcmp(a, b);
-		x = strtoul(a, &a_end, 10);
-		y = strtoul(b, &b_end, 10);
-		if (x != y)
-			return x < y ? -1 : 1;
-		if (*a_end != '.' || *b_end != '.')
-			return strcmp(a_end, b_end);
-		a = a_end + 1;
-		b = b_end + 1;
+			if (x != y)
+				return x < y ? -1 : 1;
+			a = a_end;
+			b = b_end;
+		}
+		else if (*a != *b)
+			break;
+		else if (*a++ == '\0')
+			return 0;
+		else
+			b++;
 	}
+	if (version_rank(*a) != version_rank(*b))
+		return version_rank(*a) - version_rank(*b);
+	return (unsigned char) *a < (unsigned char) *b ? -1 : 1;
 }
 
 static bool
@@ -1296,6 +1351,7 @@ crelay_check_run(const CrelayCheckFacts *facts, CrelayCheckSink sink, void *sink
 	for (int i = 0; i < facts->nrows; i++)
 		facts->by_name[i] = &facts->rows[i];
 	qsort((void *) facts->by_name, (size_t) facts->nrows, sizeof(*facts->by_name), compare_rows);
+	find_feedback(facts);
 
 	for (int severity = CRELAY_SEVERITY_CRITICAL; severity >= CRELAY_SEVERITY_OK; severity--)
 	{

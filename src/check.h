@@ -132,6 +132,7 @@ typedef struct CrelayCheckFacts
 	int64_t		heard_at;		/* last reply; 0 none since the start */
 	uint64_t	upstream_held_lsn;
 	const char *last_error;		/* with " HINT: " in it, if there is one */
+	int64_t		last_error_at;
 	const char *held_text;		/* why less is held than needed; or empty */
 	const char *held_hint;
 
@@ -148,6 +149,8 @@ typedef struct CrelayCheckFacts
 
 	/* workspace, room for nrows: filled by crelay_check_run() */
 	const CrelayCheckRow **by_name;
+	const CrelayCheckRow **feedback_below;	/* the first below each row that
+											 * gives it, or NULL */
 } CrelayCheckFacts;
 
 typedef void (*CrelayCheckSink) (void *arg, const CrelayFinding *finding);

@@ -24,6 +24,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "replication/slot.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -43,19 +44,27 @@ PG_FUNCTION_INFO_V1(cascade_check);
 /* Of so many nodes below one that has left, the names are told. */
 #define MAX_NAMES	10
 
+/* Where findings go. */
+typedef struct Output
+{
+	ReturnSetInfo *rsinfo;
+	MemoryContext memory;
+} Output;
+
 static void
 put_finding(void *arg, const CrelayFinding *finding)
 {
-	ReturnSetInfo *rsinfo = arg;
-	CrelayTuple tuple = {0};
+	Output	   *output = arg;
+	CrelayTuple tuple;
 
+	crelay_tuple_begin(&tuple, output->memory);
 	crelay_put_text(&tuple, crelay_severity_text(finding->severity));
 	crelay_put_int(&tuple, (int32) finding->severity, true);
 	crelay_put_text(&tuple, crelay_check_code_text(finding->code));
 	crelay_put_text(&tuple, finding->node_name);
 	crelay_put_text(&tuple, finding->message);
 	crelay_put_text(&tuple, finding->hint);
-	crelay_tuple_store(&tuple, rsinfo);
+	crelay_tuple_store(&tuple, output->rsinfo);
 }
 
 static void
@@ -65,15 +74,17 @@ add_rows(CrelayCheckFacts *facts, const CrelayTree *tree)
 
 	for (int r = 0; r < tree->nrows; r++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		rows[r].node = &tree->nodes[tree->rows[r].node];
 		rows[r].state = crelay_tree_state(tree, &tree->rows[r]);
 		rows[r].depth = tree->rows[r].depth;
-		rows[r].local = tree->local.ready && tree->rows[r].node == 0;
+		rows[r].local = crelay_tree_is_local(tree, &tree->rows[r]);
 		rows[r].voting_cascades = crelay_tree_breach(tree, r) == CRELAY_PLAN_VOTING_DIRECT_ONLY;
 	}
 	facts->nrows = tree->nrows;
 	facts->rows = rows;
 	facts->by_name = palloc_array(const CrelayCheckRow *, tree->nrows + 1);
+	facts->feedback_below = palloc_array(const CrelayCheckRow *, tree->nrows + 1);
 }
 
 /*
@@ -162,6 +173,7 @@ add_downstreams(CrelayCheckFacts *facts, const CrelaySettings *settings,
 	known = crelay_tree_known(&snapshot, &nknown);
 	for (int i = 0; i < snapshot.nchildren; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		children[i].away = is_away(&snapshot.children[i]);
 		children[i].held = snapshot.children[i].held_lsn != 0;
 		children[i].left_by = children[i].away ?
@@ -212,6 +224,7 @@ add_upstream(CrelayCheckFacts *facts, const CrelayLocal *local,
 	facts->heard_at = local->heard_at;
 	facts->upstream_held_lsn = local->upstream_held_lsn;
 	facts->last_error = local->last_error;
+	facts->last_error_at = local->last_error_time;
 	facts->held_text = "";
 	facts->held_hint = "";
 	if (local->upstream_held_reason != CRELAY_REFUSE_NONE)
@@ -285,7 +298,7 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 Datum
 cascade_check(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Output		output;
 	CrelayTree *tree = crelay_tree_read();
 	CrelayCheckFacts facts = {0};
 	CrelaySettings settings;
@@ -305,6 +318,8 @@ cascade_check(PG_FUNCTION_ARGS)
 	add_awaited(&facts, tree);
 	add_downstreams(&facts, &settings, &position);
 
-	crelay_check_run(&facts, put_finding, rsinfo);
+	output.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	output.memory = crelay_row_memory();
+	crelay_check_run(&facts, put_finding, &output);
 	return (Datum) 0;
 }

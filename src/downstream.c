@@ -591,6 +591,15 @@ sender_xmin(pid_t pid)
 }
 
 /*
+ * What a walsender without a slot is called, by itself.
+ */
+static const char *
+slotless_name(const CrelayDownstream *d)
+{
+	return d->application_name[0] != '\0' ? d->application_name : "walreceiver";
+}
+
+/*
  * Adds the walsenders that serve no slot.  One that has lost its slot, as a
  * process does that is about to end, is not one of them: it would look like a
  * standby without a slot.
@@ -611,8 +620,7 @@ add_slotless(CrelayDownstream *downstreams, int n, Sender *senders, int nsenders
 		apply_sender(d, &senders[j]);
 		d->restart_lsn = d->flush_lsn;
 		d->backend_xmin = sender_xmin(d->pid);
-		strlcpy(d->name, d->application_name[0] ? d->application_name : "walreceiver",
-				sizeof(d->name));
+		strlcpy(d->name, slotless_name(d), sizeof(d->name));
 		n++;
 	}
 	return n;
@@ -633,17 +641,15 @@ name_slotless(CrelayDownstream *downstreams, int n)
 			continue;
 		for (int j = 0; j < n; j++)
 		{
-			if (j != i && !downstreams[j].managed &&
-				strcmp(downstreams[j].kind == CRELAY_KIND_WALSENDER &&
-					   downstreams[j].application_name[0] ?
-					   downstreams[j].application_name : downstreams[j].name,
-					   d->application_name[0] ? d->application_name : d->name) == 0)
+			const CrelayDownstream *other = &downstreams[j];
+
+			if (j != i && !other->managed &&
+				strcmp(other->kind == CRELAY_KIND_WALSENDER ? slotless_name(other) : other->name,
+					   slotless_name(d)) == 0)
 				unique = false;
 		}
 		if (!unique)
-			snprintf(d->name, sizeof(d->name), "%s#%d",
-					 d->application_name[0] ? d->application_name : "walreceiver",
-					 d->pid);
+			snprintf(d->name, sizeof(d->name), "%s#%d", slotless_name(d), d->pid);
 	}
 }
 
@@ -1131,7 +1137,9 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 		d->own = d->kind == CRELAY_KIND_HOLD &&
 			d->incarnation == local->node.incarnation;
 		d->ignored = crelay_guc_ignores(d->name) ||
-			(d->slot_name[0] != '\0' && crelay_guc_ignores(d->slot_name));
+			(d->slot_name[0] != '\0' && crelay_guc_ignores(d->slot_name)) ||
+			(d->kind == CRELAY_KIND_WALSENDER && !d->managed &&
+			 crelay_guc_ignores(slotless_name(d)));
 		for (int h = 0; d->incarnation != 0 && h < local->nhops; h++)
 		{
 			if (local->hops[h].incarnation == d->incarnation &&

@@ -304,13 +304,36 @@ drop_slot(Forget *forget, const CrelayDownstream *d)
 }
 
 /*
- * What others have made is theirs to drop.  It does not count any more, but it
- * keeps WAL here.
+ * Whether it is a slot of the node that others have made, and that keeps WAL:
+ * it is theirs to drop.
  */
-static Datum
-let_go_of(const CrelayDownstream *d)
+static bool
+is_left(const Forget *forget, const CrelayDownstream *d)
 {
-	(void) crelay_registry_release(d->key, crelay_hold_redo());
+	return d->kind == CRELAY_KIND_SLOT && !d->adopted && d->restart_lsn != 0 &&
+		is_meant(forget, d) && !is_live(forget, d);
+}
+
+/*
+ * Lets such slots count no more.
+ */
+static void
+release_left(Forget *forget)
+{
+	const char **keys = palloc_array(const char *, forget->n + 1);
+	int			n = 0;
+
+	for (int i = 0; i < forget->n; i++)
+	{
+		if (is_left(forget, &forget->downstreams[i]))
+			keys[n++] = forget->downstreams[i].key;
+	}
+	crelay_registry_require_release(keys, n, crelay_hold_redo());
+}
+
+static Datum
+tell_left(const CrelayDownstream *d)
+{
 	ereport(NOTICE,
 			(errmsg("replication slot \"%s\" still keeps WAL from %X/%X on",
 					d->slot_name, LSN_FORMAT_ARGS(d->restart_lsn)),
@@ -320,7 +343,8 @@ let_go_of(const CrelayDownstream *d)
 }
 
 /*
- * Erases the holds' nodes first, so that a session that ends up late has to
+ * First what may fail, and can be undone: a slot that is released counts again.
+ * Then erases the holds' nodes, so that a session that ends up late has to
  * introduce itself again; then drops; returns the slots that are left.
  */
 static ArrayType *
@@ -329,6 +353,7 @@ forget_all(Forget *forget)
 	Datum	   *left = palloc_array(Datum, forget->n + 1);
 	int			nleft = 0;
 
+	release_left(forget);
 	for (int i = 0; i < forget->n; i++)
 	{
 		const CrelayDownstream *d = &forget->downstreams[i];
@@ -349,12 +374,11 @@ forget_all(Forget *forget)
 	{
 		const CrelayDownstream *d = &forget->downstreams[i];
 
-		if (d->kind != CRELAY_KIND_SLOT || !is_meant(forget, d) || is_live(forget, d))
-			continue;
-		if (d->adopted && !forget->live)
+		if (is_left(forget, d))
+			left[nleft++] = tell_left(d);
+		else if (d->kind == CRELAY_KIND_SLOT && d->adopted && !forget->live &&
+				 is_meant(forget, d) && !is_live(forget, d))
 			drop_slot(forget, d);
-		else if (!d->adopted && d->restart_lsn != 0)
-			left[nleft++] = let_go_of(d);
 	}
 	crelay_registry_forget_unmanaged(forget->name);
 	crelay_registry_wake_worker();

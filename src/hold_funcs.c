@@ -24,9 +24,10 @@
 PG_FUNCTION_INFO_V1(cascade_release);
 
 static bool
-is_named(const CrelayDownstream *d, const char *name)
+is_meant(const CrelayDownstream *d, const char *name)
 {
-	return strcmp(d->name, name) == 0 || strcmp(d->slot_name, name) == 0;
+	return (strcmp(d->name, name) == 0 || strcmp(d->slot_name, name) == 0) &&
+		!d->own && !d->logical;
 }
 
 /*
@@ -77,8 +78,10 @@ cascade_release(PG_FUNCTION_ARGS)
 	CrelaySnapshot snapshot;
 	CrelayDownstream *downstreams;
 	CrelayPosition position;
+	const char **keys;
 	uint64		redo;
 	bool		found = false;
+	int			nkeys = 0;
 	int			n;
 
 	crelay_registry_require();
@@ -88,22 +91,15 @@ cascade_release(PG_FUNCTION_ARGS)
 	redo = crelay_hold_redo();
 
 	name = node_of_slot(downstreams, n, name);
+	keys = palloc_array(const char *, n + 1);
 	for (int i = 0; i < n; i++)
 	{
-		if (!is_named(&downstreams[i], name) || downstreams[i].own ||
-			downstreams[i].logical)
+		if (!is_meant(&downstreams[i], name))
 			continue;
 		found = true;
-		if (downstreams[i].managed && downstreams[i].incarnation != 0)
-			continue;			/* its hold counts in its place */
-		if (!crelay_registry_release(downstreams[i].key, redo))
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("too many released nodes"),
-					 errdetail("At most %d nodes may be released at a time.",
-							   CRELAY_MAX_RELEASED)));
-		if (downstreams[i].kind == CRELAY_KIND_HOLD && downstreams[i].restart_lsn != 0)
-			release_hold(&downstreams[i], redo, &position);
+		/* of one that streams through it, its hold counts in its place */
+		if (!downstreams[i].managed || downstreams[i].incarnation == 0)
+			keys[nkeys++] = downstreams[i].key;
 	}
 	if (!found)
 		ereport(ERROR,
@@ -111,5 +107,12 @@ cascade_release(PG_FUNCTION_ARGS)
 				 errmsg("node \"%s\" is not a direct downstream of this node", name),
 				 errhint("Call %s on the node that it streams from; %s lists the direct downstreams.",
 						 "cascade_release", "cascade_downstreams")));
+	crelay_registry_require_release(keys, nkeys, redo);
+	for (int i = 0; i < n; i++)
+	{
+		if (is_meant(&downstreams[i], name) && downstreams[i].kind == CRELAY_KIND_HOLD &&
+			downstreams[i].restart_lsn != 0)
+			release_hold(&downstreams[i], redo, &position);
+	}
 	PG_RETURN_LSN(redo);
 }

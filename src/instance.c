@@ -48,7 +48,7 @@ static uint32
 create_incarnation(void)
 {
 	uint32		incarnation = 0;
-	char text[	16];
+	char		content[16];
 
 	while (incarnation == 0)
 	{
@@ -57,8 +57,8 @@ create_incarnation(void)
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate random values")));
 	}
-	snprintf(text, sizeof(text), "%08x\n", incarnation);
-	(void) crelay_state_file_write(INCARNATION_FILE, text, ERROR);
+	snprintf(content, sizeof(content), "%08x\n", incarnation);
+	(void) crelay_state_file_write(INCARNATION_FILE, content, ERROR);
 	return incarnation;
 }
 

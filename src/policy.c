@@ -119,13 +119,12 @@ is_available(const CrelayPolicyTree *tree, int row)
 }
 
 /*
- * The row of the node that shows this tree, which is the first of the nodes; -1
- * if it is not drawn.
+ * The row of the node that shows this tree; -1 if it is not in it.
  */
 int
 crelay_policy_here(const CrelayPolicyTree *tree)
 {
-	for (int row = 0; row < tree->nrows; row++)
+	for (int row = 0; tree->has_here && row < tree->nrows; row++)
 	{
 		if (tree->rows[row].node == 0)
 			return row;
@@ -231,23 +230,19 @@ top_of(const CrelayPolicyTree *tree, int row)
 }
 
 /*
- * Whether the row lies below the node of that name.  A cycle is drawn cut
- * open, but everything on it lies below everything else.
+ * Whether the row lies below the node of that name, which is in row self, -1
+ * for none.  A cycle is drawn cut open, but everything on it lies below
+ * everything else.
  */
 static bool
-is_below(const CrelayPolicyTree *tree, int row, const char *name)
+is_below(const CrelayPolicyTree *tree, int row, const char *name, int self)
 {
-	int			self;
-
 	for (int up = tree->rows[row].parent; up >= 0; up = tree->rows[up].parent)
 	{
 		if (is_named(tree, up, name))
 			return true;
 	}
-	if (!is_adrift(tree, row))
-		return false;
-	self = crelay_policy_find(tree, name);
-	return self >= 0 && tree->rows[self].cyclic &&
+	return is_adrift(tree, row) && self >= 0 && tree->rows[self].cyclic &&
 		top_of(tree, self) == top_of(tree, row);
 }
 
@@ -408,7 +403,7 @@ crelay_policy_plan(const CrelayPolicyTree *tree, const CrelayPlanQuestion *quest
 	else if (requested >= 0 && requested != primary)
 		plan->refusal = judge(tree, question->node_name, self,
 							  question->replica_class, requested,
-							  is_below(tree, requested, question->node_name),
+							  is_below(tree, requested, question->node_name, self),
 							  &proven, &missing);
 	if (plan->refusal != CRELAY_PLAN_OK)
 		return;
@@ -515,10 +510,12 @@ sort_candidates(CrelayCandidate *candidates, int n, bool may_stay)
 
 /*
  * Fills in the candidate of one row; those of the rows above it are there.
+ * self_top: the top of the cycle that the node lies on, all of which lies below
+ * it; -1 if it is on none.
  */
 static void
 fill_candidate(const CrelayPolicyTree *tree, const CrelayCandidateQuestion *question,
-			   int self, int upstream, CrelayCandidate *candidates)
+			   int self, int self_top, int upstream, CrelayCandidate *candidates)
 {
 	CrelayCandidate *candidate = &candidates[upstream];
 	const CrelayNode *node = self >= 0 ? node_of(tree, self) : NULL;
@@ -534,11 +531,10 @@ fill_candidate(const CrelayPolicyTree *tree, const CrelayCandidateQuestion *ques
 	candidate->rooted = is_rooted(tree, upstream,
 								  parent >= 0 && candidates[parent].rooted,
 								  question->without);
-	if (is_adrift(tree, upstream))
-		candidate->below = is_below(tree, upstream, question->node_name);
-	else
-		candidate->below = parent >= 0 &&
-			(candidates[parent].below || is_named(tree, parent, question->node_name));
+	candidate->top = parent >= 0 ? candidates[parent].top : upstream;
+	candidate->below = candidate->top == self_top ||
+		(parent >= 0 &&
+		 (candidates[parent].below || is_named(tree, parent, question->node_name)));
 	candidate->current = self >= 0 && tree->rows[self].parent == upstream;
 	candidate->same_location = compare_locations(location,
 												 node_of(tree, upstream)->location);
@@ -572,12 +568,13 @@ crelay_policy_candidates(const CrelayPolicyTree *tree,
 						 CrelayCandidate *candidates)
 {
 	int			self = crelay_policy_find(tree, question->node_name);
+	int			self_top = self >= 0 && tree->rows[self].cyclic ? top_of(tree, self) : -1;
 	int			n = 0;
 	int			rank = 0;
 
 	/* a row's upstream is drawn before it */
 	for (int row = 0; row < tree->nrows; row++)
-		fill_candidate(tree, question, self, row, candidates);
+		fill_candidate(tree, question, self, self_top, row, candidates);
 	for (int row = 0; row < tree->nrows; row++)
 	{
 		if (!is_named(tree, row, question->node_name) &&

@@ -48,6 +48,7 @@ typedef struct CrelayPolicyTree
 	const CrelayNode *nodes;
 	const CrelayTreeRow *rows;
 	int			nrows;
+	bool		has_here;		/* nodes[0] is the node that shows this tree */
 	const CrelayHistory *history;	/* one that is known, or NULL */
 	uint64_t	segment_size;
 } CrelayPolicyTree;
@@ -97,6 +98,7 @@ typedef struct CrelayCandidate
 	/* workspace */
 	bool		rooted;			/* the way from there to a primary will last */
 	bool		below;			/* it lies below the node */
+	int			top;			/* row that its part of the tree hangs from */
 } CrelayCandidate;
 
 extern const char *crelay_plan_reason_text(CrelayPlanReason reason);

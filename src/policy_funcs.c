@@ -229,6 +229,7 @@ parse_tree(const char *text, CrelayPolicyTree *policy)
 	policy->nrows = crelay_topology_assemble(nodes, n, links, rows);
 	policy->nodes = nodes;
 	policy->rows = rows;
+	policy->has_here = false;
 	policy->history = NULL;
 	policy->segment_size = UINT64CONST(16) * 1024 * 1024;
 }
@@ -299,13 +300,13 @@ cascade_plan_upstream(PG_FUNCTION_ARGS)
 /* ---- the policy as a table ---- */
 
 static void
-put_policy_row(ReturnSetInfo *rsinfo, const CrelayPolicyTree *policy,
+put_policy_row(ReturnSetInfo *rsinfo, MemoryContext memory, const CrelayPolicyTree *policy,
 			   const CrelayPlanQuestion *question)
 {
-	CrelayTuple tuple = {0};
+	CrelayTuple tuple;
 	CrelayPlan	plan;
 
-	CHECK_FOR_INTERRUPTS();
+	crelay_tuple_begin(&tuple, memory);
 	crelay_policy_plan(policy, question, &plan);
 	crelay_put_text(&tuple, question->node_name);
 	crelay_put_text(&tuple, crelay_class_text(question->replica_class));
@@ -325,6 +326,7 @@ Datum
 cascade_policy(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext memory = crelay_row_memory();
 	CrelayPolicyTree policy;
 
 	if (PG_ARGISNULL(0))
@@ -342,16 +344,16 @@ cascade_policy(PG_FUNCTION_ARGS)
 			if (node < policy.nrows)
 				question.node_name = policy_node(&policy, node)->name;
 			question.replica_class = (CrelayClass) class;
-			put_policy_row(rsinfo, &policy, &question);
+			put_policy_row(rsinfo, memory, &policy, &question);
 			for (int row = 0; row < policy.nrows; row++)
 			{
 				question.requested = policy_node(&policy, row)->name;
-				put_policy_row(rsinfo, &policy, &question);
+				put_policy_row(rsinfo, memory, &policy, &question);
 			}
 			question.requested = CRELAY_UNKNOWN_NODE;
-			put_policy_row(rsinfo, &policy, &question);
+			put_policy_row(rsinfo, memory, &policy, &question);
 			question.has_conninfo = true;
-			put_policy_row(rsinfo, &policy, &question);
+			put_policy_row(rsinfo, memory, &policy, &question);
 		}
 	}
 	return (Datum) 0;
@@ -485,7 +487,7 @@ static char *
 move_command(const CrelayNode *node, const CrelayNode *upstream, const char *address)
 {
 	if (node->managed && upstream->managed && address != NULL)
-		return psprintf("SELECT cascade_follow(%s)", quote_literal_cstr(upstream->name));
+		return psprintf("SELECT cascade_follow(%s);", quote_literal_cstr(upstream->name));
 	return move_by_hand(node, upstream, address);
 }
 
@@ -517,19 +519,19 @@ candidate_command(const CrelayPolicyTree *policy, const char *node_name, int sel
 }
 
 static void
-put_candidates(ReturnSetInfo *rsinfo, const CrelayPolicyTree *policy,
+put_candidates(ReturnSetInfo *rsinfo, MemoryContext memory, const CrelayPolicyTree *policy,
 			   const CrelayCandidateQuestion *question, int self,
 			   CrelayCandidate *candidates)
 {
 	int			n = crelay_policy_candidates(policy, question, candidates);
 
-	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < n; i++)
 	{
 		const CrelayCandidate *candidate = &candidates[i];
 		const CrelayNode *upstream = policy_node(policy, candidate->upstream);
-		CrelayTuple tuple = {0};
+		CrelayTuple tuple;
 
+		crelay_tuple_begin(&tuple, memory);
 		crelay_put_text(&tuple, question->node_name);
 		crelay_put_int(&tuple, candidate->rank, candidate->rank > 0);
 		crelay_put_text(&tuple, upstream->name);
@@ -567,6 +569,7 @@ cascade_upstream_candidates(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayCandidateQuestion question;
+	MemoryContext memory = crelay_row_memory();
 	CrelayPolicyTree policy;
 	CrelayCandidate *candidates;
 	const char *node_name = text_argument(fcinfo, 0);
@@ -594,15 +597,16 @@ cascade_upstream_candidates(PG_FUNCTION_ARGS)
 							 CRELAY_NODE_NAME_MAX)));
 		question.node_name = node_name;
 		if (self < 0 || needs_upstream(&policy, self, question.without))
-			put_candidates(rsinfo, &policy, &question, self, candidates);
+			put_candidates(rsinfo, memory, &policy, &question, self, candidates);
 		return (Datum) 0;
 	}
 	for (int row = 0; row < policy.nrows; row++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		question.node_name = policy_node(&policy, row)->name;
 		if (needs_upstream(&policy, row, question.without) &&
 			crelay_policy_find(&policy, question.node_name) == row)
-			put_candidates(rsinfo, &policy, &question, row, candidates);
+			put_candidates(rsinfo, memory, &policy, &question, row, candidates);
 	}
 	return (Datum) 0;
 }

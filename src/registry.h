@@ -329,6 +329,8 @@ extern void crelay_registry_publish_shown(const CrelayShown *shown, int n);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
 extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n,
 										  uint64 forgotten_seq);
+extern void crelay_registry_publish_released(const CrelayReleased *released, int n,
+											 uint64 released_seq);
 extern bool crelay_registry_is_missed(const char *hold_name, TimestampTz now);
 extern bool crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
 										  CrelayRefusal reason, TimestampTz now);
@@ -342,7 +344,8 @@ extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz no
 
 /* for cascade_release, cascade_forget and cascade_adopt */
 extern bool crelay_registry_release(const char *key, uint64 lsn);
-extern void crelay_registry_unrelease(const char *key);
+extern void crelay_registry_require_release(const char *const *keys, int n,
+											uint64 lsn);
 extern bool crelay_registry_forget(const char *hold_name);
 extern bool crelay_registry_is_forgotten(const char *hold_name);
 extern void crelay_registry_forget_unmanaged(const char *name);

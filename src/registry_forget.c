@@ -29,61 +29,106 @@ reports_of(const char *hold_name)
 	return child >= 0 ? crelay_shared->children[child].reports : 0;
 }
 
+static CrelayReleased *
+find_released(const char *key)
+{
+	for (int i = 0; i < crelay_shared->nreleased; i++)
+	{
+		if (strcmp(crelay_shared->released[i].key, key) == 0)
+			return &crelay_shared->released[i];
+	}
+	return NULL;
+}
+
+static bool
+add_released(const char *key)
+{
+	if (crelay_shared->nreleased == CRELAY_MAX_RELEASED)
+		return false;
+	strlcpy(crelay_shared->released[crelay_shared->nreleased++].key, key, CRELAY_NAME_LEN);
+	return true;
+}
+
 /*
- * Lets a downstream count no more until it has reached lsn.  False if the list
- * of released names is full.
+ * Lets these downstreams count no more until they have reached lsn.  False, and
+ * nothing is changed, if the list of released names has no room for them all.
+ */
+static bool
+release_all(const char *const *keys, int n, uint64 lsn)
+{
+	int			before;
+	bool		done = true;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	before = crelay_shared->nreleased;
+	for (int i = 0; i < n && done; i++)
+		done = find_released(keys[i]) != NULL || add_released(keys[i]);
+	for (int i = 0; i < n && done; i++)
+	{
+		CrelayReleased *released = find_released(keys[i]);
+
+		released->lsn = lsn;
+		released->reports = reports_of(keys[i]);
+		crelay_shared->released_seq++;
+	}
+	if (!done)
+		crelay_shared->nreleased = before;
+	LWLockRelease(crelay_shared->lock);
+	if (done && n > 0)
+		crelay_registry_wake_worker();
+	return done;
+}
+
+/*
+ * The same of one.
  */
 bool
 crelay_registry_release(const char *key, uint64 lsn)
 {
-	int			i;
-	bool		done;
+	return release_all(&key, 1, lsn);
+}
 
-	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < crelay_shared->nreleased; i++)
-	{
-		if (strcmp(crelay_shared->released[i].key, key) == 0)
-			break;
-	}
-	done = i < CRELAY_MAX_RELEASED;
-	if (done)
-	{
-		strlcpy(crelay_shared->released[i].key, key, CRELAY_NAME_LEN);
-		crelay_shared->released[i].lsn = lsn;
-		crelay_shared->released[i].reports = reports_of(key);
-		crelay_shared->released_seq++;
-		if (i == crelay_shared->nreleased)
-			crelay_shared->nreleased++;
-	}
-	LWLockRelease(crelay_shared->lock);
-	if (done)
-		crelay_registry_wake_worker();
-	return done;
+/*
+ * The same of several, or an error.
+ */
+void
+crelay_registry_require_release(const char *const *keys, int n, uint64 lsn)
+{
+	if (!release_all(keys, n, lsn))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many released nodes"),
+				 errdetail("At most %d nodes may be released at a time.",
+						   CRELAY_MAX_RELEASED)));
 }
 
 static void
 remove_released(const char *key)
 {
-	for (int i = 0; i < crelay_shared->nreleased; i++)
-	{
-		if (strcmp(crelay_shared->released[i].key, key) == 0)
-		{
-			crelay_shared->released[i] = crelay_shared->released[--crelay_shared->nreleased];
-			crelay_shared->released_seq++;
-			crelay_shared->floor_seq++;
-			break;
-		}
-	}
+	CrelayReleased *released = find_released(key);
+
+	if (released == NULL)
+		return;
+	*released = crelay_shared->released[--crelay_shared->nreleased];
+	crelay_shared->released_seq++;
+	crelay_shared->floor_seq++;
 }
 
 /*
- * A released downstream has caught up, and counts again.
+ * Replaces the list by those of it that still do not count.  Not if it has
+ * changed since it was looked at: who was released meanwhile is to stay so.
  */
 void
-crelay_registry_unrelease(const char *key)
+crelay_registry_publish_released(const CrelayReleased *released, int n, uint64 released_seq)
 {
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
-	remove_released(key);
+	if (crelay_shared->released_seq == released_seq)
+	{
+		memcpy(crelay_shared->released, released, sizeof(CrelayReleased) * n);
+		crelay_shared->nreleased = n;
+		crelay_shared->released_seq++;
+		crelay_shared->floor_seq++;
+	}
 	LWLockRelease(crelay_shared->lock);
 }
 
@@ -202,7 +247,8 @@ crelay_registry_forget_unmanaged(const char *name)
 /*
  * A slot is for somebody else from now on, or for the same node when it comes
  * back: who streamed through it before and is not connected says nothing about
- * it any more, whether a child has said so or the worker remembers it.
+ * it any more, whether a child has said so or the worker remembers it, and nor
+ * does it matter that one of that name was released.
  */
 void
 crelay_registry_forget_slot(const char *slot_name)
@@ -224,6 +270,7 @@ crelay_registry_forget_slot(const char *slot_name)
 	}
 	/* a worker that has looked before this is not to bring it back */
 	crelay_shared->forgotten_seq++;
+	remove_released(slot_name);
 	LWLockRelease(crelay_shared->lock);
 }
 

@@ -169,11 +169,23 @@ put_safe_wal_size(CrelayTuple *tuple, const CrelayDownstream *d,
 					  d->slot_name[0] != '\0');
 }
 
+/*
+ * How much WAL is here because of a downstream.  What keeps none is known to
+ * keep none: in descending order it comes last.
+ */
+static void
+put_retained(CrelayTuple *tuple, const CrelayDownstream *d, uint64 own_lsn)
+{
+	bool		keeps = d->slot_name[0] != '\0' && d->restart_lsn != 0 && !d->invalidated;
+
+	crelay_put_bigint(tuple, keeps && own_lsn > d->restart_lsn ?
+					  (int64) (own_lsn - d->restart_lsn) : 0, own_lsn != 0);
+}
+
 static void
 fill_downstream(CrelayTuple *tuple, const CrelayDownstream *d,
 				const CrelaySettings *settings, uint64 own_lsn)
 {
-	uint64		retained = own_lsn > d->restart_lsn ? own_lsn - d->restart_lsn : 0;
 	bool		is_slot = d->slot_name[0] != '\0';
 
 	crelay_put_text(tuple, d->name);
@@ -184,7 +196,7 @@ fill_downstream(CrelayTuple *tuple, const CrelayDownstream *d,
 	crelay_put_text(tuple, crelay_state_text(d->state));
 	crelay_put_lsn(tuple, d->sent_lsn);
 	crelay_put_lsn(tuple, d->restart_lsn);
-	crelay_put_bigint(tuple, (int64) retained, is_slot && d->restart_lsn != 0);
+	put_retained(tuple, d, own_lsn);
 	crelay_put_text(tuple, is_slot ? wal_status_text(d) : NULL);
 	put_safe_wal_size(tuple, d, settings, own_lsn);
 	crelay_put_text(tuple, d->pinned_by);

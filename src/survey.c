@@ -448,6 +448,9 @@ child_state(const CrelayChild *child, const CrelayDownstream *sender,
 		return CRELAY_STATE_DOWN;
 	if (now - Max(child->last_report, child->connected_at) > stale_after)
 		return CRELAY_STATE_STALE;
+	/* so it was until just now; that its reports are taken it says next time */
+	if (child->own_state == CRELAY_STATE_DUPLICATE)
+		return CRELAY_STATE_ARCHIVE;
 	return child->own_state;
 }
 
@@ -752,40 +755,67 @@ has_called_since(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
 }
 
 /*
- * A released downstream counts again once it has confirmed the LSN that it was
- * released at.  A hold whose node has not called since proves nothing: it was
- * moved there by the release itself, and a node that is gone for good, with
- * nothing to catch up, is not to count for ever.
+ * Whether a node without a slot has left, and may come back under that name.
  */
+static bool
+has_left(const char *name)
+{
+	for (int i = 0; i < n_unmanaged; i++)
+	{
+		if (unmanaged[i].slot_name[0] == '\0' && strcmp(unmanaged[i].node.name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a release lasts.  A downstream counts again once it has confirmed the
+ * LSN that it was released at.  A hold whose node has not called since proves
+ * nothing: it was moved there by the release itself, and a node that is gone for
+ * good, with nothing to catch up, is not to count for ever.
+ *
+ * With a slot goes its release: one that somebody makes under its name is for
+ * somebody else.  All slots are seen in each pass; a node without one only while
+ * it is connected, so its release lasts as long as it is remembered.
+ */
+static bool
+stays_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams, int n,
+			   const CrelayReleased *released)
+{
+	bool		found = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+		uint64		confirmed;
+
+		if (strcmp(d->key, released->key) != 0)
+			continue;
+		found = true;
+		if (d->kind == CRELAY_KIND_HOLD)
+			confirmed = has_called_since(snapshot, d, released) ?
+				d->reported_frontier : 0;
+		else
+			confirmed = d->restart_lsn;
+		if (confirmed < released->lsn)
+			return true;
+	}
+	return !found && has_left(released->key);
+}
+
 static void
 recount_released(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams, int n)
 {
+	CrelayReleased *kept = palloc_array(CrelayReleased, snapshot->nreleased + 1);
+	int			n_kept = 0;
+
 	for (int r = 0; r < snapshot->nreleased; r++)
 	{
-		const CrelayReleased *released = &snapshot->released[r];
-		bool		reached = false;
-		bool		behind = false;
-
-		for (int i = 0; i < n; i++)
-		{
-			const CrelayDownstream *d = &downstreams[i];
-			uint64		confirmed;
-
-			if (strcmp(d->key, released->key) != 0)
-				continue;
-			if (d->kind == CRELAY_KIND_HOLD)
-				confirmed = has_called_since(snapshot, d, released) ?
-					d->reported_frontier : 0;
-			else
-				confirmed = d->restart_lsn;
-			if (confirmed >= released->lsn)
-				reached = true;
-			else
-				behind = true;
-		}
-		if (reached && !behind)
-			crelay_registry_unrelease(released->key);
+		if (stays_released(snapshot, downstreams, n, &snapshot->released[r]))
+			kept[n_kept++] = snapshot->released[r];
 	}
+	if (n_kept < snapshot->nreleased)
+		crelay_registry_publish_released(kept, n_kept, snapshot->released_seq);
 }
 
 /* ---- who holds back vacuum ---- */
@@ -862,6 +892,17 @@ own_class(const CrelaySettings *settings, const CrelayLocal *local)
 	return local->node.replica_class;
 }
 
+/*
+ * Whether the upstream takes this node for the double of another one.  The one
+ * that the name belongs to is warned too, but its reports are taken.
+ */
+static bool
+is_duplicate(const CrelayLocal *local)
+{
+	return local->upstream_state == CRELAY_UPSTREAM_REFUSED &&
+		(local->node.warnings & CRELAY_WARN_DUPLICATE_NAME) != 0;
+}
+
 static CrelayState
 own_state(const CrelaySurvey *survey, const CrelayLocal *local)
 {
@@ -871,6 +912,8 @@ own_state(const CrelaySurvey *survey, const CrelayLocal *local)
 		return CRELAY_STATE_CYCLE;
 	if (local->upstream_held_reason == CRELAY_HELD_DIVERGED)
 		return CRELAY_STATE_DIVERGED;
+	if (is_duplicate(local))
+		return CRELAY_STATE_DUPLICATE;
 	if (!survey->receiver.streaming)
 		return CRELAY_STATE_ARCHIVE;
 	return local->node.state == CRELAY_STATE_CATCHUP ? CRELAY_STATE_CATCHUP :

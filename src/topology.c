@@ -267,6 +267,7 @@ draw_subtree(int top, int depth, bool below_cycle, CrelayTreeLink *links,
 		row->node = node;
 		row->parent = node == top ? -1 : links[links[node].parent].row;
 		row->depth = node == top ? depth : rows[row->parent].depth + 1;
+		row->has_next = node != top && links[node].next_sibling >= 0;
 		row->cyclic = false;
 		row->below_cycle = below_cycle;
 		links[node].row = nrows++;

@@ -27,6 +27,7 @@ typedef struct CrelayTreeRow
 	int			node;			/* in the array that was given */
 	int			parent;			/* row of its upstream, -1 at the top */
 	int			depth;			/* 0: the root; 1: top of an orphaned part */
+	bool		has_next;		/* another one below its upstream follows */
 	bool		cyclic;			/* lies on a cycle of upstreams */
 	bool		below_cycle;	/* not on it, but fed by one that is */
 } CrelayTreeRow;

@@ -69,20 +69,19 @@ row_warnings(const CrelayTree *tree, const CrelayTreeRow *row)
 static Datum
 warnings_of(uint32 warnings)
 {
-	Datum		texts[32];
+	Datum		codes[32];
 	int			n = 0;
 
 	for (int bit = 0; bit < 32; bit++)
 	{
-		const char *text = NULL;
+		const char *code = NULL;
 
 		if (warnings & (UINT32_C(1) << bit))
-			text = crelay_warning_text(UINT32_C(1) << bit);
-
-		if (text !=NULL)
-			texts[n++] = CStringGetTextDatum(text);
+			code = crelay_warning_text(UINT32_C(1) << bit);
+		if (code != NULL)
+			codes[n++] = CStringGetTextDatum(code);
 	}
-	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false,
+	return PointerGetDatum(construct_array(codes, n, TEXTOID, -1, false,
 										   TYPALIGN_INT));
 }
 
@@ -101,7 +100,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put_text(tuple, crelay_class_text(node->replica_class));
 	crelay_put_text(tuple, crelay_state_text(crelay_tree_state(tree, row)));
 	crelay_put_bool(tuple, node->managed);
-	crelay_put_bool(tuple, row->node == 0);
+	crelay_put_bool(tuple, crelay_tree_is_local(tree, row));
 	crelay_put_int(tuple, (int32) node->timeline, node->timeline != 0);
 	crelay_put_lsn(tuple, node->flush_lsn);
 	crelay_put_lsn(tuple, node->replay_lsn);
@@ -131,12 +130,14 @@ cascade_topology(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayTree *tree = crelay_tree_read();
+	MemoryContext memory = crelay_row_memory();
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int r = 0; r < tree->nrows; r++)
 	{
-		CrelayTuple tuple = {0};
+		CrelayTuple tuple;
 
+		crelay_tuple_begin(&tuple, memory);
 		fill_row(&tuple, tree, r);
 		crelay_tuple_store(&tuple, rsinfo);
 	}
@@ -159,18 +160,6 @@ append_bytes(StringInfo line, int64 bytes)
 	appendStringInfo(line, INT64_FORMAT " %s", bytes, units[unit]);
 }
 
-static bool
-has_next_sibling(const CrelayTree *tree, int r)
-{
-	for (int i = r + 1; i < tree->nrows && tree->rows[i].depth >= tree->rows[r].depth; i++)
-	{
-		if (tree->rows[i].parent == tree->rows[r].parent &&
-			tree->rows[i].depth == tree->rows[r].depth)
-			return true;
-	}
-	return false;
-}
-
 /*
  * The branches in front of a name, from the left: a line goes on at each level
  * whose node has more siblings to come.
@@ -185,9 +174,9 @@ append_branches(StringInfo line, const CrelayTree *tree, int r)
 		 up = tree->rows[up].parent)
 		levels[n++] = up;
 	for (int i = n - 1; i > 0; i--)
-		appendStringInfoString(line, has_next_sibling(tree, levels[i]) ? "|  " : "   ");
+		appendStringInfoString(line, tree->rows[levels[i]].has_next ? "|  " : "   ");
 	if (n > 0)
-		appendStringInfoString(line, has_next_sibling(tree, r) ? "|- " : "`- ");
+		appendStringInfoString(line, tree->rows[r].has_next ? "|- " : "`- ");
 	else if (tree->rows[r].depth > 0)
 		appendStringInfoString(line, "? ");
 }
@@ -207,13 +196,12 @@ append_marks(StringInfo line, const CrelayTree *tree, int r)
 		appendStringInfo(line, " pinned by %s", node->pinned_by);
 	for (int bit = 0; bit < 32; bit++)
 	{
-		const char *text = NULL;
+		const char *code = NULL;
 
 		if (warnings & (UINT32_C(1) << bit))
-			text = crelay_warning_text(UINT32_C(1) << bit);
-
-		if (text !=NULL)
-			appendStringInfo(line, " !%s", text);
+			code = crelay_warning_text(UINT32_C(1) << bit);
+		if (code != NULL)
+			appendStringInfo(line, " !%s", code);
 	}
 }
 
@@ -244,7 +232,8 @@ draw_row(StringInfo line, const CrelayTree *tree, int r, int width)
 
 	resetStringInfo(line);
 	append_branches(line, tree, r);
-	appendStringInfo(line, "%s%s", node->name, row->node == 0 ? "*" : "");
+	appendStringInfo(line, "%s%s", node->name,
+					 crelay_tree_is_local(tree, row) ? "*" : "");
 	while (line->len < width)
 		appendStringInfoChar(line, ' ');
 
@@ -267,6 +256,7 @@ cascade_tree(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayTree *tree = crelay_tree_read();
+	MemoryContext memory = crelay_row_memory();
 	int			width = name_width(tree);
 	StringInfoData line;
 
@@ -274,8 +264,9 @@ cascade_tree(PG_FUNCTION_ARGS)
 	initStringInfo(&line);
 	for (int r = 0; r < tree->nrows; r++)
 	{
-		CrelayTuple tuple = {0};
+		CrelayTuple tuple;
 
+		crelay_tuple_begin(&tuple, memory);
 		draw_row(&line, tree, r, width);
 		crelay_put_text(&tuple, line.data);
 		crelay_tuple_store(&tuple, rsinfo);

@@ -70,6 +70,7 @@ crelay_tree_for_policy(CrelayPolicyTree *policy)
 	policy->nodes = tree->nodes;
 	policy->rows = tree->rows;
 	policy->nrows = tree->nrows;
+	policy->has_here = tree->local.ready;
 	policy->history = timeline != 0 ? crelay_read_history(timeline) : NULL;
 	policy->segment_size = wal_segment_size;
 	return tree;
@@ -154,6 +155,16 @@ crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin)
 	}
 	return crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
 										  &departed, tree->local.node.incarnation);
+}
+
+/*
+ * Whether a row is this node's.  It has none before the worker has said for the
+ * first time who it is.
+ */
+bool
+crelay_tree_is_local(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	return tree->local.ready && row->node == 0;
 }
 
 CrelayState

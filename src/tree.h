@@ -23,7 +23,7 @@
 #include "registry.h"
 #include "topology.h"
 
-/* The assembled tree; nodes[0] is this node. */
+/* The assembled tree; once local.ready, nodes[0] is this node. */
 typedef struct CrelayTree
 {
 	CrelayLocal local;
@@ -41,6 +41,7 @@ extern CrelayTree *crelay_tree_for_policy(CrelayPolicyTree *policy);
 extern CrelayKnown *crelay_tree_known(CrelaySnapshot *snapshot, int *n);
 extern bool crelay_tree_knows_below(const CrelaySnapshot *snapshot, int child);
 extern bool crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin);
+extern bool crelay_tree_is_local(const CrelayTree *tree, const CrelayTreeRow *row);
 extern CrelayState crelay_tree_state(const CrelayTree *tree,
 									 const CrelayTreeRow *row);
 extern CrelayPlanReason crelay_tree_breach(const CrelayTree *tree, int row);

@@ -3,7 +3,8 @@
  * tuple.h
  *	  Filling the columns of a result row, unknown values as NULL.
  *
- * Owns: the translation of this extension's plain values into Datums.
+ * Owns: the translation of this extension's plain values into Datums, and the
+ * memory that they take.
  *
  * Not here: which columns there are.
  *
@@ -17,8 +18,10 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -33,7 +36,33 @@ typedef struct CrelayTuple
 	Datum		values[CRELAY_MAX_COLUMNS];
 	bool		nulls[CRELAY_MAX_COLUMNS];
 	int			n;
+	MemoryContext memory;		/* of this row alone, or NULL */
+	MemoryContext outer;
 } CrelayTuple;
+
+/*
+ * Memory for rows one after the other.  Without, what each of them is made of
+ * would stay until the function ends.
+ */
+static inline MemoryContext
+crelay_row_memory(void)
+{
+	return AllocSetContextCreate(CurrentMemoryContext, "cascade_relay row",
+								 ALLOCSET_SMALL_SIZES);
+}
+
+/*
+ * One of many rows begins: until it is stored, its memory is the current one.
+ * Whoever waits for them all may have had enough.
+ */
+static inline void
+crelay_tuple_begin(CrelayTuple *tuple, MemoryContext memory)
+{
+	CHECK_FOR_INTERRUPTS();
+	tuple->n = 0;
+	tuple->memory = memory;
+	tuple->outer = MemoryContextSwitchTo(memory);
+}
 
 static inline void
 crelay_put(CrelayTuple *tuple, Datum value, bool known)
@@ -132,13 +161,20 @@ crelay_tuple_finish(CrelayTuple *tuple, TupleDesc desc)
 		crelay_put_null(tuple);
 }
 
-/* A row that is complete goes to the result of a set-returning function. */
+/*
+ * A row that is complete goes to the result of a set-returning function, and
+ * what it was made of goes.
+ */
 static inline void
 crelay_tuple_store(CrelayTuple *tuple, ReturnSetInfo *rsinfo)
 {
 	crelay_tuple_finish(tuple, rsinfo->setDesc);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
 						 tuple->values, tuple->nulls);
+	if (tuple->memory == NULL)
+		return;
+	MemoryContextSwitchTo(tuple->outer);
+	MemoryContextReset(tuple->memory);
 }
 
 #endif							/* CRELAY_TUPLE_H */

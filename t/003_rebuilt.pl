@@ -107,6 +107,10 @@ sub is_refused
 	is(value($node, 'SELECT protected IS NOT TRUE, upstream_held_lsn IS NULL, reports_sent FROM cascade_status'),
 		't|t|0', "$what is not protected, and has reported nothing");
 	wait_for($node, q{SELECT 'duplicate_name' = ANY (warnings) FROM cascade_topology WHERE is_local}, "$what says so");
+	is(value($node, q{SELECT state, replay_lag_bytes FROM cascade_topology WHERE is_local}), 'duplicate|', "$what is a duplicate");
+	like(value($node, 'SELECT * FROM cascade_tree()'), qr/^\? i\* +standby +duplicate +- .*!duplicate_name/m, "$what is drawn so");
+	is( value($node, q{SELECT severity, code, node_name FROM cascade_check WHERE code IN ('duplicate_name', 'upstream_refused')}),
+		"critical|upstream_refused|i\ncritical|duplicate_name|i", "$what is reported");
 	wait_for($i2, q{SELECT 'duplicate_name' = ANY (warnings) FROM cascade_topology WHERE is_local}, 'the owner says so');
 	for my $above ($p, $i2)
 	{
@@ -126,6 +130,10 @@ sub is_refused
 	is(hold_of_life($second_life), $owner, "the owner's hold has not moved because of it");
 	is(holds($p), $holds, 'and no other');
 	is(value($i2, 'SELECT upstream_state, protected FROM cascade_status'), 'connected|t', 'the owner goes on');
+	is(value($i2, 'SELECT state FROM cascade_topology WHERE is_local'), 'streaming', 'and is no duplicate');
+	is(value($p, q{SELECT count(*) FROM cascade_topology WHERE state = 'duplicate'}), '0', 'p shows none');
+	is(value($p, q{SELECT count(*) FROM cascade_upstream_candidates('new') WHERE upstream_name = 'i' AND verdict = 'safe'}),
+		'1', 'from which another node may stream');
 	ok($p->log_contains(qr/refused node "i"/), 'the log of p says so');
 	return;
 }

@@ -246,9 +246,15 @@ my $receive = IPC::Run::start(
 		'--no-loop'
 	],
 	'>', \my $receive_out, '2>', \my $receive_err);
+my @namesakes = map {
+	mkdir "$backup_dir/$_" or die;
+	IPC::Run::start(
+		[ 'pg_receivewal', '-D', "$backup_dir/$_", '-d', $p->connstr . ' application_name=nobody', '--no-loop' ],
+		'>', \my $out, '2>', \my $err)
+} qw(one two);
 wait_for($p,
-	"SELECT count(*) = 2 FROM pg_stat_replication WHERE (application_name, state) IN (('backup', 'backup'), ('receive', 'streaming'))",
-	'a base backup and a pg_receivewal are at work');
+	"SELECT count(*) = 4 FROM pg_stat_replication WHERE (application_name, state) IN (('backup', 'backup'), ('receive', 'streaming'), ('nobody', 'streaming'))",
+	'a base backup and three times pg_receivewal are at work');
 write_segments($p, 3);
 wait_for($p,
 	"SELECT count(*) = 1 FROM pg_replication_slots WHERE temporary AND slot_name LIKE 'pg_basebackup%' AND active",
@@ -260,15 +266,24 @@ is(verdict($p, "slot_name = 'decoded'"), 'f|logical slot', 'a logical slot');
 is(verdict($p, "slot_name = 'passing'"), 'f|temporary slot', 'a temporary slot');
 is(verdict($p, "kind = 'walsender' AND name = 'receive'"),
 	'f|has not confirmed any LSN', 'pg_receivewal without a slot');
+is(verdict($p, "kind = 'walsender' AND name ~ '^nobody#'"),
+	"f|matches ignore_slots\nf|matches ignore_slots", 'two that are ignored by the name that they have in common');
 is(verdict($p, "kind = 'walsender' AND name ~ '^backup' AND state IS NULL"), 'f|base backup', 'a base backup');
 is(verdict($p, "slot_name ~ '^pg_basebackup'"), 'f|temporary slot', 'and what it streams');
+is( value($p,
+		"SELECT string_agg(DISTINCT split_part(name, '#', 1), ' ' ORDER BY split_part(name, '#', 1)), min(retained_bytes), max(retained_bytes) "
+		  . "FROM cascade_downstreams WHERE slot_name IS NULL OR restart_lsn IS NULL"),
+	'backup fresh lost nobody receive|0|0', 'what keeps no WAL keeps 0 bytes');
+is( value($p,
+		'SELECT restart_lsn = (SELECT min(restart_lsn) FROM pg_replication_slots) FROM cascade_downstreams ORDER BY retained_bytes DESC LIMIT 1'),
+	't', 'and does not come before what keeps the most');
 at_rest('there is nobody but those who do not count');
 is( value($p, "SELECT string_agg(node_name, ' ' ORDER BY node_name) FROM cascade_topology"),
 	'a b c d fake p u', 'none of them is drawn as a node');
 $session->quit;
 value($p,
-	"SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name IN ('backup', 'receive')");
-$_->finish for $backup, $receive;
+	"SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name IN ('backup', 'receive', 'nobody')");
+$_->finish for $backup, $receive, @namesakes;
 value($p, "SELECT pg_drop_replication_slot(s) FROM unnest(ARRAY['lost', 'barman_one', 'fresh', 'decoded']) s");
 
 value($p, "SELECT pg_create_physical_replication_slot('received', true)");

@@ -175,6 +175,10 @@ $reply = ask($f_session, report($f, $old));
 is("$reply->{answer}, $reply->{refusal}, $reply->{held_lsn}", "ok, later, $later", 'and not back, which is said');
 is(slot($p, hold_of($f), 'restart_lsn'), $later, 'nor did it move');
 
+# The first report after a refusal still says what the node was until then.
+ask($f_session, report($f, $old, state => 8));
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'f'}, 'whose reports are taken is no duplicate', 'archive');
+
 # ---- what cannot be read ----
 
 # p has seen all that f has said
@@ -301,10 +305,14 @@ wait_for($i, "SELECT upstream_state = 'refused' AND NOT coalesce(protected, fals
 like(value($i, 'SELECT last_error FROM cascade_status'),
 	qr/same node name as this node.*HINT: Give each node a cascade_relay\.node_name of its own/, 'it says why, and what to do');
 is(value($i, q{SELECT warnings && '{duplicate_name}' FROM cascade_topology WHERE is_local}), 't', 'and warns');
+wait_for($i, q{SELECT node_name || ' ' || state FROM cascade_topology WHERE is_local}, 'and shows as a duplicate', 'p duplicate');
+is(value($p, q{SELECT node_name, state FROM cascade_topology WHERE node_name = 'p'}), 'p|running', 'p itself does not');
 $i->append_conf('postgresql.conf', "cascade_relay.node_name = 'i'");
 $i->reload;
 wait_connected($i);
 wait_protected($i);
+wait_for($i, q{SELECT state FROM cascade_topology WHERE is_local}, 'i is no duplicate any more', 'streaming');
+wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'i'}, 'as p sees it, too', 'streaming');
 i_is_well('after it had another name');
 
 # ---- who speaks for a node ----

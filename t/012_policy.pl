@@ -83,6 +83,9 @@ set_and_reload($p, 'synchronous_standby_names', 'ANY 1 (s)');
 wait_everywhere('node_name, replica_class, refusal', 'p, i read_replica, l1 read_replica, l2 read_replica, s voting',
 	's is voting, and nobody is where it should not be');
 
+like(value($p, 'SELECT * FROM cascade_tree()'), qr/^p\* .*\n\|- i .*\n\|  \|- l1 .*\n\|  `- l2 .*\n`- s .*$/, 'the tree as it is drawn');
+like(value($l2, 'SELECT * FROM cascade_tree()'), qr/^p .*\n\|- i .*\n\|  \|- l1 .*\n\|  `- l2\* .*\n`- s .*$/, 'and from its other end');
+
 # ---- the plan ----
 
 my %plans = (

@@ -18,6 +18,13 @@
 # made for l.  What others have made stays.
 #
 # A release survives a restart.
+#
+#	q ─┬─ w           without a slot
+#	   └─ (f)         exists only in what this test says
+#
+# It lasts as long as what was released: with a slot it goes, and a new one of
+# that name counts, while w may go and come back.  There is room for 64 of them,
+# and without room nothing is forgotten.
 use strict;
 use warnings FATAL => 'all';
 
@@ -228,4 +235,82 @@ wait_for($i2, q{SELECT counted FROM cascade_holds}, 'it counts again once it has
 wait_for($i2, q{SELECT pg_read_file('pg_replslot/cascade_relay.released') = ''}, 'and that is on disk');
 
 $_->stop for $l, $i2, $p;
+
+# ---- it lasts as long as what was released ----
+
+my $q = new_primary('q', conf => "${quick}max_replication_slots = 80\n");
+my $w = new_standby('w', $q, unmanaged => 1, slotless => 1);
+
+sub verdict
+{
+	my ($slot) = @_;
+	return value($q, "SELECT counted, reason FROM cascade_downstreams WHERE slot_name = '$slot'");
+}
+
+# What is released as q has it on disk: that is written last of all.
+sub on_disk
+{
+	my ($names, $what) = @_;
+	wait_for($q,
+		q{SELECT coalesce(string_agg(split_part(l, ' ', 2), ' ' ORDER BY l COLLATE "C"), '') }
+		  . q{FROM regexp_split_to_table(pg_read_file('pg_replslot/cascade_relay.released', 0, 10000, true), E'\n') l WHERE l <> ''},
+		$what, $names);
+	return;
+}
+
+wait_for($q, q{SELECT state FROM cascade_topology WHERE node_name = 'w'}, 'w streams', 'streaming');
+value($q, q{SELECT pg_create_physical_replication_slot(s, true) FROM unnest('{old,x,y}'::text[]) s});
+my $receiver = value($w, 'SELECT pid FROM pg_stat_wal_receiver');
+kill 'STOP', $receiver;
+write_segments($q, 3);
+$q->safe_psql('postgres', 'CHECKPOINT');
+$redo = value($q, q{SELECT cascade_release(s) FROM unnest('{w,x,y}'::text[]) s}) =~ s/\n.*//sr;
+on_disk('w x y', 'a node without a slot and two slots are released');
+is(verdict('x'), 'f|released', 'x does not count');
+value($q, q{SELECT pg_drop_replication_slot('x')});
+on_disk('w y', 'with the slot goes its release');
+my $old = value($q, q{SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'old'});
+ok(lsn_le($q, $old, $redo), 'another slot has older WAL');
+value($q, q{SELECT pg_copy_physical_replication_slot('old', 'x')});
+is(verdict('x'), 't|physical slot', 'its copy is called x, and counts');
+is(verdict('y'), 'f|released', 'y does not');
+ok(lsn_le($q, value($q, "SELECT cascade_adopt('somebody', 'y', '$old')"), $old), 'until it is for somebody else');
+is(verdict('y'), 't|physical slot', 'then it counts at once');
+on_disk('w', 'which is written, too');
+
+kill_node($w);
+kill 'KILL', $receiver;
+wait_for($q, q{SELECT state FROM cascade_topology WHERE node_name = 'w'}, 'w is away', 'down');
+value($q, q{SELECT cascade_release('y')});
+value($q, q{SELECT pg_drop_replication_slot('y')});
+on_disk('w', 'a node that has left may come back: its release stays');
+is(forget($q, "'w'"), '{}', 'until it is forgotten');
+on_disk('', 'then that goes');
+
+# ---- no room ----
+
+my %f = (node_name => 'f', incarnation => 0xf, system_identifier => value($q, 'SELECT system_identifier FROM pg_control_system()'));
+value($q,
+	join ';', map { 'SELECT ' . report_sql($_) } encode_hello(%f),
+	encode_report(tree => [], slot_name => 'f', map { ($_ => $old) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn)));
+wait_for($q, q{SELECT state FROM cascade_topology WHERE node_name = 'f'}, 'f is away', 'down');
+value($q, q{SELECT pg_copy_physical_replication_slot('old', s) FROM generate_series(1, 64) n, concat('s', n) s});
+value($q, q{SELECT pg_copy_physical_replication_slot('old', 'f')});
+value($q, q{SELECT cascade_release('s' || n) FROM generate_series(1, 64) n});
+my $kept = q{SELECT slot_name, restart_lsn, counted, reason FROM cascade_downstreams WHERE name = 'f' ORDER BY 1};
+my $before = value($q, $kept);
+like($before, qr{^cascade_relay_f_0000000f\|0/\w+\|t\|.*\nf\|$old\|}, 'a hold and a slot are kept for it');
+my $full = qr/ERROR:  too many released nodes\nDETAIL:  At most 64 nodes may be released at a time\./;
+like(forget($q, q{'f', true}), $full, 'it is not forgotten: its slot could not be released');
+is(value($q, $kept), $before, 'and nothing is lost by that');
+is(value($q, q{SELECT count(*) FROM cascade_topology WHERE node_name = 'f'}), '1', 'it is still in the tree');
+(undef, undef, my $error) = $q->psql('postgres', q{SELECT cascade_release('f')});
+like($error, $full, 'nor can it be released');
+is(value($q, $kept), $before, 'or in part');
+value($q, q{SELECT pg_drop_replication_slot('s7')});
+wait_for($q, q{SELECT NOT pg_read_file('pg_replslot/cascade_relay.released') ~ 's7\n'}, 'there is room again');
+is(forget($q, q{'f', true}), '{f}', 'now it is forgotten');
+is(verdict('f'), 'f|released', 'and its slot does not count');
+
+$q->stop;
 done_testing();

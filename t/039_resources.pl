@@ -12,8 +12,9 @@
 #
 # Then somebody locks on p what a new session needs: i's worker comes again and
 # again, and never finds the session of its last attempt still waiting there.
-# At last i is away for a while: its children try less and less often, and all
-# are back with one session each.
+# Then i is away for a while: its children try less and less often, and all are
+# back with one session each.  At last functions that return many rows make them
+# without taking more memory for more of them.
 use strict;
 use warnings FATAL => 'all';
 
@@ -234,6 +235,45 @@ my @came = slurp_file($i->logfile, $log) =~ /connection authorized: .*applicatio
 cmp_ok(scalar @came, '<=', 6, 'after few attempts: ' . scalar @came);
 wait_for($_, 'SELECT protected FROM cascade_status', $_->name . ' is protected') for ($i, $a, $b);
 is(descriptors(worker_of($_)), $fds{ $_->name }, $_->name . ' has no more files open') for ($a, $b);
+
+# ---- many rows ----
+
+# What a process has had at most, in kB.
+sub peak
+{
+	my ($pid) = @_;
+	my ($kb) = slurp_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m;
+	return $kb;
+}
+
+my $nodes = 250;
+my $many = $p->background_psql('postgres');
+$many->query_safe('SELECT ' . report_sql(encode_hello(%hello, node_name => 'many', incarnation => 0xfb)));
+$many->query_safe('SELECT ' . report_sql(encode_report(
+			(map { ($_ => $lsn) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn)),
+			oldest_wal_lsn => $segments[1],
+			pinned_by => 'many',
+			replica_class => 2,
+			tree => [ map {
+				encode_row(name => "n$_", incarnation => 1000 + $_, upstream_name => 'many', upstream_incarnation => 0xfb,
+					managed => 1, replica_class => 2, replay_lsn => $lsn, oldest_wal_lsn => $segments[1])
+			} 1 .. $nodes ])));
+my $reader = $p->background_psql('postgres');
+my $reader_pid = $reader->query_safe('SELECT pg_backend_pid()');
+$reader->query_safe(q{SET work_mem = '64kB'; SELECT count(*) FROM cascade_topology, cascade_tree(), cascade_policy('p; i < p')});
+for (
+	[ q{cascade_policy('} . join('; ', 'n0', map { "n$_ < n0" } 1 .. $nodes) . q{')}, 2 * ($nodes + 2) * ($nodes + 4) ],
+	[ q{cascade_upstream_candidates() WHERE command IS NOT NULL}, $nodes * $nodes ])
+{
+	my ($function, $rows) = @$_;
+	my ($name) = $function =~ /^(\w+)/;
+	my $before = peak($reader_pid);
+	cmp_ok($reader->query_safe("SELECT count(*) FROM $function"), '>=', $rows, "$name returns $rows rows or more");
+	my $grown = peak($reader_pid) - $before;
+	cmp_ok($grown, '<', 8 * 1024, "$name: $grown kB for them");
+}
+$_->quit for $reader, $many;
+value($p, q{SELECT cascade_forget('many', true)});
 
 unlike(slurp_file($_->logfile), qr/PANIC|TRAP|terminated by signal|out of memory/, $_->name . ' logs nothing worse') for ($p, $i, $a, $b);
 done_testing();

@@ -70,7 +70,7 @@ sub holds_from
 	my ($node, $name, $lsn) = @_;
 
 	wait_for($node,
-		"SELECT restart_lsn <= '$lsn' FROM cascade_holds WHERE slot_name = '$hold{$name}'",
+		"SELECT div(restart_lsn - '0/0', 1048576) <= div('$lsn'::pg_lsn - '0/0', 1048576) FROM cascade_holds WHERE slot_name = '$hold{$name}'",
 		$node->name . " holds for $name again");
 	wait_for($node, "SELECT state FROM cascade_topology WHERE node_name = '$name'", 'which is down', 'down');
 	return;

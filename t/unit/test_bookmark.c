@@ -20,13 +20,13 @@
 /* ---- text ---- */
 
 static void
-reads(const char *text, uint32_t timeline, uint64_t lsn, const char *written)
+reads(const char *token, uint32_t timeline, uint64_t lsn, const char *written)
 {
 	CrelayBookmark bookmark = {0};
 	char		again[CRELAY_BOOKMARK_LEN];
 
-	ok(crelay_bookmark_parse(text, &bookmark) && bookmark.timeline == timeline &&
-	   bookmark.lsn == lsn, "\"%s\" is a bookmark", text);
+	ok(crelay_bookmark_parse(token, &bookmark) && bookmark.timeline == timeline &&
+	   bookmark.lsn == lsn, "\"%s\" is a bookmark", token);
 	crelay_bookmark_format(again, sizeof(again), bookmark.timeline, bookmark.lsn);
 	is_text(again, written, "  and is written so");
 }
@@ -43,7 +43,7 @@ test_text(void)
 		"1:0/FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", "1:0\\1", "\xff:0/1", "1:0/\xc3\xa9",
 		"bookmark", "NULL", "1:0/1;", "'1:0/1'"
 	};
-	char text[	CRELAY_BOOKMARK_LEN];
+	char		token[CRELAY_BOOKMARK_LEN];
 
 	reads("1:0/3000060", 1, 0x3000060, "1:0/3000060");
 	reads("1:0/03000060", 1, 0x3000060, "1:0/3000060");
@@ -61,10 +61,10 @@ test_text(void)
 		ok(!crelay_bookmark_parse(junk[i], &bookmark), "junk %zu is no bookmark", i);
 	}
 
-	crelay_bookmark_format(text, sizeof(text), 0, 1);
-	is_text(text, "", "without a timeline there is none");
-	crelay_bookmark_format(text, sizeof(text), 1, 0);
-	is_text(text, "", "without an LSN there is none");
+	crelay_bookmark_format(token, sizeof(token), 0, 1);
+	is_text(token, "", "without a timeline there is none");
+	crelay_bookmark_format(token, sizeof(token), 1, 0);
+	is_text(token, "", "without an LSN there is none");
 }
 
 /*
@@ -81,21 +81,21 @@ test_mutations(void)
 	{
 		static const char alphabet[] = "0123456789abcdefABCDEF:/ +-x\n";
 		size_t		length = random_below(24);
-		char	   *text = malloc(length + 1);
+		char	   *token = malloc(length + 1);
 		char		again[CRELAY_BOOKMARK_LEN];
 		CrelayBookmark one;
 		CrelayBookmark two;
 
-		if (text == NULL)
+		if (token == NULL)
 			abort();
 		snprintf(again, sizeof(again), "%u:%X/%X", 1 + random_below(20),
 				 random_below(300), 1 + random_below(UINT32_MAX));
-		memset(text, 0, length + 1);
-		memcpy(text, again, strlen(again) < length ? strlen(again) : length);
+		memset(token, 0, length + 1);
+		memcpy(token, again, strlen(again) < length ? strlen(again) : length);
 		for (uint32_t n = random_below(3); n > 0 && length > 0; n--)
-			text[		random_below((uint32_t) length)] = alphabet[random_below(sizeof(alphabet) - 1)];
+			token[random_below((uint32_t) length)] = alphabet[random_below(sizeof(alphabet) - 1)];
 
-		if (crelay_bookmark_parse(text, &one))
+		if (crelay_bookmark_parse(token, &one))
 		{
 			read++;
 			crelay_bookmark_format(again, sizeof(again), one.timeline, one.lsn);
@@ -103,7 +103,7 @@ test_mutations(void)
 				one.lsn != two.lsn || one.timeline == 0 || one.lsn == 0)
 				bad++;
 		}
-		free(text);
+		free(token);
 	}
 	ok(bad == 0 && read > 1000, "%d mutated bookmarks are read, %d differ when written", read, bad);
 }
@@ -128,19 +128,19 @@ serves_text(CrelayServes serves)
 }
 
 static void
-judges(const char *text, const CrelayHistory *history, uint32_t timeline, uint64_t lsn,
+judges(const char *token, const CrelayHistory *history, uint32_t timeline, uint64_t lsn,
 	   const char *expected, uint64_t expected_left)
 {
 	CrelayBookmark bookmark;
 	uint64_t	left = 12345;
 	const char *got;
 
-	if (!crelay_bookmark_parse(text, &bookmark))
+	if (!crelay_bookmark_parse(token, &bookmark))
 		abort();
 	got = serves_text(crelay_bookmark_judge(&bookmark, history, timeline, lsn, &left));
 	ok(strcmp(got, expected) == 0 && left == expected_left,
 	   "at %u:%llX on %u, %s: %s", timeline, (unsigned long long) lsn, history->timeline,
-	   text, expected);
+	   token, expected);
 	if (strcmp(got, expected) != 0 || left != expected_left)
 		printf("#   got: %s, %llX\n", got, (unsigned long long) left);
 }

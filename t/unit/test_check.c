@@ -22,6 +22,7 @@
 #include "tap.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 #define NOW			INT64_C(800000000000000)
 #define SECOND		INT64_C(1000000)
@@ -42,6 +43,7 @@ typedef struct Scene
 	CrelayNode	nodes[MAX_ROWS];
 	CrelayCheckRow rows[MAX_ROWS];
 	const CrelayCheckRow *by_name[MAX_ROWS];
+	const CrelayCheckRow *feedback_below[MAX_ROWS];
 	CrelayDownstream downstreams[4];
 	CrelayCheckChild children[2];
 } Scene;
@@ -177,6 +179,7 @@ set_healthy(Scene *s, int local)
 	facts->downstreams = s->downstreams;
 	facts->children = s->children;
 	facts->by_name = s->by_name;
+	facts->feedback_below = s->feedback_below;
 }
 
 /* ---- what can happen ---- */
@@ -213,6 +216,15 @@ stuck_worker(Scene *s)
 {
 	s->facts.passed_at = NOW - STALE - SECOND;
 	s->facts.last_error = "could not open directory \"pg_wal\": Permission denied";
+	s->facts.last_error_at = NOW - SECOND;
+}
+
+/* It does not fail, it does not get on; what there is to read is old. */
+static void
+hanging_worker(Scene *s)
+{
+	stuck_worker(s);
+	s->facts.last_error_at = s->facts.passed_at;
 }
 
 /* It may have been the server that was not there. */
@@ -368,6 +380,22 @@ unprotected_away(Scene *s)
 {
 	unprotected(s);
 	leave(s, L, SECOND);
+}
+
+static void
+unprotected_and_rebuilt(Scene *s)
+{
+	unprotected_away(s);
+	namesake(s);
+}
+
+/* Whoever else has the name of a slot says nothing of its node. */
+static void
+unmanaged_unprotected_away(Scene *s)
+{
+	unprotected_and_rebuilt(s);
+	s->nodes[L].managed = false;
+	s->nodes[L].incarnation = 0;
 }
 
 static void
@@ -1170,6 +1198,8 @@ static const struct
 	{"a node is not protected", P, unprotected, "warning unprotected l"},
 	{"unknown is not unprotected", P, unprotected_unknown, "ok ok p"},
 	{"an absent node is not protected", P, unprotected_away, "critical unprotected l"},
+	{"it has been rebuilt since", P, unprotected_and_rebuilt, "ok ok p"},
+	{"of one without cascade_relay nobody can say that", P, unmanaged_unprotected_away, "critical unprotected l"},
 	{"this node is not protected", I, unprotected_here, "warning unprotected i"},
 	{"one slot left", P, one_slot, "warning no_free_slot p"},
 	{"two slots left", P, two_slots, "ok ok p"},
@@ -1293,7 +1323,7 @@ static const struct
 
 typedef struct Findings
 {
-	char text[	2048];
+	char		list[2048];
 	char		message[CRELAY_CHECK_TEXT_LEN];
 	char		hint[CRELAY_CHECK_TEXT_LEN];
 	int			n;
@@ -1304,9 +1334,9 @@ static void
 collect(void *arg, const CrelayFinding *finding)
 {
 	Findings   *findings = arg;
-	size_t		at = strlen(findings->text);
+	size_t		at = strlen(findings->list);
 
-	snprintf(findings->text +at, sizeof(findings->text) - at, "%s%s %s %s",
+	snprintf(findings->list + at, sizeof(findings->list) - at, "%s%s %s %s",
 			 at > 0 ? "; " : "", crelay_severity_text(finding->severity),
 			 crelay_check_code_text(finding->code), finding->node_name);
 	if (finding->message[0] == '\0' ||
@@ -1328,14 +1358,14 @@ look(Scene *s, Findings *findings)
 static bool produced[CRELAY_CHECK_OK + 1];
 
 static void
-note_codes(const char *text)
+note_codes(const char *list)
 {
 	for (int code = 0; code <= CRELAY_CHECK_OK; code++)
 	{
 		char		word[64];
 
 		snprintf(word, sizeof(word), " %s ", crelay_check_code_text((CrelayCheckCode) code));
-		if (strstr(text, word) != NULL)
+		if (strstr(list, word) != NULL)
 			produced[code] = true;
 	}
 }
@@ -1351,10 +1381,10 @@ test_cases(void)
 		set_healthy(&scene, cases[i].local);
 		cases[i].happens(&scene);
 		look(&scene, &findings);
-		is_text(findings.text, cases[i].findings, cases[i].what);
+		is_text(findings.list, cases[i].findings, cases[i].what);
 		if (!findings.clear)
 			ok(false, "%s: says something, and what to do", cases[i].what);
-		note_codes(findings.text);
+		note_codes(findings.list);
 	}
 	for (int code = 0; code <= CRELAY_CHECK_OK; code++)
 		ok(produced[code], "a case produces %s",
@@ -1385,6 +1415,18 @@ test_words(void)
 	scene.facts.last_error = "";
 	look(&scene, &findings);
 	is_text(findings.message, "no reply from the upstream for 31 s", "without an error there is none");
+
+	set_healthy(&scene, P);
+	stuck_worker(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "the worker of cascade_relay has got nothing done for 31 s: could not open directory \"pg_wal\": Permission denied",
+			"why a worker gets nothing done");
+
+	set_healthy(&scene, P);
+	hanging_worker(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "the worker of cascade_relay has got nothing done for 31 s",
+			"an error that it has survived is not why");
 
 	set_healthy(&scene, I);
 	unprotected_here(&scene);
@@ -1502,10 +1544,99 @@ test_words(void)
 	is_number(strlen(findings.message), CRELAY_CHECK_TEXT_LEN - 1, "a message that is too long is cut");
 }
 
+/*
+ * Which of two versions is the older one.
+ */
+static void
+test_versions(void)
+{
+	static const char *const pairs[][2] = {
+		{"1.9", "1.10"},
+		{"1.9", "1.9.1"},
+		{"1.9", "2"},
+		{"1.9.9", "1.10"},
+		{"1.0beta", "1.0"},
+		{"1.0-rc1", "1.0"},
+		{"1.0beta", "1.0rc"},
+		{"1.0beta9", "1.0beta10"},
+		{"1.0beta", "1.0beta2"},
+		{"1.0rc1", "1.0.1"},
+		{"0.9", "1.0beta"},
+		{"devel", "1.0"}
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+	{
+		Scene		scene;
+		Findings	findings;
+
+		for (int older = P; older <= I; older++)
+		{
+			set_healthy(&scene, P);
+			scene.facts.nrows = 2;
+			put_version(&scene.nodes[older], pairs[i][0]);
+			put_version(&scene.nodes[I - older], pairs[i][1]);
+			look(&scene, &findings);
+			is_text(findings.list, older == P ? "warning version_mixed p" : "warning version_mixed i",
+					pairs[i][0]);
+		}
+	}
+}
+
+/*
+ * A chain as long as it gets, all of it without feedback: anything quadratic
+ * would show.
+ */
+static void
+test_large(void)
+{
+	enum
+	{
+		LARGE = 40000
+	};
+	CrelayNode *nodes = calloc(LARGE, sizeof(CrelayNode));
+	CrelayCheckRow *rows = calloc(LARGE, sizeof(CrelayCheckRow));
+	const CrelayCheckRow **room = calloc(2 * LARGE, sizeof(*room));
+	Scene		scene;
+	Findings	findings;
+	clock_t		start;
+
+	if (nodes == NULL || rows == NULL || room == NULL)
+		abort();
+	set_healthy(&scene, P);
+	for (int i = 0; i < LARGE; i++)
+	{
+		nodes[i] = scene.nodes[i == 0 ? P : I];
+		snprintf(nodes[i].name, sizeof(nodes[i].name), "n%05d", i);
+		nodes[i].incarnation = (uint32_t) i + 1;
+		nodes[i].upstream_incarnation = (uint32_t) i;
+		rows[i] = scene.rows[i == 0 ? P : I];
+		rows[i].node = &nodes[i];
+		rows[i].depth = i;
+	}
+	scene.facts.ndownstreams = 0;
+	scene.facts.nrows = LARGE;
+	scene.facts.rows = rows;
+	scene.facts.by_name = room;
+	scene.facts.feedback_below = room + LARGE;
+	start = clock();
+	look(&scene, &findings);
+	ok(clock() - start < 5 * CLOCKS_PER_SEC, "a chain of %d nodes takes no time", LARGE);
+	is_text(findings.list, "ok ok p", "and nothing is wrong with it");
+	nodes[LARGE - 1].hot_standby_feedback = CRELAY_TRUE;
+	look(&scene, &findings);
+	is_number((uint64_t) findings.n, LARGE - 2, "feedback from its end does not pass any of them");
+	free(room);
+	free(rows);
+	free(nodes);
+}
+
 int
 main(void)
 {
 	test_cases();
+	test_large();
+	test_versions();
 	test_words();
 	return done_testing();
 }

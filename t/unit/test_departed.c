@@ -55,9 +55,8 @@ static CrelayProof shown;
 static const char *
 where_is(const char *name, uint32_t incarnation)
 {
+	static char place[CRELAY_NAME_LEN + 64];
 	bool		safe;
-
-	static char text[CRELAY_NAME_LEN + 64];
 	CrelayNode	old = {0};
 	CrelayNode	gone = {0};
 	const CrelayNode *found;
@@ -71,10 +70,10 @@ where_is(const char *name, uint32_t incarnation)
 	found = crelay_departed_find(known, n, &old, &gone, FROM_I, &safe);
 	if (found == NULL)
 		return "nowhere";
-	snprintf(text, sizeof(text), "below %s%s%s", found->upstream_name,
+	snprintf(place, sizeof(place), "below %s%s%s", found->upstream_name,
 			 found->protected == CRELAY_TRUE ? "" : ", unprotected",
 			 found->protected == CRELAY_TRUE && !safe ? ", unproven" : "");
-	return text;
+	return place;
 }
 
 static void

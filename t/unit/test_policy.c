@@ -19,6 +19,7 @@
 #include "tap.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 #define MAX_NODES		40
 #define SEGMENT			UINT64_C(0x1000000)
@@ -418,6 +419,105 @@ test_random(void)
 	ok(moved > 1000, "... and many had to move (%d)", moved);
 }
 
+/*
+ * Whether the candidates of every node know who lies below it as the plan for
+ * each request does.
+ */
+static bool
+same_below(Tree *tree)
+{
+	for (int self = 0; self < tree->policy.nrows; self++)
+	{
+		const char *name = tree->nodes[tree->rows[self].node].name;
+		CrelayCandidateQuestion question = {name, NULL, NULL};
+		CrelayCandidate candidates[MAX_NODES];
+		int			n = crelay_policy_candidates(&tree->policy, &question, candidates);
+
+		if (row_of(tree, name) != self)
+			continue;
+		for (int i = 0; i < n; i++)
+		{
+			CrelayPlanQuestion request = {0};
+			CrelayPlan	plan;
+			int			row = candidates[i].upstream;
+
+			request.node_name = name;
+			request.replica_class = CRELAY_CLASS_READ_REPLICA;
+			request.requested = tree->nodes[tree->rows[row].node].name;
+			crelay_policy_plan(&tree->policy, &request, &plan);
+			if (row_of(tree, request.requested) == row &&
+				row != crelay_policy_primary(&tree->policy, NULL) &&
+				candidates[i].below != (plan.refusal == CRELAY_PLAN_CYCLE))
+				return false;
+		}
+	}
+	return true;
+}
+
+static void
+test_below(void)
+{
+	static Tree tree;
+	int			wrong = 0;
+
+	for (int i = 0; i < 20000; i++)
+	{
+		random_tree(&tree);
+		wrong += !same_below(&tree);
+	}
+	is_number(wrong, 0, "20,000 trees: who lies below whom, the candidates know as the plan does");
+}
+
+/*
+ * A cycle as long as it gets: anything quadratic would show.
+ */
+static void
+test_large(void)
+{
+	enum
+	{
+		LARGE = 40000
+	};
+	CrelayNode *nodes = calloc(LARGE, sizeof(CrelayNode));
+	CrelayTreeLink *links = calloc(LARGE, sizeof(CrelayTreeLink));
+	CrelayTreeRow *rows = calloc(LARGE, sizeof(CrelayTreeRow));
+	CrelayCandidate *candidates = calloc(LARGE, sizeof(CrelayCandidate));
+	CrelayPolicyTree policy = {0};
+	CrelayCandidateQuestion question = {"n00007", NULL, NULL};
+	clock_t		start;
+	int			below = 0;
+	int			n;
+
+	if (nodes == NULL || links == NULL || rows == NULL || candidates == NULL)
+		abort();
+	for (int i = 0; i < LARGE; i++)
+	{
+		int			up = (i + LARGE - 1) % LARGE;
+
+		snprintf(nodes[i].name, sizeof(nodes[i].name), "n%05d", i);
+		snprintf(nodes[i].upstream_name, sizeof(nodes[i].upstream_name), "n%05d", up);
+		nodes[i].incarnation = (uint32_t) i + 1;
+		nodes[i].upstream_incarnation = (uint32_t) up + 1;
+		nodes[i].managed = true;
+		nodes[i].role = CRELAY_ROLE_STANDBY;
+		nodes[i].state = CRELAY_STATE_STREAMING;
+	}
+	policy.nodes = nodes;
+	policy.rows = rows;
+	policy.segment_size = SEGMENT;
+	policy.nrows = crelay_topology_assemble(nodes, LARGE, links, rows);
+	start = clock();
+	n = crelay_policy_candidates(&policy, &question, candidates);
+	ok(clock() - start < 5 * CLOCKS_PER_SEC, "the candidates on a cycle of %d nodes take no time", LARGE);
+	for (int i = 0; i < n; i++)
+		below += candidates[i].below;
+	is_number((uint64_t) below, LARGE - 1, "all of them are below it");
+	free(candidates);
+	free(rows);
+	free(links);
+	free(nodes);
+}
+
 static const char *
 breach_of(const char *text, const char *name)
 {
@@ -486,10 +586,13 @@ is_ambiguous(const char *text, const char *name)
 }
 
 static int
-here_in(const char *text)
+here_in(const char *text, bool has_here)
 {
 	Tree	   *t = tree_of(text);
-	int			row = crelay_policy_here(&t->policy);
+	int			row;
+
+	t->policy.has_here = has_here;
+	row = crelay_policy_here(&t->policy);
 
 	return row < 0 ? -1 : t->rows[row].node;
 }
@@ -522,7 +625,8 @@ test_names(void)
 	ok(!is_ambiguous("p l<p x<p l<x,u", "l"), "nor one that is not managed");
 	ok(!is_ambiguous("p l<p,d x<p l<x,s", "l") && !is_ambiguous("p", "l"), "nor nobody");
 
-	is_number(here_in("l<p,d p l<p"), 0, "this node is itself, whoever has its name");
+	is_number(here_in("l<p,d p l<p", true), 0, "this node is itself, whoever has its name");
+	ok(here_in("l<p,d p l<p", false) == -1, "... and nobody else, before it knows its own");
 
 	is_number(primary_of("p,s q", NULL), 1, "of two primaries the one that is there");
 	is_number(primary_of("p q,s", NULL), 0, "... whichever comes first");
@@ -566,6 +670,8 @@ main(void)
 	test_wal();
 	test_timelines();
 	test_random();
+	test_below();
+	test_large();
 	test_breaches();
 	test_addresses();
 	test_names();

@@ -99,22 +99,21 @@ assemble(Tree *tree)
 static const char *
 drawn(const Tree *tree)
 {
-	static char text[16384];
+	static char drawing[16384];
 	size_t		at = 0;
 
-	text[		0] = '\0';
-
+	drawing[0] = '\0';
 	for (int r = 0; r < tree->nrows; r++)
 	{
 		const CrelayTreeRow *row = &tree->rows[r];
 
-		at += snprintf(text +at, sizeof(text) - at, "%s%.*s%s%s:%u(%d)",
+		at += snprintf(drawing + at, sizeof(drawing) - at, "%s%.*s%s%s:%u(%d)",
 					   r > 0 ? " " : "", row->depth,
 					   "................................................................",
 					   row->cyclic ? "!" : row->below_cycle ? "~" : "", tree->nodes[row->node].name,
 					   tree->nodes[row->node].incarnation, row->parent);
 	}
-	return text;
+	return drawing;
 }
 
 static void
@@ -679,6 +678,20 @@ oracle_assemble(Oracle *o, const Tree *tree)
 	}
 }
 
+/*
+ * Whether another node that is drawn below the same one follows.
+ */
+static bool
+oracle_has_next(const Oracle *o, int row)
+{
+	for (int r = row + 1; o->rows[row].parent >= 0 && r < o->nrows; r++)
+	{
+		if (o->rows[r].parent == o->rows[row].parent)
+			return true;
+	}
+	return false;
+}
+
 static bool
 same_rows(const Oracle *o, const Tree *tree)
 {
@@ -689,6 +702,7 @@ same_rows(const Oracle *o, const Tree *tree)
 		if (o->rows[r].node != tree->rows[r].node ||
 			o->rows[r].parent != tree->rows[r].parent ||
 			o->rows[r].depth != tree->rows[r].depth ||
+			oracle_has_next(o, r) != tree->rows[r].has_next ||
 			o->rows[r].cyclic != tree->rows[r].cyclic ||
 			o->rows[r].below_cycle != tree->rows[r].below_cycle)
 			return false;
@@ -828,7 +842,8 @@ test_large(const char *shape)
 			depth = r > 0;
 		if (strcmp(shape, "cycle") == 0)
 			depth = r + 1;
-		if (tree.rows[r].node != r || tree.rows[r].depth != depth)
+		if (tree.rows[r].node != r || tree.rows[r].depth != depth ||
+			tree.rows[r].has_next != (strcmp(shape, "star") == 0 && r > 0 && r < LARGE - 1))
 			right = false;
 	}
 	ok(right && tree.nrows == LARGE, "a %s of %d nodes", shape, LARGE);
