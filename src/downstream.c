@@ -669,8 +669,10 @@ mark_users(CrelayDownstream *downstreams, int n, const CrelaySlotUser *users, in
 			continue;
 		for (int u = 0; u < n_users; u++)
 		{
-			if (strcmp(users[u].slot_name, d->slot_name) == 0)
-				d->last_user = users[u].incarnation;
+			if (strcmp(users[u].slot_name, d->slot_name) != 0)
+				continue;
+			d->last_user = users[u].incarnation;
+			d->taken = d->last_user == 0;
 		}
 	}
 }
@@ -969,8 +971,11 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int i
 			continue;
 		if (d->pid == 0)
 		{
+			/* that of a clone which has yet to stream was used for the copy */
 			if (d->last_user == child->node.incarnation)
 				take_for_child(d, child, index, counts_by);
+			else if (!d->taken && d->last_user == 0 && !says_it_streams(child))
+				draw_as_child(d, index, counts_by);
 			continue;
 		}
 		if (denies(child, d) || is_taken_over(d, child))

@@ -174,10 +174,9 @@ note_failure(CrelayLocal *local, CrelayUpstreamState state, const char *error,
 
 	local->upstream_state = state;
 	local->upstream_lacks_extension = false;
+	local->node.warnings &= ~(CRELAY_WARN_UPSTREAM_REFUSED | CRELAY_WARN_DUPLICATE_NAME);
 	if (state == CRELAY_UPSTREAM_REFUSED)
 		local->node.warnings |= CRELAY_WARN_UPSTREAM_REFUSED;
-	else
-		local->node.warnings &= ~CRELAY_WARN_UPSTREAM_REFUSED;
 	local->reports_failed++;
 	if (hint[0] != '\0')
 		snprintf(local->last_error, sizeof(local->last_error), "%s HINT: %s", error, hint);
@@ -604,9 +603,6 @@ take_refusal(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 		snprintf(error, sizeof(error), "%s (%s)", text, reply->detail);
 	else
 		strlcpy(error, text, sizeof(error));
-	if (reply->refusal == CRELAY_REFUSE_DUPLICATE ||
-		reply->refusal == CRELAY_REFUSE_OWN_NAME)
-		local->node.warnings |= CRELAY_WARN_DUPLICATE_NAME;
 	if (reply->refusal == CRELAY_REFUSE_CYCLE || reply->refusal == CRELAY_REFUSE_SELF)
 	{
 		local->node.warnings |= CRELAY_WARN_CYCLE;
@@ -623,6 +619,9 @@ take_refusal(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 	else
 		note_failure(local, CRELAY_UPSTREAM_REFUSED, error,
 					 crelay_refusal_hint(reply->refusal), now);
+	if (reply->refusal == CRELAY_REFUSE_DUPLICATE ||
+		reply->refusal == CRELAY_REFUSE_OWN_NAME)
+		local->node.warnings |= CRELAY_WARN_DUPLICATE_NAME;
 	local->upstream_lacks_extension = reply->refusal == CRELAY_REFUSE_UNBOUNDED;
 }
 

@@ -254,6 +254,8 @@ typedef struct CrelayDownstream
 								 * whom it is known to be; else 0 */
 	uint32_t	last_user;		/* of a slot: of the node that was last seen
 								 * streaming through it; 0 none, or unmanaged */
+	bool		taken;			/* somebody else has used it since a managed
+								 * node */
 	int32_t		pid;			/* 0: not active */
 	CrelayState state;			/* of its walsender; UNKNOWN without one */
 	bool		sync_standby;	/* its walsender has a sync priority */
