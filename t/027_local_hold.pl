@@ -226,6 +226,7 @@ $held = hold_lsn($a, 'a');
 set_conf($a, "cascade_relay.node_name = 'a_b'\n");
 wait_for($a, "SELECT slot_name ~ '^cascade_relay_a_b_', restart_lsn <= '$need' FROM cascade_holds", 'under another name a holds the same', 't|t');
 wait_for($p, "SELECT state FROM cascade_topology WHERE node_name = 'a_b'", 'p knows it by that name', 'streaming');
+look_around($a);
 remove_wal(1, $p, $a);
 set_conf($a, "cascade_relay.node_name = 'a'\n");
 wait_for($a, "SELECT slot_name ~ '^cascade_relay_a_[^b]', restart_lsn <= '$need' FROM cascade_holds", 'and under its old one', 't|t');

@@ -41,18 +41,6 @@ my $reserve = $total / 10;
 my $written = 0;
 my $least_free = $total;
 
-# The worker of a node has looked around since.
-sub look_around
-{
-	my ($node) = @_;
-	my $now = value($node, 'SELECT clock_timestamp()');
-
-	$node->poll_query_until('postgres',
-		"SELECT observed_at > '$now' FROM cascade_topology WHERE is_local")
-	  or die 'no pass of the worker of ' . $node->name;
-	return;
-}
-
 # Writes that many MB of WAL.
 sub fill
 {

@@ -57,15 +57,6 @@ sub found
 	return;
 }
 
-sub look_around
-{
-	my ($node) = @_;
-	my $now = value($node, 'SELECT clock_timestamp()');
-
-	wait_for($node, "SELECT observed_at > '$now' FROM cascade_topology WHERE is_local", 'the worker of ' . $node->name . ' looks around');
-	return;
-}
-
 sub released
 {
 	my ($name, $from) = @_;

@@ -20,7 +20,7 @@ our @EXPORT = qw(
   holds hold_lsn incarnation tree_state lsn_le point_at slot_from_hold
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
-  report_sql decode_reply at_most set_conf show_tree wait_until
+  report_sql decode_reply at_most set_conf show_tree wait_until look_around
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -201,6 +201,18 @@ sub wait_until
 	}
 	ok($met, $what);
 	return $met;
+}
+
+# Waits for a whole pass of a node's worker: what is there now it has seen then.
+sub look_around
+{
+	my ($node) = @_;
+	my $now = value($node, 'SELECT clock_timestamp()');
+
+	$node->poll_query_until('postgres',
+		"SELECT observed_at > '$now' FROM cascade_topology WHERE is_local")
+	  or die 'no pass of the worker of ' . $node->name;
+	return;
 }
 
 # Writes that many segments of WAL, one by one.
