@@ -958,12 +958,15 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
  * twice that reports as another role, say.
  */
 static void
-match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int index,
-		   int counts_by)
+match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
+		   int index, int counts_by)
 {
+	const CrelayChild *child = &snapshot->children[index];
+
 	for (int i = 0; i < n; i++)
 	{
 		CrelayDownstream *d = &downstreams[i];
+		bool		absent;		/* is whose it was taken to be so far */
 		int			signs;
 
 		if (d->kind != CRELAY_KIND_SLOT || d->logical ||
@@ -980,12 +983,35 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelayChild *child, int i
 		}
 		if (denies(child, d) || is_taken_over(d, child))
 			continue;
+		absent = d->managed && snapshot->children[d->child].session_pid == 0;
 		signs = count_signs(d, child);
 		if (signs >= SURE_SIGNS &&
-			(says_it_streams(child) || d->last_user == child->node.incarnation))
+			(absent || says_it_streams(child) || d->last_user == child->node.incarnation))
 			take_for_child(d, child, index, counts_by);
 		else if (signs >= LIKELY_SIGNS && !d->managed)
 			draw_as_child(d, index, counts_by);
+	}
+}
+
+/*
+ * The same for all children: those that are there after those that are not, such
+ * as the former life of a node that has been rebuilt, and streams through the slot
+ * that it had before.
+ */
+static void
+match_slots(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
+			const int *counts_by)
+{
+	for (int there = 0; there <= 1; there++)
+	{
+		for (int i = 0; i < snapshot->nchildren; i++)
+		{
+			const CrelayChild *child = &snapshot->children[i];
+
+			if (child->has_about && child->slot_name[0] != '\0' &&
+				(child->session_pid != 0) == (there == 1))
+				match_slot(downstreams, n, snapshot, i, counts_by[i]);
+		}
 	}
 }
 
@@ -1183,13 +1209,8 @@ crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int 
 	mark_users(downstreams, count, users, n_users);
 	count = add_slotless(downstreams, count, senders, nsenders);
 	for (int i = 0; i < snapshot->nchildren; i++)
-	{
-		const CrelayChild *child = &snapshot->children[i];
-
-		counts_by[i] = attach_reports(downstreams, &count, child, i);
-		if (child->has_about && child->slot_name[0] != '\0')
-			match_slot(downstreams, count, child, i, counts_by[i]);
-	}
+		counts_by[i] = attach_reports(downstreams, &count, &snapshot->children[i], i);
+	match_slots(downstreams, count, snapshot, counts_by);
 	for (int i = 0; i < snapshot->nchildren; i++)
 	{
 		const CrelayChild *child = &snapshot->children[i];

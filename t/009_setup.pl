@@ -114,7 +114,7 @@ is(status($l, 'upstream_name, protected IS NULL'), 'i|t', 'l reports to i, but n
 is(value($l, q{SELECT path FROM cascade_topology WHERE is_local}), '{unknown,i,l}', 'its path is longer now');
 wait_for($i, q{SELECT string_agg(node_name || ' ' || state, ',') = 'i streaming,l streaming' FROM cascade_topology},
 	'i shows its own part of the tree');
-is(value($i, q{SELECT string_agg(name || ' ' || kind || ' ' || counted, ',' ORDER BY kind) FROM cascade_downstreams}), 'l hold true,l slot false', 'and what it keeps for whom');
+wait_for($i, q{SELECT string_agg(name || ' ' || kind || ' ' || counted, ',' ORDER BY kind) FROM cascade_downstreams}, 'and what it keeps for whom', 'l hold true,l slot false');
 not_preloaded($p);
 $harmless->('the library on i');
 
