@@ -157,6 +157,40 @@ for (1 .. 3)
 is(placed($p, 'j', $log), 3, 'and each time the log says so');
 is(placed($p, 'i', $log), 1, 'that of i was placed once');
 
+# ---- one that cannot be placed is no obstacle to the other ----
+
+# whichever of the two is looked at first: a folder is in its way
+slot_from_hold($p, 'i', 'cover');
+let_it_look($p);
+value($p, 'CHECKPOINT');
+write_segments($p, 1);
+value($p, 'CHECKPOINT');
+let_it_look($p);
+for (['i', 'j'], ['j', 'i'])
+{
+	my ($blocked, $other) = @$_;
+	my $in_the_way = $p->data_dir . "/pg_replslot/$hold{$blocked}";
+
+	# both are dropped while nobody places them
+	set($p, 'cascade_relay.enabled = off');
+	wait_for($p, 'SHOW cascade_relay.enabled', 'switched off', 'off');
+	let_it_look($p);
+	drop_hold($p, $_) for $blocked, $other;
+	mkdir $in_the_way or die $!;
+	append_to_file("$in_the_way/something", 'there');
+	$log = -s $p->logfile;
+	set($p, 'cascade_relay.enabled = on');
+	$p->wait_for_log(qr/could not rename \S+ "pg_replslot\/$hold{$blocked}/, $log);
+	wait_for($p, "SELECT count(*) FROM cascade_holds WHERE slot_name = '$hold{$other}'", "the hold of $other is back", 1);
+	is(hold_lsn($p, $blocked), '', "that of $blocked cannot be made");
+	found($p, 'critical', $blocked, 'which is away');
+	unlink "$in_the_way/something" or die $!;
+	rmdir $in_the_way or die $!;
+	wait_for($p, "SELECT count(*) FROM cascade_holds WHERE slot_name = '$hold{$blocked}'", "when it can, that of $blocked is back", 1);
+}
+holds_from($p, 'i', $need);
+value($p, q{SELECT pg_drop_replication_slot('cover')});
+
 # ---- where it is not wanted ----
 
 # switched off
