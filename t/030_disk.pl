@@ -192,6 +192,7 @@ is(findings(), 'critical disk_reserve p, critical hold_clamped i', 'after a rest
 
 # ---- and without the bound ----
 
+may_crash($p);
 $log = -s $p->logfile;
 $p->append_conf('postgresql.conf', 'cascade_relay.min_free_percent = 0');
 $p->reload;

@@ -182,6 +182,42 @@ for my $call (
 }
 is(value($p, 'CALL cascade_wait_for(cascade_bookmark())'), 't', 'and so does waiting');
 
+# Objects of a version before this one declare less than the library knows: the
+# first two columns of everything that returns rows.
+value($p, q{
+	CREATE SCHEMA old;
+	DO $do$
+	DECLARE
+		f pg_proc;
+		arguments text;
+	BEGIN
+		FOR f IN SELECT p.* FROM pg_proc p JOIN pg_language l ON l.oid = prolang
+			WHERE lanname = 'c' AND probin = '$libdir/cascade_relay' AND prorettype = 'record'::regtype AND prokind = 'f'
+		LOOP
+			SELECT string_agg(CASE mode WHEN 'o' THEN format('OUT %I %s', name, type::regtype) ELSE type::regtype::text END, ', ' ORDER BY at)
+			INTO arguments
+			FROM (SELECT a.*, row_number() OVER (PARTITION BY mode ORDER BY at) AS nth
+				  FROM unnest(f.proallargtypes, f.proargmodes, f.proargnames) WITH ORDINALITY AS a(type, mode, name, at)) AS a
+			WHERE mode = 'i' OR nth <= 2;
+			EXECUTE format('CREATE FUNCTION old.%I(%s) RETURNS %s record AS %L, %L LANGUAGE C',
+				f.proname, arguments, CASE WHEN f.proretset THEN 'SETOF' END, f.probin, f.prosrc);
+		END LOOP;
+	END $do$;});
+my @old = (
+	'cascade_check()', 'cascade_downstreams()', q{cascade_nodes_serving('1:0/200000')},
+	q{cascade_plan_upstream('l', 'voting', 'i', NULL)}, 'cascade_policy(NULL)', 'cascade_status()',
+	'cascade_topology()', 'cascade_upstream_candidates(NULL, NULL, NULL)');
+is( value($p, q{SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'old'::regnamespace}),
+	join(' ', map { s/\(.*//r } @old), 'objects of an older version');
+for my $call (@old)
+{
+	my $all = value($p, "SELECT * FROM $call");
+
+	is(value($p, "SELECT * FROM old.$call"), join("\n", map { join '|', (split /\|/, $_, -1)[ 0, 1 ] } split /\n/, $all),
+		"a $call that declares less has the same in it");
+}
+value($p, 'DROP SCHEMA old CASCADE');
+
 # ---- the objects, before i has the library for them ----
 
 put_next_script('p');

@@ -21,6 +21,7 @@ our @EXPORT = qw(
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
   report_sql decode_reply at_most set_conf show_tree wait_until look_around
+  may_crash
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -68,17 +69,40 @@ sub _new_node
 	return $node;
 }
 
+# What no server may log, whatever happens to it in a test: an assertion, a
+# sanitizer or a panic, or a process that ended by a signal other than ours.
+my $crash = qr/TRAP: |PANIC: |AddressSanitizer|runtime error: |\(PID \d+\) was terminated by signal (?!9\b)/;
+my %may_crash;
+
+# For a node that is to run into it.
+sub may_crash
+{
+	my ($node) = @_;
+
+	$may_crash{ $node->name } = 1;
+	return;
+}
+
+sub _crashes
+{
+	my ($node) = @_;
+
+	return () if $may_crash{ $node->name } || !-e $node->logfile;
+	return map { $node->name . ": $_" } grep { /$crash/ } split /\n/, slurp_file($node->logfile);
+}
+
 # What is still up at the end is stopped the hard way; but then a server does
-# not write down which lines it has reached.
+# not write down which lines it has reached.  A process that crashes may be
+# missed by a test that expects a restart, or ends with it.
 END
 {
 	my $status = $?;
+	my $mode = $ENV{CASCADE_RELAY_COUNT_LINES} ? 'fast' : 'immediate';
 
-	if ($ENV{CASCADE_RELAY_COUNT_LINES})
-	{
-		$_->stop('fast', fail_ok => 1) for @nodes;
-	}
-	$? = $status;
+	$_->stop($mode, fail_ok => 1) for @nodes;
+	my @crashes = map { _crashes($_) } @nodes;
+	diag("a server has crashed: $_") for @crashes;
+	$? = $status || (@crashes ? 1 : 0);
 }
 
 # A started primary with the extension created in database postgres.
