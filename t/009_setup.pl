@@ -56,7 +56,8 @@ sub preload
 	my ($node) = @_;
 	my $name = $node->name;
 	$node->append_conf('postgresql.conf',
-		"shared_preload_libraries = 'cascade_relay'\ncascade_relay.node_name = '$name'\ncascade_relay.report_interval = 200ms");
+		"shared_preload_libraries = 'cascade_relay'\ncascade_relay.node_name = '$name'\ncascade_relay.report_interval = 200ms\n"
+		  . "cascade_relay.min_free_percent = 0	# however full this machine's disk is\n");
 	$node->restart;
 	return;
 }
@@ -385,6 +386,28 @@ $l->start;
 wait_connected($l);
 wait_status($t, q{upstream_state = 'connected' AND upstream_name = 'p'}, 't follows its WAL receiver to p');
 same_rows($p, $l, $t);
+
+# ---- what there is to set, and what it is if nobody does ----
+
+is( value($p, q{
+	SELECT name, boot_val, unit, min_val, max_val, context FROM pg_settings
+	WHERE name LIKE 'cascade\_relay.%' AND name <> 'cascade_relay.node_name' ORDER BY name COLLATE "C"}),
+	<<'EOF' =~ s/\n\z//r, 'the settings are those of the README');
+cascade_relay.advertised_conninfo|||||sighup
+cascade_relay.enabled|on||||sighup
+cascade_relay.hold_timeout|0|s|0|2147483647|sighup
+cascade_relay.ignore_slots|||||sighup
+cascade_relay.location|default||||sighup
+cascade_relay.max_hold_size|-1|MB|-1|2147483647|sighup
+cascade_relay.max_nodes|1024||8|65000|postmaster
+cascade_relay.min_free_percent|10||0|100|sighup
+cascade_relay.replica_class|auto||||sighup
+cascade_relay.report_interval|1000|ms|10|3600000|sighup
+cascade_relay.stale_timeout|30000|ms|100|2147483647|sighup
+cascade_relay.upstream_conninfo|||||sighup
+EOF
+like(value($p, q{SELECT boot_val FROM pg_settings WHERE name = 'cascade_relay.node_name'}),
+	qr/^[a-z0-9_]{1,40}(?<=_${\$p->port})$/, 'the default of node_name ends with a port that is not the usual one');
 
 # ---- no password anywhere ----
 
