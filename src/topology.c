@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* In links[].row: not to be drawn, if nothing hangs below it. */
-#define FORMER_LIFE		(-2)
+#define NOT_DRAWN		(-2)
 
 static int
 compare_key(const char *name_a, uint32_t inc_a, const char *name_b, uint32_t inc_b)
@@ -74,6 +74,12 @@ sort_nodes(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 	}
 }
 
+static bool
+is_gone(const CrelayNode *node)
+{
+	return node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE;
+}
+
 /*
  * Whether row a is the better source about a node that two rows speak of, as
  * while a managed one moves from one upstream to another: who sees it connected,
@@ -85,12 +91,10 @@ is_better_row(const CrelayNode *nodes, int row_a, int row_b)
 {
 	const CrelayNode *a = &nodes[row_a];
 	const CrelayNode *b = &nodes[row_b];
-	bool		a_gone = a->state == CRELAY_STATE_DOWN || a->state == CRELAY_STATE_STALE;
-	bool		b_gone = b->state == CRELAY_STATE_DOWN || b->state == CRELAY_STATE_STALE;
 
-	if (a_gone != b_gone)
-		return b_gone;
-	if (!a_gone)
+	if (is_gone(a) != is_gone(b))
+		return is_gone(b);
+	if (!is_gone(a))
 		return row_a < row_b;
 	return a->observed_at > b->observed_at;
 }
@@ -219,32 +223,58 @@ mark_former_lives(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 			int			node = links[i].sorted;
 
 			if (nodes[node].incarnation != 0 && nodes[node].state == CRELAY_STATE_STALE)
-				links[node].row = FORMER_LIFE;
+				links[node].row = NOT_DRAWN;
 		}
 	}
 }
 
 /*
- * Takes former lives out of the sorted order, unless something else is known
+ * Marks the rows of nodes without cascade_relay that a managed one of that name
+ * has beside it: it streams from there, and whoever feeds it has not had its
+ * reports, as on a cycle.  Siblings are in the sorted order.
+ */
+static void
+mark_doubles(const CrelayNode *nodes, int n, CrelayTreeLink *links)
+{
+	for (int i = 0; i < n; i++)
+	{
+		CrelayTreeLink *link = &links[links[i].sorted];
+		const CrelayNode *node = &nodes[links[i].sorted];
+
+		if (node->incarnation != 0 || link->parent < 0)
+			continue;
+		for (int next = link->next_sibling;
+			 next >= 0 && strcmp(nodes[next].name, node->name) == 0 && link->row != NOT_DRAWN;
+			 next = links[next].next_sibling)
+		{
+			if (!is_gone(&nodes[next]))
+				link->row = NOT_DRAWN;
+		}
+	}
+}
+
+/*
+ * Takes doubles and former lives out of the sorted order, unless something else is known
  * to hang below them; returns how many nodes are left.
  */
 static int
-drop_former_lives(const CrelayNode *nodes, int n, CrelayTreeLink *links)
+drop_not_drawn(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 {
 	int			kept = 0;
 
+	mark_doubles(nodes, n, links);
 	mark_former_lives(nodes, n, links);
 	for (int i = 0; i < n; i++)
 	{
-		if (links[links[i].sorted].row == FORMER_LIFE)
+		if (links[links[i].sorted].row == NOT_DRAWN)
 			continue;
 		for (int up = links[links[i].sorted].parent;
-			 up >= 0 && links[up].row == FORMER_LIFE; up = links[up].parent)
+			 up >= 0 && links[up].row == NOT_DRAWN; up = links[up].parent)
 			links[up].row = -1;
 	}
 	for (int i = 0; i < n; i++)
 	{
-		if (links[links[i].sorted].row != FORMER_LIFE)
+		if (links[links[i].sorted].row != NOT_DRAWN)
 			links[kept++].sorted = links[i].sorted;
 	}
 	return kept;
@@ -363,7 +393,7 @@ crelay_topology_assemble(const CrelayNode *nodes, int n,
 	sort_nodes(nodes, n, links);
 	n = drop_duplicates(nodes, n, links);
 	link_children(nodes, n, links);
-	kept = drop_former_lives(nodes, n, links);
+	kept = drop_not_drawn(nodes, n, links);
 	if (kept < n)
 		link_children(nodes, kept, links);
 	n = kept;

@@ -91,6 +91,13 @@ CREATE TABLE former AS
 SELECT tree, idx FROM over o
 WHERE NOT EXISTS (SELECT FROM above a WHERE a.tree = o.tree AND a.ancestor = o.idx
 				  AND NOT EXISTS (SELECT FROM over b WHERE b.tree = a.tree AND b.idx = a.idx));
+-- nor is one without an incarnation that has a managed namesake beside it
+INSERT INTO former
+SELECT n.tree, n.idx FROM node n JOIN link l USING (tree, idx)
+WHERE n.incarnation = 0
+	AND EXISTS (SELECT FROM node m JOIN link k USING (tree, idx)
+				WHERE m.tree = n.tree AND m.name = n.name AND m.incarnation <> 0
+				AND k.parent = l.parent AND k.idx <> k.parent AND m.state NOT IN ('down', 'stale'));
 DELETE FROM node USING former f WHERE f.tree = node.tree AND f.idx = node.idx;
 DELETE FROM link USING former f WHERE f.tree = link.tree AND f.idx IN (link.idx, link.parent);
 DELETE FROM above USING former f WHERE f.tree = above.tree AND f.idx IN (above.idx, above.ancestor);

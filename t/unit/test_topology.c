@@ -313,6 +313,19 @@ test_former(void)
 	add(&tree, "p", 2, "s", 4);
 	is_tree(&tree, "s:4(-1) .p:2(0)", "the former life of a live node is not drawn");
 
+	/* it streams from there, and may not report there */
+	tree = tree_of(4);
+	add_primary(&tree, "s", 4);
+	add(&tree, "p", 0, "s", 4);
+	add(&tree, "p", 2, "s", 4)->state = CRELAY_STATE_CYCLE;
+	add(&tree, "q", 0, "s", 4);
+	is_tree(&tree, "s:4(-1) .p:2(0) .q:0(0)", "nor one twice that does not report to who feeds it");
+	tree = tree_of(3);
+	add_primary(&tree, "s", 4);
+	add(&tree, "p", 0, "s", 4);
+	add(&tree, "p", 2, "s", 4)->state = CRELAY_STATE_STALE;
+	is_tree(&tree, "s:4(-1) .p:0(0) .p:2(0)", "unless nobody has had news of it");
+
 	tree = tree_of(3);
 	add_primary(&tree, "s", 4);
 	add_primary(&tree, "p", 1)->state = CRELAY_STATE_STALE;
@@ -566,6 +579,26 @@ all_over(const Oracle *o, int i)
 	return true;
 }
 
+/*
+ * Whether a managed node of that name is beside one without an incarnation.
+ */
+static bool
+is_double(const Oracle *o, int i)
+{
+	const CrelayNode *node = &o->tree->nodes[i];
+
+	for (int j = 0; j < o->n; j++)
+	{
+		const CrelayNode *other = &o->tree->nodes[o->kept[j]];
+
+		if (node->incarnation == 0 && other->incarnation != 0 && o->parent[i] >= 0 &&
+			o->parent[i] == o->parent[o->kept[j]] && o->parent[i] != o->kept[j] && strcmp(other->name, node->name) == 0 &&
+			other->state != CRELAY_STATE_DOWN && other->state != CRELAY_STATE_STALE)
+			return true;
+	}
+	return false;
+}
+
 static void
 oracle_drop_former(Oracle *o)
 {
@@ -574,7 +607,7 @@ oracle_drop_former(Oracle *o)
 
 	for (int i = 0; i < o->n; i++)
 	{
-		if (!all_over(o, o->kept[i]))
+		if (!all_over(o, o->kept[i]) && !is_double(o, o->kept[i]))
 			kept[n++] = o->kept[i];
 	}
 	memcpy(o->kept, kept, sizeof(int) * n);
