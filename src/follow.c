@@ -518,6 +518,18 @@ is_connected(const Move *move, const CrelayReceiver *receiver)
 }
 
 /*
+ * Whether the first value of the answer is that one.  Whoever answers may have
+ * sent none.
+ */
+static bool
+answer_is(const CrelaySession *session, const char *expected)
+{
+	const char *value = crelay_session_value(session, 0, 0);
+
+	return value != NULL && strcmp(value, expected) == 0;
+}
+
+/*
  * Whether the target has a walsender on the slot, and nothing to send: then
  * nothing will come before somebody writes.  A walsender that cannot serve
  * what it was asked for has failed by then.
@@ -536,8 +548,7 @@ has_nothing_to_send(Move *move)
 							" ELSE pg_catalog.pg_current_wal_flush_lsn() END"
 							" FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
 							1, params, step_ms(move)) ||
-		crelay_session_rows(move->session) == 0 ||
-		strcmp(crelay_session_value(move->session, 0, 0), "t") != 0)
+		!answer_is(move->session, "t"))
 		return false;
 	lsn = parse_lsn(crelay_session_value(move->session, 0, 1));
 	crelay_read_position(&position);
@@ -642,8 +653,7 @@ drop_slot(CrelaySession *session, const char *slot_name, int timeout_ms)
 							   " pg_catalog.pg_drop_replication_slot(slot_name)::pg_catalog.text END"
 							   " FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
 							   1, params, left) &&
-			(crelay_session_rows(session) == 0 ||
-			 strcmp(crelay_session_value(session, 0, 0), "f") == 0))
+			(crelay_session_rows(session) == 0 || answer_is(session, "f")))
 			return true;
 		nap(20);
 	}
