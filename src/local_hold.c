@@ -160,29 +160,35 @@ log_placed(const char *slot_name, const CrelayHoldResult *result)
 
 /*
  * Brings the local hold to where the tree needs it, under the rules for every
- * hold: placed where the server reserves WAL, back only under cover.
+ * hold: placed where the server reserves WAL, back only under cover.  An error is
+ * logged once, until it goes well again.
  */
 static void
 keep(const CrelayPosition *position, const CrelayBounds *bounds,
 	 const CrelayDownstream *downstreams, int n, TimestampTz now,
 	 const CrelayLocal *local)
 {
+	static bool failed;
 	CrelayHoldRequest request = {0};
 	CrelayHoldResult result;
 	char		name[CRELAY_SLOT_LEN];
 	char		cover[CRELAY_SLOT_LEN];
+	int64		rested = now - touched_at;
 
 	hold_name(local, name);
 	request.slot_name = name;
 	request.create = true;
 	request.target = Max(local->tree_hold_lsn, bounds->floor_lsn);
-	if (may_rest(downstreams, n, name, request.target, now - touched_at))
+	if (failed ? rested >= 0 && rested < RETRY_US :
+		may_rest(downstreams, n, name, request.target, rested))
 		return;
 	request.cover_lsn = crelay_registry_lowest_cover(crelay_hold_redo(), name, cover);
 	if (request.cover_lsn != 0)
 		request.cover = cover;
 	touched_at = now;
-	if (!crelay_hold_try(&request, position, &result))
+	request.quiet = failed;
+	failed = !crelay_hold_try(&request, position, &result);
+	if (failed)
 		return;
 	log_placed(name, &result);
 	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)

@@ -240,6 +240,26 @@ set_conf($b, "cascade_relay.max_hold_size = -1\n");
 # a candidate no more, and once more
 set_conf($b, "cascade_relay.replica_class = read_replica\n");
 wait_for($b, 'SELECT count(*) FROM cascade_holds', 'b is no candidate, and holds nothing after a while', '0');
+
+# with a folder in the way of its hold it says so once, however long that lasts
+my $in_the_way = $b->data_dir . '/pg_replslot/cascade_relay_b_' . incarnation($b);
+mkdir $in_the_way or die $!;
+append_to_file("$in_the_way/something", 'there');
+$log = -s $b->logfile;
+set_conf($b, "cascade_relay.replica_class = voting\n");
+ok($b->wait_for_log(qr/could not rename \S+ "pg_replslot\/cascade_relay_b_/, $log), 'b cannot make its hold');
+for (1 .. 10)
+{
+	write_segments($p, 1);
+	wait_caught_up($p, $b);
+	look_around($b);
+}
+is(() = slurp_file($b->logfile, $log) =~ /could not rename \S+ "pg_replslot\/cascade_relay_b_/g, 1, 'which it says once');
+unlink "$in_the_way/something" or die $!;
+rmdir $in_the_way or die $!;
+wait_for($b, 'SELECT count(*) FROM cascade_holds', 'when it can, it does', '1');
+set_conf($b, "cascade_relay.replica_class = read_replica\n");
+wait_for($b, 'SELECT count(*) FROM cascade_holds', 'and once more it is no candidate', '0');
 $b->append_conf('postgresql.conf', "cascade_relay.replica_class = voting\nmax_replication_slots = 1\n");
 $log = -s $b->logfile;
 $b->restart;
