@@ -9,12 +9,15 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "replication/slot.h"
 #include "storage/fd.h"
 
 #include "attachment.h"
+#include "frontier.h"
 #include "proof.h"
 #include "state_file.h"
 
@@ -234,6 +237,21 @@ begin_chain(Attachment *next, uint32 incarnation)
 }
 
 /*
+ * Whether those above hold what this node and all below it need: for all of that
+ * the nodes that it has left let go as soon as they see what it shows.
+ */
+static bool
+is_held(const CrelayLocal *local)
+{
+	const CrelayNode *node = &local->node;
+
+	return node->protected == CRELAY_TRUE &&
+		(node->role == CRELAY_ROLE_PRIMARY ||
+		 crelay_hops_protect(local->hops, local->nhops, local->root_known,
+							 node->frontier_lsn, wal_segment_size) == CRELAY_TRUE);
+}
+
+/*
  * One pass, after this node's verdict on its protection and before anybody is
  * told of it.  The next value is on disk before it is shown: shown a second time,
  * in another place, it would prove nothing.
@@ -264,7 +282,7 @@ crelay_attachment_show(CrelayLocal *local)
 		next.moving = true;
 		changed = true;
 	}
-	if (next.moving && known && node->protected == CRELAY_TRUE)
+	if (next.moving && known && is_held(local))
 	{
 		next.moving = false;
 		changed = true;
