@@ -12,6 +12,7 @@
 #include "branch.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static int
 compare_keys(const void *a, const void *b)
@@ -120,23 +121,28 @@ is_away(const CrelayNode *node)
  * followed, lines them up behind the others; returns how long the queue is.
  * With contested rows all are found, and those that were not before are that;
  * without them what hangs below one that is live elsewhere is not, because it
- * would be drawn there.  Nothing below another node is a primary.
+ * would be drawn there.  Nothing below another node is a primary.  What is above
+ * them has that name, whatever it was called when they last said so.
  */
 static int
-walk_below(CrelayBranch *branch, uint32_t incarnation, bool with_contested, int queued)
+walk_below(CrelayBranch *branch, uint32_t incarnation, const char *name,
+		   bool with_contested, int queued)
 {
 	for (int k = find_key(branch->below, branch->n, incarnation);
 		 k < branch->n && branch->below[k].incarnation == incarnation; k++)
 	{
 		int			row = branch->below[k].at;
-		const CrelayNode *node = &branch->nodes[row];
+		CrelayNode *node = &branch->nodes[row];
 		CrelayBranchWork *own = &branch->work[branch->work[row].first_key];
 
 		if (node->role == CRELAY_ROLE_PRIMARY || own->doubt == CRELAY_DOUBT_ALL ||
 			(own->doubt == CRELAY_DOUBT_ELSEWHERE && !with_contested && !is_away(node)))
 			continue;
 		if (branch->beliefs[row] == CRELAY_DISBELIEVED)
+		{
 			branch->beliefs[row] = with_contested ? CRELAY_BELIEF_CONTESTED : CRELAY_BELIEVED;
+			memcpy(node->upstream_name, name, sizeof(node->upstream_name));
+		}
 		if (node->incarnation == 0 || own->walked ||
 			(own->doubt == CRELAY_DOUBT_ELSEWHERE && !with_contested))
 			continue;
@@ -170,40 +176,43 @@ has_below(const CrelayBranch *branch, uint32_t incarnation)
  * any path is left out; a tree so deep costs whoever draws it too much.
  */
 static void
-walk_down(CrelayBranch *branch, uint32_t sender, bool with_contested)
+walk_down(CrelayBranch *branch, const CrelayNode *sender, bool with_contested)
 {
 	int			queued;
 	int			from = 0;
 
 	for (int i = 0; i < branch->n; i++)
 		branch->work[i].walked = false;
-	queued = walk_below(branch, sender, with_contested, 0);
+	queued = walk_below(branch, sender->incarnation, sender->name, with_contested, 0);
 	for (int depth = 1; from < queued && depth < CRELAY_MAX_DEPTH; depth++)
 	{
 		int			end = queued;
 
 		for (; from < end; from++)
-			queued = walk_below(branch, branch->nodes[branch->work[from].queued].incarnation,
-								with_contested, queued);
+		{
+			const CrelayNode *above = &branch->nodes[branch->work[from].queued];
+
+			queued = walk_below(branch, above->incarnation, above->name, with_contested,
+								queued);
+		}
 	}
 	for (; from < queued && !branch->too_deep; from++)
 		branch->too_deep = has_below(branch, branch->nodes[branch->work[from].queued].incarnation);
 }
 
 /*
- * Judges the rows: what hangs below the sender, which has that incarnation, is
- * believed.  Returns how many rows are; how many are contested is in the branch
+ * Judges the rows: what hangs below the sender is believed.  Returns how many rows are; how many are contested is in the branch
  * then.
  */
 int
-crelay_branch_finish(CrelayBranch *branch, uint32_t incarnation)
+crelay_branch_finish(CrelayBranch *branch, const CrelayNode *sender)
 {
 	int			believed = 0;
 
 	/* of itself it speaks in the report, not in a row */
-	crelay_branch_disbelieve(branch, incarnation);
-	walk_down(branch, incarnation, false);
-	walk_down(branch, incarnation, true);
+	crelay_branch_disbelieve(branch, sender->incarnation);
+	walk_down(branch, sender, false);
+	walk_down(branch, sender, true);
 	for (int i = 0; i < branch->n; i++)
 	{
 		believed += branch->beliefs[i] == CRELAY_BELIEVED;

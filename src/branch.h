@@ -71,6 +71,6 @@ typedef struct CrelayBranch
 extern void crelay_branch_begin(CrelayBranch *branch);
 extern void crelay_branch_disbelieve(CrelayBranch *branch, uint32_t incarnation);
 extern void crelay_branch_contest(CrelayBranch *branch, uint32_t incarnation);
-extern int	crelay_branch_finish(CrelayBranch *branch, uint32_t incarnation);
+extern int	crelay_branch_finish(CrelayBranch *branch, const CrelayNode *sender);
 
 #endif							/* CRELAY_BRANCH_H */

@@ -494,7 +494,7 @@ is_released(const CrelayCheckFacts *facts, const CrelayNode *node)
 	{
 		const CrelayDownstream *d = &facts->downstreams[i];
 
-		if (d->released && strcmp(d->name, node->name) == 0 &&
+		if (d->released_lsn != 0 && strcmp(d->name, node->name) == 0 &&
 			(d->incarnation == 0 || d->incarnation == node->incarnation))
 			return true;
 	}
@@ -635,7 +635,7 @@ check_dropped(Look *look, const CrelayDownstream *d)
 	bool		too_high = is_placed_too_high(facts, d);
 
 	if (d->kind != CRELAY_KIND_HOLD || (!gone && !d->invalidated && !too_high) ||
-		(child != NULL && !child->away) || d->released || d->own || d->ancestor ||
+		(child != NULL && !child->away) || d->released_lsn != 0 || d->own || d->ancestor ||
 		lives_again(facts, d->name))
 		return;
 	if (too_high)
@@ -826,15 +826,23 @@ static void
 check_silent(Look *look, const CrelayDownstream *d)
 {
 	const CrelayCheckFacts *facts = look->facts;
+	bool		has_hold = d->slot_name[0] != '\0' || d->missed;
 	char		silent[SIZE_LEN];
 	char		left[SIZE_LEN];
 
-	if (facts->hold_timeout == 0 || d->kind != CRELAY_KIND_HOLD || d->slot_name[0] == '\0' ||
+	/* a released one whose slots somebody has dropped is done with */
+	if (facts->hold_timeout == 0 || d->kind != CRELAY_KIND_HOLD ||
+		(!has_hold && (d->child < 0 || d->released_lsn != d->lapsed_lsn)) ||
 		d->own || d->ancestor || d->elsewhere || d->silent <= facts->hold_timeout / 2)
 		return;
 	time_text(silent, d->silent);
-	time_text(left, facts->hold_timeout - d->silent);
-	if (d->silent >= facts->hold_timeout)
+	time_text(left, d->silent < facts->hold_timeout ? facts->hold_timeout - d->silent : 0);
+	if (d->lapsed_lsn != 0)
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_TIMEOUT, d->name,
+			   "Bring the node back soon, while the WAL may still be there; if it is gone for good, forget it.",
+			   "node \"%s\", which has no hold, has not reported for %s: WAL that it or a node below it needs is not asked for any more",
+			   d->name, silent);
+	else if (d->released_lsn != 0 && d->silent >= facts->hold_timeout)
 		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_TIMEOUT, d->name,
 			   "Bring the node back soon, while the WAL may still be there; if it is gone for good, drop its slots.",
 			   "the hold of node \"%s\" was released, because it has not reported for %s: WAL that it or a node below it needs is not kept any more",
@@ -842,8 +850,9 @@ check_silent(Look *look, const CrelayDownstream *d)
 	else
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_TIMEOUT, d->name,
 			   "Bring the node back, or raise cascade_relay.hold_timeout.",
-			   "node \"%s\" has not reported for %s; in another %s its hold is released",
-			   d->name, silent, left);
+			   "node \"%s\" has not reported for %s; in another %s %s",
+			   d->name, silent, left,
+			   has_hold ? "its hold is released" : "what it needs does not count any more");
 }
 
 static void
@@ -935,7 +944,7 @@ check_orphan(Look *look, const CrelayDownstream *d)
 	/* a released hold moves on, but what others have made stays where it is */
 	if (d->slot_name[0] == '\0' || d->pid != 0 || d->temporary || d->logical ||
 		d->invalidated || d->ignored || d->own ||
-		(d->released && d->kind == CRELAY_KIND_HOLD) || d->restart_lsn == 0 ||
+		(d->released_lsn != 0 && d->kind == CRELAY_KIND_HOLD) || d->restart_lsn == 0 ||
 		d->restart_lsn / facts->segment_size >= facts->own_lsn / facts->segment_size)
 		return;
 	/* after a start everybody gets the time to come back */

@@ -18,7 +18,7 @@
 
 /*
  * Fills in the request for a hold that is wanted at that LSN: as low as the
- * bounds let it stand, under the best cover that there is.  A fence is the
+ * bounds and a release let it stand, under the best cover that there is.  A fence is the
  * caller's to add.
  */
 void
@@ -36,6 +36,8 @@ crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,
 	request->create = true;
 	request->target = Max(wanted, bounds.floor_lsn);
 	hold->bounded = request->target != wanted;
+	/* what was let go of it is not to come back by the next report */
+	request->target = Max(request->target, crelay_registry_released_lsn(slot_name));
 	request->cover_lsn = crelay_registry_lowest_cover(crelay_hold_redo(), slot_name,
 													  hold->cover);
 	if (request->cover_lsn != 0)
@@ -67,8 +69,9 @@ is_at_work(const CrelaySnapshot *snapshot, const CrelayDownstream *hold,
 /*
  * Touches the holds that no report has touched for a while, where the server gives
  * up slots that nobody uses: this node's own; those whose nodes are at work, but
- * cannot report, because their cascade_relay is too old or too new; and all while
- * reports are off, for then they are to stay as they are.  That of a node that is
+ * cannot report, because their cascade_relay is too old or too new, or on another
+ * history, where a report moves nothing; and all while reports are off, for then
+ * they are to stay as they are.  That of a node that is
  * away is idle indeed.
  */
 void
@@ -86,7 +89,7 @@ crelay_child_hold_touch(const CrelaySettings *settings, const CrelaySnapshot *sn
 		const CrelayDownstream *d = &downstreams[i];
 
 		if (d->kind == CRELAY_KIND_HOLD && d->slot_name[0] != '\0' &&
-			now - d->last_report_time >= pause &&
+			(!d->reported || now - d->last_report_time >= pause) &&
 			(d->own || !settings->enabled || is_at_work(snapshot, d, downstreams, n)))
 			crelay_hold_touch(d->slot_name);
 	}

@@ -549,6 +549,25 @@ read_slots(CrelayDownstream *downstreams)
 }
 
 /*
+ * What a slot is and is called by itself, whoever uses it.
+ */
+static void
+name_slot(CrelayDownstream *d)
+{
+	bool		lasts = !d->logical && !d->temporary;
+
+	d->incarnation = 0;
+	d->kind = CRELAY_KIND_SLOT;
+	d->adopted = false;
+	if (lasts && crelay_hold_name_parse(d->slot_name, d->name, &d->incarnation))
+		d->kind = CRELAY_KIND_HOLD;
+	else if (lasts && crelay_adopted_name_parse(d->slot_name, d->name))
+		d->adopted = true;
+	else
+		strlcpy(d->name, d->slot_name, sizeof(d->name));
+}
+
+/*
  * Which slots are holds, what everybody is called, and which walsender serves
  * which slot.
  */
@@ -559,15 +578,7 @@ identify_slots(CrelayDownstream *downstreams, int n, Sender *senders, int nsende
 	{
 		CrelayDownstream *d = &downstreams[i];
 
-		if (!d->logical && !d->temporary &&
-			crelay_hold_name_parse(d->slot_name, d->name, &d->incarnation))
-			d->kind = CRELAY_KIND_HOLD;
-		else if (!d->logical && !d->temporary &&
-				 crelay_adopted_name_parse(d->slot_name, d->name))
-			d->adopted = true;
-		else
-			strlcpy(d->name, d->slot_name, sizeof(d->name));
-
+		name_slot(d);
 		for (int j = 0; d->pid != 0 && j < nsenders; j++)
 		{
 			if (senders[j].pid != d->pid)
@@ -731,7 +742,7 @@ attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, 
 	hold->last_report_time = child->last_report;
 	hold->silent = child->silent;
 	hold->reports_seen = child->silent_reports;
-	hold->lapsed = child->lapsed;
+	hold->lapsed_lsn = child->lapsed_lsn;
 	if (child->reported && !child->diverged)
 	{
 		hold->reported = true;
@@ -752,6 +763,8 @@ attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, 
 static void
 draw_as_child(CrelayDownstream *d, int index, int counts_by)
 {
+	if (d->kind == CRELAY_KIND_SLOT)
+		name_slot(d);
 	d->managed = true;
 	d->child = index;
 	d->counts_by = counts_by;
@@ -890,7 +903,7 @@ is_proven(const CrelayProof *known, uint32 incarnation, const CrelayClaims *clai
  * proven anything; else empty.
  */
 static bool
-lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
+lives_elsewhere(uint32 incarnation, const CrelayChild *child,
 				const CrelayProof *known, char *by)
 {
 	CrelaySettings settings;
@@ -905,7 +918,7 @@ lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
 	since = GetCurrentTimestamp() - (int64) settings.stale_timeout_ms * 1000;
 	if (child != NULL && child->last_report > since)
 		since = child->last_report;
-	crelay_registry_get_claims(name, incarnation, known, since, &claims);
+	crelay_registry_get_claims(incarnation, known, since, &claims);
 	proven = is_proven(known, incarnation, &claims);
 	if (!proven && known->count != 0)
 		strlcpy(by, claims.upstream_name, CRELAY_NAME_LEN);
@@ -942,8 +955,8 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
 {
 	char		by[CRELAY_NAME_LEN];
 
-	return d->pid != 0 && lives_elsewhere(child->node.name, child->node.incarnation,
-										  child, &child->node.proof, by);
+	return d->pid != 0 && lives_elsewhere(child->node.incarnation, child,
+										  &child->node.proof, by);
 }
 
 /*
@@ -955,7 +968,8 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
  *
  * With half of the signs it is only not drawn a second time: that does no more
  * harm than to the drawing if it is wrong, and without it a child would be drawn
- * twice that reports as another role, say.
+ * twice that reports as another role, say.  Of those who are there, that is: one
+ * that is not may be what another was before.
  */
 static void
 match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
@@ -988,7 +1002,7 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
 		if (signs >= SURE_SIGNS &&
 			(absent || says_it_streams(child) || d->last_user == child->node.incarnation))
 			take_for_child(d, child, index, counts_by);
-		else if (signs >= LIKELY_SIGNS && !d->managed)
+		else if (signs >= LIKELY_SIGNS && (!d->managed || absent))
 			draw_as_child(d, index, counts_by);
 	}
 }
@@ -1052,15 +1066,15 @@ find_child(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 	return NULL;
 }
 
-static bool
-is_released(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
+static uint64
+find_released(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 {
 	for (int i = 0; i < snapshot->nreleased; i++)
 	{
 		if (strcmp(snapshot->released[i].key, d->key) == 0)
-			return true;
+			return snapshot->released[i].lsn;
 	}
-	return false;
+	return d->lapsed_lsn;
 }
 
 /*
@@ -1078,7 +1092,7 @@ mark_elsewhere(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 	child = d->child >= 0 ? &snapshot->children[d->child] : find_child(snapshot, d);
 	find_shown(d->incarnation, child, shown, n_shown, &d->proof);
 	d->elsewhere = d->pid == 0 &&
-		lives_elsewhere(d->name, d->incarnation, child, &d->proof, d->claimed_by);
+		lives_elsewhere(d->incarnation, child, &d->proof, d->claimed_by);
 }
 
 static bool
@@ -1162,7 +1176,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 					sizeof(d->key));
 		if (d->kind == CRELAY_KIND_HOLD)
 			apply_note(d, notes, nnotes);
-		d->released = d->lapsed || is_released(snapshot, d);
+		d->released_lsn = find_released(snapshot, d);
 		mark_elsewhere(d, snapshot, shown, n_shown);
 		/* whatever this node was called when it was placed */
 		d->own = d->kind == CRELAY_KIND_HOLD &&

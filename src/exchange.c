@@ -43,13 +43,11 @@ typedef struct Exchange
 	int			port;
 	bool		was_streaming;
 
-	bool		hello_sent;		/* on this connection */
-	bool		established;	/* and accepted */
+	bool		established;	/* the hello was accepted */
 	uint64		sequence;
 	TimestampTz sent_at;
 	uint64		sent_frontier_seg;
 	uint64		sent_target_seg;
-	bool		sent_tree;		/* with the report that is under way */
 	int			held_up;		/* computed again so often, in a row */
 	TimestampTz tree_at;
 	uint64		tree_membership;
@@ -313,7 +311,6 @@ open_link(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 {
 	if (now < ex.retry_at)
 		return;
-	ex.hello_sent = false;
 	ex.established = false;
 	if (!crelay_link_open(ex.link, target, STEP_DEADLINE_MS))
 	{
@@ -341,7 +338,6 @@ send_hello(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
 	hello.report_interval_ms = settings->report_interval_ms;
 	strlcpy(hello.node_name, settings->node_name, sizeof(hello.node_name));
 	len = crelay_message_put_hello(buf, sizeof(buf), &hello);
-	ex.hello_sent = true;
 	ex.tree_at = 0;
 	if (!crelay_link_send(ex.link, buf, len, now))
 		note_failure(local, CRELAY_UPSTREAM_WAITING, crelay_link_error(ex.link),
@@ -463,7 +459,7 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 	/* somebody below has come or fallen back meanwhile: look again first */
 	hold_target = survey->frontier.hold_target_lsn;
 	if (crelay_registry_publish_target(hold_target, survey->floor_seq))
-		local->sent_target_lsn = hold_target;
+		crelay_local_set_target(local, hold_target);
 	else if (++ex.held_up < HELD_UP_MAX)
 	{
 		ex.next = now;
@@ -487,7 +483,6 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 		ex.tree_at = now;
 		len = encode_report(&report, settings, now, &buf);
 	}
-	ex.sent_tree = report.has_tree;
 	if (report.has_tree)
 	{
 		ex.tree_at = now;

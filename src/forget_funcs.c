@@ -37,6 +37,7 @@ typedef struct Forget
 	const char *argument;
 	const char *name;			/* of the node */
 	const char *hold_name;		/* only the life with that hold; or NULL */
+	bool		force;
 	CrelaySnapshot snapshot;
 	CrelayDownstream *downstreams;
 	int			n;
@@ -91,7 +92,9 @@ is_meant(const Forget *forget, const CrelayDownstream *d)
 }
 
 /*
- * Whether that downstream is at work here: it streams, or reports.
+ * Whether that downstream is at work here: it streams, or reports.  A node that
+ * streams without a word may not be managed any more, so it can be forced to go
+ * without its hold.
  */
 static bool
 is_live(const Forget *forget, const CrelayDownstream *d)
@@ -99,7 +102,9 @@ is_live(const Forget *forget, const CrelayDownstream *d)
 	const CrelayChild *child = child_of(forget, d);
 
 	if (child != NULL && child->node.state != CRELAY_STATE_STALE &&
-		(child->session_pid != 0 || crelay_state_is_live(child->node.state)))
+		(child->session_pid != 0 ||
+		 (crelay_state_is_live(child->node.state) &&
+		  !(forget->force && d->kind == CRELAY_KIND_HOLD))))
 		return true;
 	return d->kind != CRELAY_KIND_HOLD && d->pid != 0;
 }
@@ -147,7 +152,8 @@ look_around(Forget *forget)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("node \"%s\" is live", forget->name),
 				 errdetail("It streams from this node, or reports to it."),
-				 errhint("Stop it, or attach it elsewhere, first.")));
+				 errhint("Stop it, or attach it elsewhere, first. If it does not report any more, because cascade_relay was taken out: SELECT cascade_forget(%s, true);",
+						 quote_literal_cstr(forget->argument))));
 }
 
 /* ---- what speaks against it ---- */
@@ -272,12 +278,6 @@ require_free(Forget *forget)
 
 /* ---- doing it ---- */
 
-static bool
-still_forgotten(void *arg)
-{
-	return crelay_registry_is_forgotten(arg);
-}
-
 /*
  * Drops a slot of ours, which nobody may have acquired.  One that is gone already
  * is what was wanted.
@@ -285,7 +285,7 @@ still_forgotten(void *arg)
 static void
 drop_slot(Forget *forget, const CrelayDownstream *d)
 {
-	CrelayHoldFence fence = d->kind == CRELAY_KIND_HOLD ? still_forgotten : NULL;
+	CrelayHoldFence fence = d->kind == CRELAY_KIND_HOLD ? crelay_registry_is_forgotten : NULL;
 
 	if (!crelay_hold_drop_if(d->slot_name, fence, (void *) d->key))
 	{
@@ -399,12 +399,13 @@ cascade_forget(PG_FUNCTION_ARGS)
 
 	crelay_registry_require();
 	forget.argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	forget.force = PG_GETARG_BOOL(1);
 	crelay_registry_snapshot(&forget.snapshot, true);
 	forget.downstreams = crelay_downstream_collect(&forget.snapshot, true, &forget.n);
 
 	read_argument(&forget);
 	look_around(&forget);
-	if (!PG_GETARG_BOOL(1))
+	if (!forget.force)
 		require_free(&forget);
 	PG_RETURN_ARRAYTYPE_P(forget_all(&forget));
 }

@@ -23,7 +23,7 @@ hold_reason(const CrelayDownstream *d)
 		return CRELAY_NOT_OWN;
 	if (d->ancestor)
 		return CRELAY_NOT_ANCESTOR;
-	if (d->released)
+	if (d->released_lsn != 0)
 		return CRELAY_NOT_RELEASED;
 	if (d->elsewhere)
 		return CRELAY_NOT_ELSEWHERE;
@@ -53,7 +53,7 @@ slot_reason(const CrelayDownstream *d)
 		return CRELAY_NOT_RESERVED;
 	if (d->ancestor)
 		return CRELAY_NOT_ANCESTOR;
-	if (d->released)
+	if (d->released_lsn != 0)
 		return CRELAY_NOT_RELEASED;
 	if (d->elsewhere && d->pid == 0)
 		return CRELAY_NOT_ELSEWHERE;
@@ -75,7 +75,7 @@ walsender_reason(const CrelayDownstream *d)
 		return CRELAY_NOT_ANCESTOR;
 	if (d->managed && d->spare)
 		return CRELAY_NOT_MANAGED;
-	if (d->released)
+	if (d->released_lsn != 0)
 		return CRELAY_NOT_RELEASED;
 	if (d->restart_lsn == 0)
 		return CRELAY_NOT_REPLIED;
@@ -193,7 +193,8 @@ target_lsn(const CrelayDownstream *d)
  * but for a while after it has got on without streaming, and whoever only says
  * that it streams through somebody's slot does not make that count less.
  *
- * With a child that was released goes what it was seen to stream through.
+ * With a child that was released goes what it was seen to stream through; but not
+ * while that is in use and has caught up: it may stream without a report for ever.
  */
 static bool
 is_spare(const CrelayDownstream *d, const CrelayDownstream *downstreams,
@@ -205,7 +206,8 @@ is_spare(const CrelayDownstream *d, const CrelayDownstream *downstreams,
 		return false;
 	by = &downstreams[d->counts_by];
 	if (by->reason == CRELAY_NOT_RELEASED)
-		return d->incarnation != 0;
+		return d->incarnation != 0 &&
+			(d->pid == 0 || d->restart_lsn < by->released_lsn);
 	if (!by->counted)
 		return false;
 	return d->restart_lsn == 0 ||

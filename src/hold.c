@@ -223,26 +223,6 @@ set_acquired(XLogRecPtr lsn)
 	ReplicationSlotsComputeRequiredLSN();
 }
 
-/*
- * Saves the acquired slot, which has stood elsewhere before and is now where the
- * disk does not have it.  If that fails it goes back to where it was: who comes
- * next would find it where it is to be, not save it, and say that it is held.
- */
-static void
-save_acquired(XLogRecPtr before)
-{
-	PG_TRY();
-	{
-		ReplicationSlotSave();
-	}
-	PG_CATCH();
-	{
-		set_acquired(before);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-}
-
 static bool
 covers(const char *slot_name, XLogRecPtr lsn)
 {
@@ -251,6 +231,31 @@ covers(const char *slot_name, XLogRecPtr lsn)
 	look_at_slot(slot_name, &facts);
 	return facts.exists && !facts.invalidated &&
 		facts.restart_lsn != InvalidXLogRecPtr && facts.restart_lsn <= lsn;
+}
+
+/*
+ * Saves the acquired slot, which has stood elsewhere before and is now where the
+ * disk does not have it: with a cover, if that is there still, and the WAL.  If it
+ * fails it goes back to where it was: who comes next would find it where it is to
+ * be, not save it, and say that it is held.
+ */
+static void
+save_acquired(XLogRecPtr before, const char *cover, const CrelayPosition *position)
+{
+	XLogRecPtr	now = MyReplicationSlot->data.restart_lsn;
+
+	PG_TRY();
+	{
+		if (cover != NULL && (!covers(cover, now) || !wal_is_here(now, position)))
+			set_acquired(before);
+		ReplicationSlotSave();
+	}
+	PG_CATCH();
+	{
+		set_acquired(before);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -279,9 +284,7 @@ retreat_acquired(XLogRecPtr target, const char *cover, XLogRecPtr cover_lsn,
 		!covers(cover, target))
 		return;
 	set_acquired(target);
-	if (!covers(cover, target) || !wal_is_here(target, position))
-		set_acquired(before);
-	save_acquired(before);
+	save_acquired(before, cover, position);
 }
 
 /*
@@ -429,12 +432,11 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 }
 
 /*
- * Says what has become of a hold, if that is worth a line; before is what was
- * held when it was last looked at.
+ * Says what has become of a hold, if that is worth a line; had_hold: there was one
+ * before.
  */
 void
-crelay_hold_log(const char *slot_name, const CrelayHoldResult *result,
-				uint64 held_before)
+crelay_hold_log(const char *slot_name, const CrelayHoldResult *result, bool had_hold)
 {
 	if (result->replaced)
 		ereport(LOG,
@@ -445,7 +447,7 @@ crelay_hold_log(const char *slot_name, const CrelayHoldResult *result,
 						 "max_slot_wal_keep_size", "idle_replication_slot_timeout") :
 				 errhint("Check \"%s\": WAL that it protected may be gone.",
 						 "max_slot_wal_keep_size")));
-	else if (result->created && held_before != 0)
+	else if (result->created && had_hold)
 		ereport(LOG,
 				(errmsg("cascade_relay: hold \"%s\" had been dropped by somebody else, and was placed again at %X/%X",
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
@@ -508,7 +510,7 @@ adopt_acquired(const CrelayAdoptRequest *request, const CrelayPosition *position
 	{
 		ReplicationSlotReserveWal();
 		ReplicationSlotMarkDirty();
-		save_acquired(InvalidXLogRecPtr);
+		save_acquired(InvalidXLogRecPtr, NULL, position);
 	}
 	for (int i = 0; i < request->ncovers && !reaches(slot->data.restart_lsn, need); i++)
 	{
@@ -789,9 +791,12 @@ crelay_hold_save_all(void)
 		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
 		char		node_name[CRELAY_NODE_NAME_MAX + 1];
 		uint32		incarnation;
+		bool		idle;
 
-		if (slot->in_use && SlotIsPhysical(slot) && slot->dirty &&
-			crelay_slot_active_pid(slot) == 0 &&
+		SpinLockAcquire(&slot->mutex);
+		idle = crelay_slot_active_pid(slot) == 0;
+		SpinLockRelease(&slot->mutex);
+		if (slot->in_use && SlotIsPhysical(slot) && slot->dirty && idle &&
 			crelay_hold_name_parse(NameStr(slot->data.name), node_name, &incarnation))
 			strlcpy(names[n++], NameStr(slot->data.name), NAMEDATALEN);
 	}

@@ -163,7 +163,7 @@ crelay_missed_note(const CrelayDownstream *d, const CrelayBounds *bounds,
 {
 	note->dropped_at = d->dropped_at;
 	note->need = d->reported ? d->reported_frontier : d->remembered_need;
-	if (d->own || d->ancestor || d->released)
+	if (d->own || d->ancestor || d->released_lsn != 0)
 		note->lsn = 0;
 	else if (d->restart_lsn == 0 || d->invalidated)
 		note->lsn = d->missed ? d->remembered_lsn : 0;
@@ -286,12 +286,6 @@ is_ours(void *arg)
 	return crelay_registry_is_missed(arg, GetCurrentTimestamp());
 }
 
-static bool
-still_forgotten(void *arg)
-{
-	return crelay_registry_is_forgotten(arg);
-}
-
 /*
  * What the node was last known to need: what it has asked for; else what was held
  * for it.
@@ -310,10 +304,10 @@ static void
 settle(CrelayDownstream *d, const CrelayHoldResult *result, TimestampTz now)
 {
 	forget_failure(d->key);
-	crelay_hold_log(d->key, result, d->remembered_lsn);
+	crelay_hold_log(d->key, result, true);
 	if (!crelay_registry_note_replaced(d->key, result->held_lsn, result->reason, now))
 	{
-		(void) crelay_hold_drop_try(d->key, still_forgotten, d->key);
+		(void) crelay_hold_drop_try(d->key, crelay_registry_is_forgotten, d->key);
 		return;
 	}
 	strlcpy(d->slot_name, d->key, sizeof(d->slot_name));
@@ -337,7 +331,7 @@ crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 	CrelayHoldResult result = {0};
 	bool		done;
 
-	if (!d->missed || d->own || d->ancestor || d->released || d->elsewhere ||
+	if (!d->missed || d->own || d->ancestor || d->released_lsn != 0 || d->elsewhere ||
 		(before != NULL && now >= before->at && now - before->at < RETRY_US) ||
 		!is_ours(d->key))
 		return;

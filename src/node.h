@@ -270,7 +270,8 @@ typedef struct CrelayDownstream
 	char		claimed_by[CRELAY_NAME_LEN];	/* its node is said to live
 												 * below this one, and has not
 												 * proven it; else empty */
-	bool		released;
+	uint64_t	released_lsn;	/* it does not count until it has reached
+								 * this; 0: it does */
 	bool		own;
 	bool		managed;		/* a managed child streams through it */
 	int			counts_by;		/* index of what counts for that child
@@ -292,7 +293,8 @@ typedef struct CrelayDownstream
 	char		reported_xmin_pinned_by[CRELAY_NAME_LEN];
 	int64_t		last_report_time;
 	int			child;			/* index in the registry's copy, or -1 */
-	bool		lapsed;			/* it has no hold, and was silent for too long */
+	uint64_t	lapsed_lsn;		/* released_lsn of one that has no hold, and
+								 * was silent for too long */
 
 	/* what the worker remembers of a hold */
 	bool		clamped;		/* a bound keeps it from what is wanted of it */

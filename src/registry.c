@@ -38,6 +38,7 @@ crelay_registry_size(void)
 
 	size = add_size(size, mul_size(n, sizeof(CrelayChild)));
 	size = add_size(MAXALIGN(size), mul_size(n, sizeof(CrelayRow)));
+	size = add_size(MAXALIGN(size), mul_size(crelay_max_released(), sizeof(CrelayReleased)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayCover)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelaySlotUser)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayShown)));
@@ -78,6 +79,7 @@ crelay_registry_init(void)
 	next = (char *) crelay_shared +
 		MAXALIGN(offsetof(CrelayRegistry, children) + sizeof(CrelayChild) * max_nodes);
 	crelay_shared->rows = carve(&next, max_nodes, sizeof(CrelayRow));
+	crelay_shared->released = carve(&next, crelay_max_released(), sizeof(CrelayReleased));
 	crelay_shared->covers = carve(&next, max_replication_slots, sizeof(CrelayCover));
 	crelay_shared->users = carve(&next, max_replication_slots, sizeof(CrelaySlotUser));
 	crelay_shared->shown = carve(&next, max_replication_slots, sizeof(CrelayShown));
@@ -204,7 +206,8 @@ copy_under_lock(CrelaySnapshot *snapshot, bool with_rows)
 	snapshot->nreleased = crelay_shared->nreleased;
 	snapshot->released_seq = crelay_shared->released_seq;
 	snapshot->forgotten_seq = crelay_shared->forgotten_seq;
-	memcpy(snapshot->released, crelay_shared->released, sizeof(snapshot->released));
+	memcpy(snapshot->released, crelay_shared->released,
+		   sizeof(CrelayReleased) * snapshot->nreleased);
 	snapshot->nchildren = 0;
 	snapshot->nrows = 0;
 	snapshot->ncontested = 0;
@@ -250,6 +253,7 @@ crelay_registry_snapshot(CrelaySnapshot *snapshot, bool with_rows)
 		snapshot->children = palloc_array(CrelayChild, nchildren);
 		snapshot->child_slots = palloc_array(int, nchildren);
 		snapshot->rows = palloc_array(CrelayNode, nrows);
+		snapshot->released = palloc_array(CrelayReleased, crelay_max_released());
 		snapshot->row_origins = palloc_array(int, nrows);
 
 		LWLockAcquire(crelay_shared->lock, LW_SHARED);
@@ -312,8 +316,8 @@ crelay_registry_tree_seq(void)
  * caller holds the lock.
  */
 static void
-collect_claims(const CrelayRowList *list, const char *name, uint32 incarnation,
-			   const CrelayProof *known, TimestampTz since, CrelayClaims *claims)
+collect_claims(const CrelayRowList *list, uint32 incarnation, const CrelayProof *known,
+			   TimestampTz since, CrelayClaims *claims)
 {
 	for (int row = list->first; row >= 0; row = crelay_shared->rows[row].next)
 	{
@@ -322,8 +326,7 @@ collect_claims(const CrelayRowList *list, const char *name, uint32 incarnation,
 		if (node->incarnation != incarnation ||
 			node->upstream_incarnation == crelay_shared->local.node.incarnation ||
 			node->observed_at <= since ||
-			!crelay_row_is_live(node) ||
-			strcmp(node->name, name) != 0)
+			!crelay_row_is_live(node))
 			continue;
 		if (claims->live++ == 0)
 			strlcpy(claims->upstream_name, node->upstream_name,
@@ -338,22 +341,21 @@ collect_claims(const CrelayRowList *list, const char *name, uint32 incarnation,
  * What is said of a node that once was ours: where it was seen after the given
  * time, live, below somebody else; and for each time that it is said to be
  * protected there, what it shows, as far as that could follow from what is
- * known of it.
+ * known of it.  It may have another name by now.
  */
 void
-crelay_registry_get_claims(const char *name, uint32 incarnation,
-						   const CrelayProof *known, TimestampTz since,
-						   CrelayClaims *claims)
+crelay_registry_get_claims(uint32 incarnation, const CrelayProof *known,
+						   TimestampTz since, CrelayClaims *claims)
 {
 	claims->live = 0;
 	claims->n = 0;
 	claims->upstream_name[0] = '\0';
 	LWLockAcquire(crelay_shared->lock, LW_SHARED);
-	collect_claims(&crelay_shared->upstream, name, incarnation, known, since, claims);
+	collect_claims(&crelay_shared->upstream, incarnation, known, since, claims);
 	for (int i = 0; i < crelay_shared->nchildren; i++)
 	{
 		if (crelay_shared->children[i].in_use)
-			collect_claims(&crelay_shared->children[i].rows, name, incarnation, known,
+			collect_claims(&crelay_shared->children[i].rows, incarnation, known,
 						   since, claims);
 	}
 	LWLockRelease(crelay_shared->lock);
@@ -412,6 +414,21 @@ crelay_registry_set_stopping(bool stopping)
 }
 
 /*
+ * Sets the target that is sent.  Where it was higher before, those above may have
+ * moved up to that, even if the reply which says so was lost.
+ */
+void
+crelay_local_set_target(CrelayLocal *local, uint64 hold_target)
+{
+	for (int i = 0; i < local->nhops && hold_target < local->sent_target_lsn; i++)
+	{
+		if (local->hops[i].held_lsn != 0)
+			local->hops[i].held_lsn = Max(local->hops[i].held_lsn, local->sent_target_lsn);
+	}
+	local->sent_target_lsn = hold_target;
+}
+
+/*
  * Makes a hold target, computed from a snapshot with that floor_seq, the one
  * that will be sent.  False if a need was added or lowered since: the caller
  * must compute again, because a child may have been told already that nothing
@@ -425,7 +442,7 @@ crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq)
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	current = crelay_shared->floor_seq == floor_seq;
 	if (current)
-		crelay_shared->local.sent_target_lsn = hold_target;
+		crelay_local_set_target(&crelay_shared->local, hold_target);
 	LWLockRelease(crelay_shared->lock);
 	return current;
 }
@@ -510,11 +527,24 @@ crelay_registry_publish_children(const CrelayChildView *views, int n,
 		child->node.replay_lag = views[i].replay_lag;
 		child->silent = views[i].silent;
 		child->silent_reports = views[i].silent_reports;
-		child->lapsed = views[i].lapsed && child->reports == views[i].silent_reports;
+		child->lapsed_lsn = child->reports == views[i].silent_reports ?
+			views[i].lapsed_lsn : 0;
+		if (views[i].observed_at != 0 && child->reports == views[i].reports)
+		{
+			child->node.flush_lsn = views[i].flush_lsn;
+			child->node.replay_lsn = views[i].replay_lsn;
+			child->node.observed_at = views[i].observed_at;
+		}
 		if (child->session_pid != 0)
 		{
 			connected++;
 			continue;			/* it says the rest by itself */
+		}
+		if (views[i].lost && child->reports == views[i].reports &&
+			child->node.protected == CRELAY_TRUE)
+		{
+			child->node.protected = CRELAY_FALSE;
+			crelay_shared->membership_seq++;
 		}
 		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)
 			crelay_shared->membership_seq++;

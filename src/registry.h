@@ -28,7 +28,6 @@
 #include "message.h"
 #include "node.h"
 
-#define CRELAY_MAX_RELEASED		64
 #define CRELAY_LAST_ERROR_LEN	1100
 
 /* Where a row came from, when not from a managed child. */
@@ -74,6 +73,7 @@ typedef struct CrelayChild
 	uint64		told_seq;		/* what of the tree it was last told */
 	TimestampTz told_at;
 	uint64		held_lsn;		/* what the last reply said */
+	bool		had_hold;		/* whether any reply has said so */
 	bool		hold_gone;		/* since then, as the worker sees, for good */
 	CrelayRefusal hold_reason;
 	char		hold_name[CRELAY_SLOT_LEN];
@@ -85,8 +85,9 @@ typedef struct CrelayChild
 	int64		silent;			/* microseconds without a report, as the
 								 * worker has counted them */
 	uint64		silent_reports; /* how many there were then */
-	bool		lapsed;			/* silent for too long, without a hold: it
-								 * counts no more until it reports */
+	uint64		lapsed_lsn;		/* not 0: silent for too long, without a hold;
+								 * it counts no more until it reports, and its
+								 * slot until it has reached this */
 	CrelayState own_state;		/* as the child says */
 	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
 	CrelayNode	node;			/* its own row; state is set by the worker */
@@ -202,7 +203,7 @@ typedef struct CrelaySnapshot
 	int		   *row_origins;	/* a child's slot, or CRELAY_ORIGIN_* */
 	bool		upstream_cut;	/* not all that the upstream has said is there */
 	int			nreleased;
-	CrelayReleased released[CRELAY_MAX_RELEASED];
+	CrelayReleased *released;
 	uint64		released_seq;	/* moves with that list */
 	uint64		forgotten_seq;	/* moves when a node is forgotten, or whose a
 								 * slot is */
@@ -247,10 +248,16 @@ typedef struct CrelayChildView
 	CrelayState state;
 	CrelayClass replica_class;
 	int64		replay_lag;
+	uint64		flush_lsn;		/* of its walsender, if it does not say itself */
+	uint64		replay_lsn;
+	TimestampTz observed_at;	/* when; 0: it says it itself, or does not
+								 * stream */
+	bool		lost;			/* what it was protected by does not hold any
+								 * more */
 	bool		hold_dropped;	/* of one that is not connected: not long ago */
 	int64		silent;
 	uint64		silent_reports;
-	bool		lapsed;
+	uint64		lapsed_lsn;
 	uint64		reports;		/* that it had sent until then */
 	bool		held;			/* its hold was there, or is missed */
 } CrelayChildView;
@@ -268,9 +275,8 @@ extern int	crelay_registry_get_notes(CrelayHoldNote *notes);
 extern bool crelay_registry_is_clamped(const char *slot_name);
 extern bool crelay_registry_is_stopping(void);
 extern uint64 crelay_registry_tree_seq(void);
-extern void crelay_registry_get_claims(const char *name, uint32 incarnation,
-									   const CrelayProof *known, TimestampTz since,
-									   CrelayClaims *claims);
+extern void crelay_registry_get_claims(uint32 incarnation, const CrelayProof *known,
+									   TimestampTz since, CrelayClaims *claims);
 
 /* What a hello came to, beside the refusal. */
 typedef struct CrelayClaim
@@ -297,8 +303,8 @@ extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid
 								   const CrelayHistory *own_history,
 								   uint64 own_lsn, uint64 segment_size,
 								   TimestampTz now, bool *diverged);
-extern uint64 crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
-									   CrelayRefusal reason);
+extern bool crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
+									 CrelayRefusal reason);
 extern void crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now);
 extern void crelay_registry_hold_name(int child_slot, char *name);
 extern bool crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked,
@@ -318,6 +324,7 @@ extern void crelay_registry_worker_start(uint64 system_identifier, uint64 start_
 extern void crelay_registry_worker_stop(void);
 extern void crelay_registry_set_stopping(bool stopping);
 extern int	crelay_registry_sessions(pid_t *pids, int max);
+extern void crelay_local_set_target(CrelayLocal *local, uint64 hold_target);
 extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq);
 extern void crelay_registry_publish_local(const CrelayLocal *local);
 extern void crelay_registry_publish_error(const CrelayLocal *local);
@@ -344,10 +351,12 @@ extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz no
 
 /* for cascade_release, cascade_forget and cascade_adopt */
 extern bool crelay_registry_release(const char *key, uint64 lsn);
+extern bool crelay_registry_release_silent(const char *key, uint64 lsn, uint64 reports);
+extern uint64 crelay_registry_released_lsn(const char *key);
 extern void crelay_registry_require_release(const char *const *keys, int n,
 											uint64 lsn);
 extern bool crelay_registry_forget(const char *hold_name);
-extern bool crelay_registry_is_forgotten(const char *hold_name);
+extern bool crelay_registry_is_forgotten(void *hold_name);
 extern void crelay_registry_forget_unmanaged(const char *name);
 extern void crelay_registry_forget_slot(const char *slot_name);
 extern bool crelay_registry_has_user(const char *slot_name);

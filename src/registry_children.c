@@ -232,6 +232,7 @@ crelay_registry_expect(const CrelayDownstream *hold, const CrelayNode *self,
 	{
 		child = &crelay_shared->children[slot];
 		child->held_lsn = hold->restart_lsn;
+		child->had_hold = true;
 		child->node.state = CRELAY_STATE_DOWN;
 		strlcpy(child->node.upstream_name, self->name,
 				sizeof(child->node.upstream_name));
@@ -314,6 +315,9 @@ crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 	{
 		CrelayChild *child = &crelay_shared->children[claim->child_slot];
 
+		/* one that has been elsewhere did not count, and will */
+		if (child->session_pid == 0)
+			crelay_shared->floor_seq++;
 		if (strcmp(child->role_name, role_name) != 0)
 			strlcpy(claim->former_role, child->role_name, sizeof(claim->former_role));
 		child->session_pid = pid;
@@ -497,7 +501,7 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 	child->report_interval_ms = Min(report->report_interval_ms, MAX_INTERVAL_MS);
 	child->last_report = now;
 	child->reported = true;
-	child->lapsed = false;
+	child->lapsed_lsn = 0;
 	child->reports++;
 }
 
@@ -542,7 +546,7 @@ judge_rows(const CrelayChild *child, CrelayBranch *branch, TimestampTz now)
 	}
 	if (branch->n > 0 && local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
 		contest_live(branch, &crelay_shared->upstream);
-	return crelay_branch_finish(branch, child->node.incarnation);
+	return crelay_branch_finish(branch, &child->node);
 }
 
 /*
@@ -634,10 +638,10 @@ crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 		return false;
 	}
 	*diverged = is_diverged(child, report, own_history, own_lsn);
-	wake = !child->reported || child->lapsed || child->diverged != *diverged ||
+	wake = !child->reported || child->lapsed_lsn != 0 || child->diverged != *diverged ||
 		child->node.frontier_lsn / segment_size != report->frontier_lsn / segment_size ||
 		child->hold_target_lsn / segment_size != report->hold_target_lsn / segment_size;
-	if (!child->reported || child->lapsed || child->diverged != *diverged ||
+	if (!child->reported || child->lapsed_lsn != 0 || child->diverged != *diverged ||
 		report->hold_target_lsn < child->hold_target_lsn)
 		crelay_shared->floor_seq++;
 	if (!child->reported || child->diverged != *diverged)
@@ -668,31 +672,32 @@ crelay_registry_hold_name(int child_slot, char *name)
 }
 
 /*
- * Remembers what the child is being told about its hold; returns what it was
- * told before.
+ * Remembers what the child is being told about its hold; returns whether it has
+ * had one before, and be it that it could not be looked at last time.
  */
-uint64
+bool
 crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 						 CrelayRefusal reason)
 {
 	CrelayChild *child;
-	uint64		before = 0;
+	bool		had_hold = false;
 
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	child = &crelay_shared->children[child_slot];
 	if (child->in_use && child->session_pid == pid)
 	{
-		before = child->held_lsn;
+		had_hold = child->had_hold;
 
 		/* a hold that was just placed, or lost, is a new need */
 		if ((child->held_lsn == 0) != (held_lsn == 0))
 			crelay_shared->floor_seq++;
 		child->held_lsn = held_lsn;
+		child->had_hold |= held_lsn != 0;
 		child->hold_gone = false;
 		child->hold_reason = reason;
 	}
 	LWLockRelease(crelay_shared->lock);
-	return before;
+	return had_hold;
 }
 
 /*
@@ -747,7 +752,8 @@ crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked, TimestampTz now
  * The LSN that an upper node holds for this branch can move up to what this
  * node has already sent, so that is what the child may rely on.  This is read
  * after the child was registered: from then on publish_target() lets nothing
- * be sent that does not count it.
+ * be sent that does not count it.  One that was released is not counted until
+ * the worker has seen that it has caught up: nobody above holds for it.
  */
 void
 crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
@@ -755,6 +761,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 	const CrelayLocal *local = &crelay_shared->local;
 	CrelaySettings settings;
 	int64		dropped_shown_us;
+	bool		counts = true;
 
 	crelay_guc_copy(&settings);
 	dropped_shown_us = (int64) settings.stale_timeout_ms * 1000 * CRELAY_LONG_TIMEOUTS;
@@ -782,6 +789,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 		if (child->hold_dropped_at != 0 &&
 			GetCurrentTimestamp() - child->hold_dropped_at < dropped_shown_us)
 			reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
+		counts = crelay_released_lsn(child->hold_name) == 0;
 	}
 	reply->root_known = local->root_known;
 	/* without news from the root, nobody below knows how far behind it is */
@@ -796,7 +804,9 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 		CrelayHop  *hop = &reply->hops[reply->nhops++];
 
 		*hop = local->hops[i];
-		if (hop->held_lsn != 0 && local->sent_target_lsn > hop->held_lsn)
+		if (!counts)
+			hop->held_lsn = 0;
+		else if (hop->held_lsn != 0 && local->sent_target_lsn > hop->held_lsn)
 			hop->held_lsn = local->sent_target_lsn;
 	}
 	strlcpy(reply->hops[reply->nhops].name, local->node.name,

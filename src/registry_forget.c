@@ -14,6 +14,8 @@
  */
 #include "postgres.h"
 
+#include "replication/slot.h"
+#include "replication/walsender.h"
 #include "storage/lwlock.h"
 
 #include "registry_internal.h"
@@ -27,6 +29,16 @@ reports_of(const char *hold_name)
 	int			child = crelay_registry_find_hold(hold_name);
 
 	return child >= 0 ? crelay_shared->children[child].reports : 0;
+}
+
+/*
+ * So many there can be at a time: slots, the holds that somebody else has dropped,
+ * and nodes without a slot.
+ */
+int
+crelay_max_released(void)
+{
+	return 2 * max_replication_slots + max_wal_senders;
 }
 
 static CrelayReleased *
@@ -43,7 +55,7 @@ find_released(const char *key)
 static bool
 add_released(const char *key)
 {
-	if (crelay_shared->nreleased == CRELAY_MAX_RELEASED)
+	if (crelay_shared->nreleased == crelay_max_released())
 		return false;
 	strlcpy(crelay_shared->released[crelay_shared->nreleased++].key, key, CRELAY_NAME_LEN);
 	return true;
@@ -89,6 +101,56 @@ crelay_registry_release(const char *key, uint64 lsn)
 }
 
 /*
+ * The same of one that has been silent since it had sent that many reports.  False
+ * if it has called meanwhile: then it has been told what is held for it.
+ */
+bool
+crelay_registry_release_silent(const char *key, uint64 lsn, uint64 reports)
+{
+	bool		done;
+
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	done = reports_of(key) == reports;
+	if (done && find_released(key) == NULL)
+	{
+		done = add_released(key);
+		if (done)
+		{
+			CrelayReleased *released = find_released(key);
+
+			released->lsn = lsn;
+			released->reports = reports;
+			crelay_shared->released_seq++;
+		}
+	}
+	LWLockRelease(crelay_shared->lock);
+	return done;
+}
+
+/*
+ * The LSN that a released downstream has to reach, 0 if it was not released; the
+ * caller holds the lock.
+ */
+uint64
+crelay_released_lsn(const char *key)
+{
+	const CrelayReleased *released = find_released(key);
+
+	return released != NULL ? released->lsn : 0;
+}
+
+uint64
+crelay_registry_released_lsn(const char *key)
+{
+	uint64		lsn;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	lsn = crelay_released_lsn(key);
+	LWLockRelease(crelay_shared->lock);
+	return lsn;
+}
+
+/*
  * The same of several, or an error.
  */
 void
@@ -99,7 +161,7 @@ crelay_registry_require_release(const char *const *keys, int n, uint64 lsn)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many released nodes"),
 				 errdetail("At most %d nodes may be released at a time.",
-						   CRELAY_MAX_RELEASED)));
+						   crelay_max_released())));
 }
 
 static void
@@ -190,7 +252,7 @@ crelay_registry_forget(const char *hold_name)
  * hold meanwhile does not matter.
  */
 bool
-crelay_registry_is_forgotten(const char *hold_name)
+crelay_registry_is_forgotten(void *hold_name)
 {
 	bool		forgotten = true;
 

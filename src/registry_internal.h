@@ -54,8 +54,6 @@ typedef struct CrelayRegistry
 	uint64		above_seq;		/* and with each from the upstream */
 	CrelayLocal local;
 	CrelayLoggedRefusal logged[CRELAY_LOGGED_REFUSALS];
-	int			nreleased;
-	CrelayReleased released[CRELAY_MAX_RELEASED];
 	uint64		released_seq;
 	uint64		forgotten_seq;
 	int			max_nodes;
@@ -66,6 +64,8 @@ typedef struct CrelayRegistry
 	CrelayRowList unmanaged;
 	CrelayRowList upstream;
 	CrelayRow  *rows;			/* [max_nodes] */
+	int			nreleased;
+	CrelayReleased *released;	/* [crelay_max_released()] */
 	int			ncovers;
 	CrelayCover *covers;		/* [max_replication_slots] */
 	int			nusers;
@@ -85,6 +85,10 @@ extern int	crelay_registry_find_hold(const char *hold_name);
 /* registry_children.c */
 extern bool crelay_child_is_live(const CrelayChild *child, TimestampTz now);
 extern void crelay_child_remove(CrelayChild *child);
+
+/* registry_forget.c */
+extern int	crelay_max_released(void);
+extern uint64 crelay_released_lsn(const char *key);
 
 /* registry_rows.c */
 extern CrelayRow *crelay_rows_add(CrelayRowList *list);

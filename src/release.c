@@ -114,8 +114,8 @@ crelay_release_start(MemoryContext context)
 	crelay_registry_snapshot(&snapshot, false);
 	if (snapshot.released_seq == 0)
 		load_released();
-	crelay_registry_snapshot(&snapshot, false);
-	saved_seq = snapshot.released_seq;
+	/* the last worker may not have saved what it was told last */
+	saved_seq = 0;
 }
 
 /* ---- those who have left ---- */
@@ -141,12 +141,6 @@ is_left_behind(const CrelayDownstream *d)
 	return (d->kind == CRELAY_KIND_HOLD || d->adopted) &&
 		(d->slot_name[0] != '\0' || d->missed) &&
 		d->elsewhere && d->pid == 0 && !d->own && !d->ancestor;
-}
-
-static bool
-still_forgotten(void *arg)
-{
-	return crelay_registry_is_forgotten(arg);
 }
 
 /*
@@ -197,7 +191,7 @@ let_go(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
 			return;
 	}
 	if (crelay_registry_forget(d->key))
-		(void) drop(d, still_forgotten);
+		(void) drop(d, crelay_registry_is_forgotten);
 }
 
 /*

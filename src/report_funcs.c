@@ -221,7 +221,7 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 {
 	CrelayChildHold hold;
 	CrelayHoldResult result;
-	uint64		held_before;
+	bool		had_hold;
 
 	crelay_child_hold_want(&hold, slot_name, report->hold_target_lsn, position);
 	hold.request.fence = still_owner;
@@ -237,12 +237,12 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
 	reply->held_lsn = result.held_lsn;
 	reply->refusal = result.reason;
-	held_before = crelay_registry_set_held(my_child_slot, MyProcPid,
-										   result.held_lsn, result.reason);
-	crelay_hold_log(slot_name, &result, held_before);
+	had_hold = crelay_registry_set_held(my_child_slot, MyProcPid,
+										result.held_lsn, result.reason);
+	crelay_hold_log(slot_name, &result, had_hold);
 	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
 		drop_former_hold(slot_name);
-	if (result.replaced || (result.created && held_before != 0))
+	if (result.replaced || (result.created && had_hold))
 		crelay_registry_note_dropped(my_child_slot, MyProcPid, GetCurrentTimestamp());
 }
 

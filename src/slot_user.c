@@ -107,17 +107,32 @@ find_user(const CrelaySlotUser *known, int n_known, const char *slot_name)
 }
 
 /*
- * Whose a slot is: of the managed child that streams through it; while nobody
- * does, of whom it was before; and not of that node any more as soon as
- * somebody else does, even when that one has left again.
+ * Whether a slot counts although its child was released: the node streams on
+ * without a word.
  */
 static bool
-user_of(const CrelayDownstream *d, const CrelaySlotUser *known, CrelaySlotUser *user)
+is_on_its_own(const CrelayDownstream *downstreams, const CrelayDownstream *d)
 {
+	return d->counted && d->counts_by >= 0 && downstreams[d->counts_by].released_lsn != 0;
+}
+
+/*
+ * Whose a slot is: of the managed child that streams through it; while nobody
+ * does, of whom it was before; and not of that node any more as soon as
+ * somebody else does, or that one was released, even when it has left again.
+ */
+static bool
+user_of(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
+		const CrelayDownstream *d, const CrelaySlotUser *known, CrelaySlotUser *user)
+{
+	bool		likely = d->managed && d->incarnation == 0;
+
 	if (d->kind != CRELAY_KIND_SLOT || d->logical || d->temporary)
 		return false;
-	/* what is only likely to be a child's says nothing new */
-	if (d->pid == 0 || (d->managed && d->incarnation == 0))
+	/* what is only likely to be a child's says nothing new of that child */
+	if (d->pid == 0 ||
+		(likely && (known == NULL ||
+					known->incarnation == snapshot->children[d->child].node.incarnation)))
 	{
 		if (known != NULL)
 			*user = *known;
@@ -127,7 +142,7 @@ user_of(const CrelayDownstream *d, const CrelaySlotUser *known, CrelaySlotUser *
 		return false;
 	memset(user, 0, sizeof(CrelaySlotUser));
 	strlcpy(user->slot_name, d->slot_name, sizeof(user->slot_name));
-	if (d->managed)
+	if (d->managed && !likely && !is_on_its_own(downstreams, d))
 	{
 		strlcpy(user->node_name, d->name, sizeof(user->node_name));
 		user->incarnation = d->incarnation;
@@ -157,7 +172,7 @@ crelay_slot_users_run(const CrelaySnapshot *snapshot,
 
 	for (int i = 0; i < n && n_seen < max_replication_slots; i++)
 	{
-		if (user_of(&downstreams[i], find_user(known, n_known, downstreams[i].slot_name),
+		if (user_of(snapshot, downstreams, &downstreams[i], find_user(known, n_known, downstreams[i].slot_name),
 					&seen[n_seen]))
 			n_seen++;
 	}

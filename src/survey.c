@@ -469,10 +469,45 @@ child_class(const CrelayChild *child, const CrelayDownstream *sender,
 	return child->node.replica_class;
 }
 
+/*
+ * Whether a child that is away was protected, and is not any more, as far as this
+ * node knows: it cannot say so itself.
+ */
+static bool
+has_lost(const CrelayChild *child, const CrelayDownstream *hold, const CrelayLocal *local,
+		 bool in_recovery)
+{
+	uint64		need = child->node.replay_lsn;
+
+	if (!child->reported || child->diverged || need == 0 || hold->elsewhere)
+		return false;
+	if (hold->released_lsn != 0 || hold->slot_name[0] == '\0' || hold->invalidated ||
+		!crelay_segment_covers(hold->restart_lsn, need, wal_segment_size))
+		return true;
+	return in_recovery && crelay_hops_protect(local->hops, local->nhops, local->root_known,
+											  need, wal_segment_size) == CRELAY_FALSE;
+}
+
+/*
+ * What its walsender tells of a child that streams without saying anything.
+ */
+static void
+view_sender(const CrelayChild *child, const CrelayDownstream *sender, TimestampTz now,
+			int64 stale_after, CrelayChildView *view)
+{
+	view->observed_at = 0;
+	if (sender == NULL || sender->state == CRELAY_STATE_UNKNOWN || sender->replay_lsn == 0 ||
+		(child->session_pid != 0 && now - child->last_report <= stale_after))
+		return;
+	view->flush_lsn = sender->flush_lsn;
+	view->replay_lsn = sender->replay_lsn;
+	view->observed_at = now;
+}
+
 static void
 survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
-				int n, const CrelayLocal *local, TimestampTz now,
-				int64 stale_after)
+				int n, const CrelayLocal *local, bool in_recovery,
+				TimestampTz now, int64 stale_after)
 {
 	CrelayChildView *views = palloc_array(CrelayChildView, snapshot->nchildren + 1);
 	const CrelayDownstream **senders = palloc0_array(const CrelayDownstream *,
@@ -499,10 +534,12 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].replica_class = child_class(child, senders[i], local);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
 		views[i].hold_dropped = was_not_long_ago(child->hold_dropped_at, now, stale_after);
+		view_sender(child, senders[i], now, stale_after, &views[i]);
 		/* each has one, and be it without a slot */
+		views[i].lost = has_lost(child, holds[i], local, in_recovery);
 		views[i].silent = holds[i]->silent;
 		views[i].silent_reports = holds[i]->reports_seen;
-		views[i].lapsed = holds[i]->lapsed;
+		views[i].lapsed_lsn = holds[i]->lapsed_lsn;
 		views[i].reports = child->reports;
 		views[i].held = holds[i]->slot_name[0] != '\0' || holds[i]->missed;
 	}
@@ -606,27 +643,49 @@ listened_us(void)
 	return Max(0, Min(us, LISTEN_MAX_US));
 }
 
+/* A node that is to be released, if it has not called since it was looked at. */
+typedef struct Silent
+{
+	const char *key;
+	uint64		lsn;
+	uint64		reports;
+	bool		released;
+} Silent;
+
+static bool
+release_if_silent(void *arg)
+{
+	Silent	   *silent = arg;
+
+	silent->released = crelay_registry_release_silent(silent->key, silent->lsn,
+													  silent->reports);
+	return silent->released;
+}
+
 /*
  * Lets go of what a node needs that has been silent for too long, as
  * cascade_release does, and keeps its hold from keeping anything as long as
- * that lasts.
+ * that lasts.  A report that comes in between finds the hold where it was, or
+ * what was released.
  */
 static void
-release_silent(const CrelayDownstream *d, const CrelaySettings *settings,
+release_silent(const CrelayDownstream *d, uint64 reports, const CrelaySettings *settings,
 			   const CrelayPosition *position)
 {
+	Silent		silent = {d->key, crelay_hold_redo(), reports, false};
 	CrelayHoldRequest request = {0};
 	CrelayHoldResult result;
-	bool		first = !d->released;
 
 	request.slot_name = d->slot_name;
-	request.target = crelay_hold_redo();
-	if (first && !crelay_registry_release(d->key, request.target))
-		return;
+	request.target = silent.lsn;
+	request.fence = release_if_silent;
+	request.fence_arg = &silent;
 	if (d->restart_lsn != 0 &&
 		request.target / wal_segment_size > d->restart_lsn / wal_segment_size)
 		(void) crelay_hold_try(&request, position, &result);
-	if (first)
+	else
+		(void) release_if_silent(&silent);
+	if (silent.released && d->released_lsn == 0)
 		ereport(LOG,
 				(errmsg("cascade_relay: released hold \"%s\", because node \"%s\" has not reported for %lld s",
 						d->key, d->name, (long long) (d->silent / 1000000)),
@@ -643,9 +702,9 @@ release_silent(const CrelayDownstream *d, const CrelaySettings *settings,
 static void
 lapse_silent(CrelayDownstream *d, const CrelaySettings *settings)
 {
-	if (d->lapsed || !d->counted)
+	if (d->lapsed_lsn != 0 || !d->counted)
 		return;
-	d->lapsed = true;
+	d->lapsed_lsn = crelay_hold_redo();
 	ereport(LOG,
 			(errmsg("cascade_relay: node \"%s\" does not count any more, because it has not reported for %lld s",
 					d->name, (long long) (d->silent / 1000000)),
@@ -674,7 +733,7 @@ count_silence(CrelayDownstream *d, const CrelaySnapshot *snapshot, int64 elapsed
 	if (timeout <= 0 || d->silent < timeout)
 		return;
 	if (d->slot_name[0] != '\0' || d->missed)
-		release_silent(d, settings, position);
+		release_silent(d, reports, settings, position);
 	else
 		lapse_silent(d, settings);
 }
@@ -1072,7 +1131,8 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
 						  now, local);
 	survey_xmin(&snapshot, downstreams, n, now, local);
-	survey_children(&snapshot, downstreams, n, local, now,
+	survey_children(&snapshot, downstreams, n, local,
+					survey->position.in_recovery, now,
 					(int64) settings->stale_timeout_ms * 1000);
 	survey_unmanaged(&snapshot, downstreams, n, local,
 					 survey->position.in_recovery, now,

@@ -41,7 +41,7 @@ static uint64 my_start_id;
 static CrelayHistory my_history;
 
 /* What it was told, and when somebody else had dropped its hold. */
-static uint64 my_held_lsn;
+static bool my_hold_was_there;
 static TimestampTz my_hold_dropped_at;
 
 /* ---- who may speak for a node ---- */
@@ -222,7 +222,7 @@ crelay_unloaded_answer_hello(const CrelayHello *hello, CrelayReply *reply)
 	my_incarnation = hello->incarnation;
 	my_start_id = hello->start_id;
 	memset(&my_history, 0, sizeof(my_history));
-	my_held_lsn = 0;
+	my_hold_was_there = false;
 	my_hold_dropped_at = 0;
 	if (speaks_for_node(false) || (oust_earlier_session() && speaks_for_node(true)))
 		reply->answer = CRELAY_ANSWER_OK;
@@ -272,10 +272,34 @@ drop_former_hold(const char *slot_name)
 					former, slot_name)));
 }
 
+static void
+my_hold_name(char *name)
+{
+	snprintf(name, CRELAY_SLOT_LEN, "%s%s_%08x",
+			 CRELAY_HOLD_PREFIX, my_node_name, my_incarnation);
+}
+
+/*
+ * Leaves the hold where it is, and keeps the server from taking it for one that
+ * nobody uses any more.
+ */
+static void
+keep_hold(const CrelayPosition *position)
+{
+	CrelayHoldRequest request = {0};
+	CrelayHoldResult result;
+	char		slot_name[CRELAY_SLOT_LEN];
+
+	my_hold_name(slot_name);
+	request.slot_name = slot_name;
+	request.unloaded = true;
+	crelay_hold_apply(&request, position, &result);
+}
+
 /*
  * Puts the child's hold where its report wants it, as far as the bounds allow;
- * never back, because nobody here knows what covers it.  No other session can touch it, for none else
- * speaks for the node.
+ * never back, because nobody here knows what covers it.  No other session can
+ * touch it, for none else speaks for the node.
  */
 static void
 serve_hold(const CrelayReport *report, const CrelayPosition *position,
@@ -290,8 +314,7 @@ serve_hold(const CrelayReport *report, const CrelayPosition *position,
 	bool		look_again;
 
 	crelay_guc_copy(&settings);
-	snprintf(slot_name, sizeof(slot_name), "%s%s_%08x",
-			 CRELAY_HOLD_PREFIX, my_node_name, my_incarnation);
+	my_hold_name(slot_name);
 	(void) crelay_bounds_look(&settings, position, GetCurrentTimestamp(), &disk, &look_again);
 	crelay_bounds_of(&settings, position->flush_lsn, &disk, &bounds);
 	request.slot_name = slot_name;
@@ -304,12 +327,12 @@ serve_hold(const CrelayReport *report, const CrelayPosition *position,
 	crelay_hold_apply(&request, position, &result);
 	reply->held_lsn = result.held_lsn;
 	reply->refusal = result.reason;
-	crelay_hold_log(slot_name, &result, my_held_lsn);
+	crelay_hold_log(slot_name, &result, my_hold_was_there);
 	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
 		drop_former_hold(slot_name);
-	if (result.replaced || (result.created && my_held_lsn != 0))
+	if (result.replaced || (result.created && my_hold_was_there))
 		my_hold_dropped_at = GetCurrentTimestamp();
-	my_held_lsn = result.held_lsn;
+	my_hold_was_there |= result.held_lsn != 0;
 }
 
 void
@@ -333,7 +356,10 @@ crelay_unloaded_answer_report(const CrelayReport *report, CrelayReply *reply)
 	reply->has_tree = report->has_tree;
 	crelay_read_position(&position);
 	if (is_diverged(report, &position))
+	{
 		reply->refusal = CRELAY_HELD_DIVERGED;
+		keep_hold(&position);
+	}
 	else if (report->hold_target_lsn != 0)
 		serve_hold(report, &position, reply);
 }

@@ -526,7 +526,13 @@ like(value($i, 'SELECT last_error FROM cascade_status'),
 	qr/somebody else has acquired this node's hold HINT: Nothing may stream through a slot/, 'and why, and what to do');
 is(value($p, q{SELECT active, pid IS NOT NULL FROM cascade_holds WHERE name = 'i'}), 't|t', 'p shows who it is');
 is(value($i, q{SELECT upstream_state FROM cascade_status}), 'connected', 'i goes on reporting');
+# and drops it: that is a loss of the hold, although it was not to be had before
+$p->safe_psql('postgres', qq{
+	SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = '$i_hold' AND active_pid IS NOT NULL;
+	SELECT pg_drop_replication_slot('$i_hold')});
+wait_for($p, q{SELECT count(*) FROM cascade_check WHERE code = 'hold_dropped' AND node_name = 'i'}, 'p says that somebody has dropped it', 1);
 $receiver->kill_kill;
+wait_for($p, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '$i_hold' AND NOT active", 'the hold is there again', 1);
 wait_protected($i);
 i_is_well('without the stranger');
 

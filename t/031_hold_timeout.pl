@@ -247,6 +247,29 @@ SKIP:
 		'it is placed again when the node is back');
 	wait_for($p, q{SELECT count(*) = 1 FROM cascade_check WHERE severity = 'warning' AND code = 'hold_dropped' AND node_name = 'j'}, 'which is said, too');
 	same_rows($p, $j2);
+
+	# one on another history reports, and moves nothing by that
+	my $lsn = value($p, 'SELECT pg_current_wal_flush_lsn()');
+	my %at = map { ($_ => $lsn) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn);
+	my $strange = $p->background_psql('postgres');
+	$strange->query_safe(
+		'SELECT '
+		  . report_sql(
+			encode_hello(
+				system_identifier => value($p, 'SELECT system_identifier FROM pg_control_system()'),
+				incarnation => 0xfa4e,
+				node_name => 'strange')));
+	$strange->query_safe('SELECT ' . report_sql(encode_report(%at)));
+	isnt(hold_lsn($p, 'strange'), '', 'one more hold');
+	for (1 .. 12)
+	{
+		$strange->query_safe('SELECT ' . report_sql(encode_report(%at, timeline => 7)));
+		let_pass(0.2);
+	}
+	is(value($p, q{SELECT state FROM cascade_topology WHERE node_name = 'strange'}), 'diverged', 'its node has diverged');
+	$p->safe_psql('postgres', 'CHECKPOINT');
+	is(value($p, q{SELECT wal_status <> 'lost' FROM cascade_holds WHERE name = 'strange'}), 't', 'and is held as it was');
+	$strange->quit;
 }
 
 done_testing();

@@ -23,6 +23,7 @@ static CrelayBranchKey keys[MAX_ROWS];
 static CrelayBranchKey below[MAX_ROWS];
 static CrelayBranchWork work[MAX_ROWS];
 static CrelayBranch branch;
+static const CrelayNode sender = {.name = "S",.incarnation = SENDER};
 
 static void
 start(void)
@@ -76,7 +77,7 @@ believed(uint32_t not_a, uint32_t not_b)
 	crelay_branch_begin(&branch);
 	crelay_branch_disbelieve(&branch, not_a);
 	crelay_branch_disbelieve(&branch, not_b);
-	said = crelay_branch_finish(&branch, SENDER);
+	said = crelay_branch_finish(&branch, &sender);
 	return names_of(CRELAY_BELIEVED, said);
 }
 
@@ -90,10 +91,25 @@ believed_beside(uint32_t live_a, uint32_t live_b)
 	crelay_branch_begin(&branch);
 	crelay_branch_contest(&branch, live_a);
 	crelay_branch_contest(&branch, live_b);
-	said = crelay_branch_finish(&branch, SENDER);
+	said = crelay_branch_finish(&branch, &sender);
 	snprintf(both, sizeof(both), "%s/%s", names_of(CRELAY_BELIEVED, said),
 			 names_of(CRELAY_BELIEF_CONTESTED, branch.contested));
 	return both;
+}
+
+/*
+ * A node goes by its incarnation; below it they may not have heard yet what it is
+ * called now.
+ */
+static void
+test_renamed(void)
+{
+	start();
+	snprintf(add('i', 1, SENDER)->upstream_name, CRELAY_NAME_LEN, "before");
+	snprintf(add('l', 2, 1)->upstream_name, CRELAY_NAME_LEN, "long before");
+	is_text(believed(0, 0), "il", "names of those above do not matter");
+	is_text(nodes[0].upstream_name, "S", "the sender's is the one that it has now");
+	is_text(nodes[1].upstream_name, "i", "and so is that of a row");
 }
 
 static void
@@ -188,7 +204,7 @@ test_contested(void)
 	crelay_branch_contest(&branch, 3);
 	crelay_branch_disbelieve(&branch, 3);
 	crelay_branch_contest(&branch, 3);
-	(void) crelay_branch_finish(&branch, SENDER);
+	(void) crelay_branch_finish(&branch, &sender);
 	is_text(names_of(CRELAY_BELIEF_CONTESTED, branch.contested), "",
 			"what is not believed is no evidence either");
 }
@@ -230,7 +246,7 @@ test_many(void)
 		crelay_branch_contest(&branch, 3);
 		crelay_branch_disbelieve(&branch, 4);
 	}
-	is_number((uint64_t) crelay_branch_finish(&branch, SENDER), 1, "as many rows as one likes");
+	is_number((uint64_t) crelay_branch_finish(&branch, &sender), 1, "as many rows as one likes");
 	is_number((uint64_t) branch.contested, MAX_ROWS / 2 - 1, "are judged at once");
 }
 
@@ -311,7 +327,7 @@ compare_random(void)
 			crelay_branch_disbelieve(&branch, (uint32_t) i);
 	}
 	doubts[SENDER] = NOTHING;
-	(void) crelay_branch_finish(&branch, SENDER);
+	(void) crelay_branch_finish(&branch, &sender);
 	look_for(false, doubts, drawn);
 	look_for(true, doubts, known);
 	for (int i = 0; i < branch.n; i++)
@@ -333,6 +349,7 @@ main(void)
 	int			before;
 
 	test_stories();
+	test_renamed();
 	test_contested();
 	test_depth();
 	test_many();

@@ -519,7 +519,7 @@ static void
 dropped_and_released(Scene *s)
 {
 	dropped_while_away(s);
-	s->downstreams[0].released = true;
+	s->downstreams[0].released_lsn = UINT64_MAX;
 }
 
 static void
@@ -695,8 +695,29 @@ static void
 timed_out(Scene *s)
 {
 	silent_for(s, 100 * SECOND);
-	s->downstreams[0].released = true;
+	s->downstreams[0].released_lsn = UINT64_MAX;
 	s->downstreams[0].counted = false;
+}
+
+static void
+timed_out_in_vain(Scene *s)
+{
+	silent_for(s, 100 * SECOND);
+}
+
+static void
+half_timed_out_without_hold(Scene *s)
+{
+	half_timed_out(s);
+	s->downstreams[0].slot_name[0] = '\0';
+}
+
+static void
+timed_out_without_hold(Scene *s)
+{
+	timed_out(s);
+	s->downstreams[0].slot_name[0] = '\0';
+	s->downstreams[0].lapsed_lsn = s->downstreams[0].released_lsn;
 }
 
 static void
@@ -904,7 +925,7 @@ left_by_all_without_hold(Scene *s)
 static void
 slot_of_forgotten(Scene *s)
 {
-	add_slot(s, "forgotten")->released = true;
+	add_slot(s, "forgotten")->released_lsn = UINT64_MAX;
 }
 
 static void
@@ -934,8 +955,8 @@ static void
 released(Scene *s)
 {
 	leave(s, I, LONG);
-	s->downstreams[0].released = true;
-	s->downstreams[1].released = true;
+	s->downstreams[0].released_lsn = UINT64_MAX;
+	s->downstreams[1].released_lsn = UINT64_MAX;
 }
 
 static void
@@ -950,7 +971,7 @@ static void
 former_life_released(Scene *s)
 {
 	released(s);
-	s->downstreams[1].released = false;
+	s->downstreams[1].released_lsn = 0;
 	s->downstreams[0].incarnation = 77;
 }
 
@@ -1239,6 +1260,9 @@ static const struct
 	{"it is not the disk that takes it", P, disk_none_but_size_given_up,
 	"critical hold_clamped i; warning disk_reserve p"},
 	{"a node has been silent for half of the timeout", P, half_timed_out, "warning hold_timeout i"},
+	{"for all of it, and was not released yet", P, timed_out_in_vain, "warning hold_timeout i"},
+	{"half of it, without a hold", P, half_timed_out_without_hold, "warning hold_timeout i"},
+	{"all of it, without a hold", P, timed_out_without_hold, "critical hold_timeout i"},
 	{"not for half of it", P, not_half_timed_out, "ok ok p"},
 	{"for all of it", P, timed_out, "critical hold_timeout i"},
 	{"it has gone elsewhere", P, timed_out_elsewhere, "ok ok p"},
@@ -1499,6 +1523,12 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "node \"i\" has not reported for 50 s; in another 49 s its hold is released",
 			"how long a node may yet be silent");
+
+	set_healthy(&scene, P);
+	timed_out_without_hold(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "node \"i\", which has no hold, has not reported for 100 s: WAL that it or a node below it needs is not asked for any more",
+			"what becomes of one without a hold");
 
 	set_healthy(&scene, I);
 	delayed(&scene);

@@ -37,7 +37,7 @@ typedef struct Rule
 static const Rule hold_rules[] = {
 	{FACT(own), CRELAY_NOT_OWN},
 	{FACT(ancestor), CRELAY_NOT_ANCESTOR},
-	{FACT(released), CRELAY_NOT_RELEASED},
+	{FACT(released_lsn), CRELAY_NOT_RELEASED},
 	{FACT(elsewhere), CRELAY_NOT_ELSEWHERE},
 	{FACT(reported), CRELAY_COUNTS_REPORTED},
 	{FACT(invalidated), CRELAY_NOT_INVALIDATED},
@@ -51,7 +51,7 @@ static const Rule slot_rules[] = {
 	{FACT(invalidated), CRELAY_NOT_INVALIDATED},
 	{FACT(restart_lsn), CRELAY_NOT_RESERVED},
 	{FACT(ancestor), CRELAY_NOT_ANCESTOR},
-	{FACT(released), CRELAY_NOT_RELEASED},
+	{FACT(released_lsn), CRELAY_NOT_RELEASED},
 	{FACT(elsewhere), CRELAY_NOT_ELSEWHERE},
 	{FACT(spare), CRELAY_NOT_MANAGED}
 };
@@ -62,7 +62,7 @@ static const Rule walsender_rules[] = {
 	{FACT(ignored), CRELAY_NOT_IGNORED},
 	{FACT(ancestor), CRELAY_NOT_ANCESTOR},
 	{FACT(spare), CRELAY_NOT_MANAGED},
-	{FACT(released), CRELAY_NOT_RELEASED},
+	{FACT(released_lsn), CRELAY_NOT_RELEASED},
 	{FACT(restart_lsn), CRELAY_NOT_REPLIED}
 };
 
@@ -85,6 +85,8 @@ set_fact(CrelayDownstream *d, size_t fact)
 {
 	if (fact == FACT(restart_lsn))
 		d->restart_lsn = 0;
+	else if (fact == FACT(released_lsn))
+		d->released_lsn = 8 * MB;
 	else if (fact == FACT(spare))
 		d->spare = d->managed = true;
 	else
@@ -245,7 +247,7 @@ test_minimum(void)
 	ok(strcmp(d[0].pinned_by, "slot") == 0 && strcmp(d[1].pinned_by, "sender") == 0 &&
 	   strcmp(d[2].pinned_by, "hold") == 0, "each is pinned by itself");
 
-	d[2].released = true;
+	d[2].released_lsn = UINT64_MAX;
 	is_frontier(compute(9 * MB, 0, d, 3), 5 * MB, "sender", 5 * MB,
 				"without the released one, the next");
 	ok(!d[2].counted && d[2].reason == CRELAY_NOT_RELEASED &&
@@ -277,7 +279,7 @@ test_remembered(void)
 	d.reported = true;
 	d.reported_frontier = d.reported_target = 6 * MB;
 	is_frontier(compute(9 * MB, 0, &d, 1), 6 * MB, "hold", 6 * MB, "when its node has called, that counts");
-	d.released = true;
+	d.released_lsn = UINT64_MAX;
 	is_frontier(compute(9 * MB, 0, &d, 1), 9 * MB, "own", 9 * MB, "released, it does not");
 }
 
@@ -404,13 +406,23 @@ test_spare(void)
 	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
 				"without a hold there is but the slot");
 	d[1] = reported("child", 3 * MB, 3 * MB, 3 * MB, "");
-	d[1].released = true;
+	d[1].released_lsn = UINT64_MAX;
 	is_frontier(compute(9 * MB, 0, d, 2), 9 * MB, "own", 9 * MB,
 				"with a child that is released goes its slot");
+	d[0].pid = 7;
+	d[1].released_lsn = 6 * MB + 1;
+	is_frontier(compute(9 * MB, 0, d, 2), 9 * MB, "own", 9 * MB,
+				"in use, up to where it has to come");
+	d[1].released_lsn = 6 * MB;
+	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
+				"and not beyond: it may stream without a report");
+	d[0].pid = 0;
+	is_frontier(compute(9 * MB, 0, d, 2), 9 * MB, "own", 9 * MB,
+				"wherever it is, if it is not in use");
 	d[0].incarnation = 0;
 	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
 				"but none that it was not seen to stream through");
-	d[1].released = false;
+	d[1].released_lsn = 0;
 	d[1].elsewhere = true;
 	is_frontier(compute(9 * MB, 0, d, 2), 6 * MB, "slot", 6 * MB,
 				"nor does a child elsewhere keep a slot from counting that is in use");
@@ -445,7 +457,7 @@ test_random(void)
 			uint64_t	wanted;
 
 			d[i] = downstream(random_below(3), "d", random_below(20) * MB);
-			d[i].released = random_below(4) == 0;
+			d[i].released_lsn = random_below(4) == 0 ? UINT64_MAX : 0;
 			d[i].reported = random_below(2) == 0;
 			d[i].reported_frontier = random_below(20) * MB;
 			d[i].reported_target = random_below(20) * MB;

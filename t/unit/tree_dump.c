@@ -96,8 +96,9 @@ random_incarnation(void)
 static void
 make_edge(const CrelayNode *node, CrelayDownstream *edge, uint64_t base, bool calm)
 {
+	bool		released = false;
 	bool	   *flags[] = {
-		&edge->released, &edge->elsewhere, &edge->invalidated, &edge->own,
+		&released, &edge->elsewhere, &edge->invalidated, &edge->own,
 		&edge->logical, &edge->temporary, &edge->ignored, &edge->backup,
 		&edge->managed
 	};
@@ -112,8 +113,10 @@ make_edge(const CrelayNode *node, CrelayDownstream *edge, uint64_t base, bool ca
 	edge->counts_by = -1;
 	if (percent(calm ? 4 : 20))
 		*flags[below(9)] = true;
+	edge->released_lsn = released ? UINT64_MAX : 0;
 	if (percent(5))
 		*flags[below(9)] = true;
+	edge->released_lsn = released ? UINT64_MAX : 0;
 }
 
 /*
@@ -302,7 +305,7 @@ print_node(const Tree *tree, int number, int i)
 	printf("\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%s", lot->applied_lsn,
 		   lot->restart_redo, d->restart_lsn, kinds[d->kind]);
 	printf("\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", d->pid != 0, d->reported,
-		   d->released, d->elsewhere, d->invalidated, d->own, d->logical,
+		   d->released_lsn != 0, d->elsewhere, d->invalidated, d->own, d->logical,
 		   d->temporary, d->ignored, d->backup, d->managed);
 
 	/* the answers */
