@@ -180,22 +180,6 @@ like(slurp_file($i->logfile), qr/cascade_relay: cannot report to the upstream/, 
 
 # ---- an upstream that hangs ----
 
-# A process that waits for something, and does not look for it all the time, is
-# mostly found asleep.
-sub sleeps
-{
-	my ($pid, $what) = @_;
-	my $asleep = 0;
-
-	for (1 .. 20)
-	{
-		$asleep++ if slurp_file("/proc/$pid/stat") =~ /^\d+ \(.*\) S /;
-		select undef, undef, undef, 0.1;
-	}
-	cmp_ok($asleep, '>', 7, "the worker sleeps: $what");
-	return;
-}
-
 for my $mode ('smart', 'fast', 'immediate')
 {
 	my $pid = value($p,

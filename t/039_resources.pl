@@ -8,17 +8,21 @@
 # looks around and reports to p ten thousand times.  Then its connection is
 # changed a thousand times, so that it comes back with a session of its own each
 # time.  Neither it nor the session on p that answers it has grown by more than
-# noise, or has a file or socket left open.
+# noise, and it has no file or socket left open.
 #
 # Then somebody locks on p what a new session needs: i's worker comes again and
 # again, and never finds the session of its last attempt still waiting there.
 # Then i is away for a while: its children try less and less often, and all are
-# back with one session each.  At last functions that return many rows make them
+# back with one session each.  They are led to somebody who only hangs up, and come
+# there after pauses that are not the same for both.  At last functions that return many rows make them
 # without taking more memory for more of them.
 use strict;
 use warnings FATAL => 'all';
 
 use CascadeRelay;
+use IO::Select;
+use IO::Socket::INET;
+use List::Util qw(max);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -235,6 +239,58 @@ my @came = slurp_file($i->logfile, $log) =~ /connection authorized: .*applicatio
 cmp_ok(scalar @came, '<=', 6, 'after few attempts: ' . scalar @came);
 wait_for($_, 'SELECT protected FROM cascade_status', $_->name . ' is protected') for ($i, $a, $b);
 is(descriptors(worker_of($_)), $fds{ $_->name }, $_->name . ' has no more files open') for ($a, $b);
+
+# ---- an upstream that hangs up ----
+
+# After each failure it takes twice as long, and not the same for two nodes, or
+# all would come back at once.  Whoever listens here notes when they come, and
+# hangs up.
+sub pauses
+{
+	my ($tries, @nodes) = @_;
+	my $select = IO::Select->new;
+	my (%name, %came);
+
+	for my $node (@nodes)
+	{
+		my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "socket: $!";
+
+		$name{$listener} = $node->name;
+		$came{ $node->name } = [];
+		$select->add($listener);
+		set_conf($node, "cascade_relay.upstream_conninfo = 'host=127.0.0.1 sslmode=disable gssencmode=disable port=" . $listener->sockport . "'");
+	}
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+	while (time < $end && grep { @$_ <= $tries } values %came)
+	{
+		for my $listener ($select->can_read(1))
+		{
+			close($listener->accept);
+			push @{ $came{ $name{$listener} } }, time;
+		}
+	}
+	set_conf($_, "cascade_relay.upstream_conninfo = ''") for @nodes;
+	my @pauses;
+	for my $came (map { $came{ $_->name } } @nodes)
+	{
+		push @pauses, [ map { $came->[$_] - $came->[ $_ - 1 ] } 1 .. $tries ];
+	}
+	return @pauses;
+}
+
+my @steps = (0.25, 0.5, 1, 2, 4);
+my @pauses = pauses(scalar @steps, $a, $b);
+my $apart = 0;
+for my $n (0 .. $#steps)
+{
+	my @of = map { $_->[$n] / $steps[$n] } @pauses;
+
+	cmp_ok($_, '>=', 0.74, sprintf('pause %d is %.2f of %s s', $n + 1, $_, $steps[$n])) for @of;
+	# in short ones the machine has its part
+	$apart = max($apart, map { abs($_ - 1) } @of) if $steps[$n] >= 1;
+}
+cmp_ok($apart, '>', 0.02, 'they are not those that everybody has');
+wait_connected($a, $b);
 
 # ---- many rows ----
 

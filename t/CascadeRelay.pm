@@ -21,7 +21,7 @@ our @EXPORT = qw(
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
   report_sql decode_reply at_most set_conf show_tree wait_until look_around
-  may_crash
+  may_crash sleeps
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -236,6 +236,22 @@ sub look_around
 	$node->poll_query_until('postgres',
 		"SELECT observed_at > '$now' FROM cascade_topology WHERE is_local")
 	  or die 'no pass of the worker of ' . $node->name;
+	return;
+}
+
+# A process that waits for something, and does not look for it all the time, is
+# mostly found asleep.
+sub sleeps
+{
+	my ($pid, $what) = @_;
+	my $asleep = 0;
+
+	for (1 .. 20)
+	{
+		$asleep++ if slurp_file("/proc/$pid/stat") =~ /^\d+ \(.*\) S /;
+		select undef, undef, undef, 0.1;
+	}
+	cmp_ok($asleep, '>', 7, "the worker sleeps: $what");
 	return;
 }
 
