@@ -201,8 +201,8 @@ walk_down(CrelayBranch *branch, const CrelayNode *sender, bool with_contested)
 }
 
 /*
- * Judges the rows: what hangs below the sender is believed.  Returns how many rows are; how many are contested is in the branch
- * then.
+ * Judges the rows: what hangs below the sender is believed.  Returns how many rows
+ * are; how many are contested is in the branch then.
  */
 int
 crelay_branch_finish(CrelayBranch *branch, const CrelayNode *sender)

@@ -9,6 +9,9 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+
 #include "bounds.h"
 #include "child_hold.h"
 #include "compat.h"
@@ -18,8 +21,8 @@
 
 /*
  * Fills in the request for a hold that is wanted at that LSN: as low as the
- * bounds and a release let it stand, under the best cover that there is.  A fence is the
- * caller's to add.
+ * bounds and a release let it stand, under the best cover that there is.  A fence
+ * is the caller's to add.
  */
 void
 crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,
@@ -28,6 +31,7 @@ crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,
 	CrelayHoldRequest *request = &hold->request;
 	CrelaySettings settings;
 	CrelayBounds bounds;
+	uint64		released_lsn;
 
 	memset(hold, 0, sizeof(CrelayChildHold));
 	crelay_guc_copy(&settings);
@@ -36,8 +40,10 @@ crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,
 	request->create = true;
 	request->target = Max(wanted, bounds.floor_lsn);
 	hold->bounded = request->target != wanted;
-	/* what was let go of it is not to come back by the next report */
-	request->target = Max(request->target, crelay_registry_released_lsn(slot_name));
+	/* what was let go of is not to come back by the next report */
+	released_lsn = crelay_registry_released_lsn(slot_name);
+	hold->released = released_lsn / wal_segment_size > request->target / wal_segment_size;
+	request->target = Max(request->target, released_lsn);
 	request->cover_lsn = crelay_registry_lowest_cover(crelay_hold_redo(), slot_name,
 													  hold->cover);
 	if (request->cover_lsn != 0)
@@ -71,8 +77,7 @@ is_at_work(const CrelaySnapshot *snapshot, const CrelayDownstream *hold,
  * up slots that nobody uses: this node's own; those whose nodes are at work, but
  * cannot report, because their cascade_relay is too old or too new, or on another
  * history, where a report moves nothing; and all while reports are off, for then
- * they are to stay as they are.  That of a node that is
- * away is idle indeed.
+ * they are to stay as they are.  That of a node that is away is idle indeed.
  */
 void
 crelay_child_hold_touch(const CrelaySettings *settings, const CrelaySnapshot *snapshot,

@@ -30,6 +30,7 @@ typedef struct CrelayChildHold
 	CrelayHoldRequest request;
 	char		cover[CRELAY_SLOT_LEN]; /* what the request may point to */
 	bool		bounded;		/* a bound keeps it from what is wanted */
+	bool		released;		/* a release does */
 } CrelayChildHold;
 
 extern void crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,

@@ -235,6 +235,8 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 	if (hold.bounded ||
 		(result.held_lsn > report->hold_target_lsn && crelay_registry_is_clamped(slot_name)))
 		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
+	if (hold.released && result.reason == CRELAY_REFUSE_NONE)
+		result.reason = CRELAY_HELD_LATER;
 	reply->held_lsn = result.held_lsn;
 	reply->refusal = result.reason;
 	had_hold = crelay_registry_set_held(my_child_slot, MyProcPid,

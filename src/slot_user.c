@@ -172,7 +172,9 @@ crelay_slot_users_run(const CrelaySnapshot *snapshot,
 
 	for (int i = 0; i < n && n_seen < max_replication_slots; i++)
 	{
-		if (user_of(snapshot, downstreams, &downstreams[i], find_user(known, n_known, downstreams[i].slot_name),
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (user_of(snapshot, downstreams, d, find_user(known, n_known, d->slot_name),
 					&seen[n_seen]))
 			n_seen++;
 	}

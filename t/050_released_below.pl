@@ -52,6 +52,7 @@ wait_for($c, "SELECT reports_sent > $reports + 5 FROM cascade_status", 'c report
 is(hold_lsn($i, 'c'), $released, 'its hold stays where the release has moved it');
 is(value($i, verdict($hold)), 'f|released', 'it does not count');
 is(value($c, 'SELECT protected FROM cascade_status'), 'f', 'and is not protected still');
+like(value($c, q{SELECT message FROM cascade_check WHERE code = 'unprotected' AND node_name = 'c'}), qr/a later LSN/, 'for its upstream holds from a later LSN on');
 is(value($d, 'SELECT protected FROM cascade_status'), 't', 'd is');
 
 value($d, 'SELECT pg_wal_replay_resume()');
