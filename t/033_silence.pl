@@ -10,14 +10,18 @@
 # as a duplicate, and when the stopped session goes on, it has no say any more.  When the proxy goes on, everybody finds back, every row is
 # there, no session is left behind, and the logs have a line for each change and
 # not for each attempt.
+#
+# At last j is led to a port where what asks for a connection is dropped.
 use strict;
 use warnings FATAL => 'all';
 
 use CascadeRelay;
 use IO::Select;
+use IO::Socket::INET;
 use IO::Socket::UNIX;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Socket;
 use Test::More;
 
 my $quick = qq{
@@ -182,5 +186,25 @@ for ([ $i, $i_log ], [ $j, $j_log ])
 	cmp_ok(scalar @lines, '<=', 4, $node->name . ' has a line for each change') or diag join("\n", @lines);
 	is((grep { /reporting to upstream "p"/ } @lines), 1, 'one says that it is back');
 }
+
+# ---- nobody takes a connection ----
+
+# What asks for one is dropped, as it is by a port whose queue is full.  The worker
+# waits asleep, gives up, and what is held for its node stays.
+socket(my $full, PF_INET, SOCK_STREAM, 0) or die "socket: $!";
+bind($full, sockaddr_in(0, INADDR_LOOPBACK)) or die "bind: $!";
+listen($full, 0) or die "listen: $!";
+my ($port) = sockaddr_in(getsockname $full);
+my @queue = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Blocking => 0) } 1 .. 8;
+$hold = hold_lsn($p, 'j');
+set_conf($j, "cascade_relay.upstream_conninfo = 'host=127.0.0.1 port=$port'");
+wait_for($j, q{SELECT upstream_state FROM cascade_status}, 'j tries to connect', 'connecting');
+sleeps(value($j, 'SELECT worker_pid FROM cascade_status'), 'while nobody answers');
+wait_for($j, q{SELECT last_error ~ '^no answer from the upstream within 10 s while connecting' FROM cascade_status}, 'and gives up after a while');
+is(hold_lsn($p, 'j'), $hold, 'p holds what it has held');
+ok(has_segment($p, $hold), 'and has it');
+set_conf($j, q{cascade_relay.upstream_conninfo = ''});
+wait_connected($j);
+wait_protected($j);
 
 done_testing();
