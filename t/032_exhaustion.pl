@@ -175,4 +175,19 @@ still_held('much shared memory');
 wait_for($p, $shown, 'the tree is there', '3|0');
 l_goes_on('much shared memory');
 
+# and where that is not to be had, as there are no huge pages here
+l_falls_behind();
+$p->stop;
+$log = -s $p->logfile;
+$p->append_conf('postgresql.conf', 'huge_pages = on');
+is($p->start(fail_ok => 1), 0, 'p does not start');
+like(slurp_file($p->logfile, $log),
+	qr/"cascade_relay\.max_nodes" \(65000\) takes \d+ MB of shared memory\n.*HINT:  Lower it if .*\n(?:.*\n)*.*FATAL:  could not map anonymous shared memory/,
+	'it has said what to lower');
+$p->append_conf('postgresql.conf', "huge_pages = off\ncascade_relay.max_nodes = 1024");
+$p->start;
+still_held('no shared memory');
+wait_for($p, $shown, 'the tree is there', '3|0');
+l_goes_on('no shared memory');
+
 done_testing();
