@@ -23,7 +23,7 @@ use Test::More;
 
 my $huge = 'ffffffff/ffffffff';
 
-my $p = new_primary('p', conf => "wal_level = logical\ncascade_relay.max_nodes = 8");
+my $p = new_primary('p', conf => "wal_level = logical\nmax_connections = 40\ncascade_relay.max_nodes = 8");
 my $i = new_standby('i', $p, conf => "cascade_relay.max_nodes = 8");
 wait_connected($i);
 checkpoint_all($p, $i);
