@@ -22,6 +22,8 @@ my $l = new_standby('l', $i);
 
 add_rows($p, 2);
 wait_protected($i, $l);
+# it is the others who are to know that
+wait_for($p, q{SELECT protected FROM cascade_topology WHERE node_name = 'l'}, 'p has heard it of l');
 $l->stop;
 remove_wal(5, $p, $i);
 my $need = hold_lsn($p, 'i');
