@@ -259,7 +259,8 @@ start_after_kill($i);
 add_rows($r, 1);
 same_rows($r, $i, $l);
 report_to($l, $i);
-wait_for($i, "SELECT upstream_name FROM cascade_topology WHERE node_name = 'l'", 'l reports to i', 'i');
+# r, which feeds it and hears nothing from it, draws it too
+wait_for($i, "SELECT upstream_name FROM cascade_topology WHERE node_name = 'l' AND managed", 'l reports to i', 'i');
 wait_connected($l);
 checkpoint_all($r, $i, $l);
 wait_for($i, "SELECT restart_lsn IS NOT NULL FROM cascade_holds WHERE name = 'l'", 'i holds for l');

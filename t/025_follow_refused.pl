@@ -340,7 +340,7 @@ sub ended
 	return;
 }
 
-my $short = at_most(2);
+my $short = at_most(4);
 my $s = halfway("${short}s");
 ended($s, qr/ERROR:  cannot follow "p": no streaming within $short s\nDETAIL:  (?:The WAL receiver does not stay connected to it, or was not started|Replay is at)/, 'timeout');
 

@@ -86,12 +86,13 @@ is(findings(), 'none', 'while p takes no reports, nobody counts as silent');
 set($p, 'cascade_relay.enabled', 'on');
 wait_connected($i, $j, $k);
 
-set($p, 'cascade_relay.hold_timeout', '6s');
+my $timeout = at_most(6);
+set($p, 'cascade_relay.hold_timeout', "${timeout}s");
 my $hold = hold_lsn($p, 'j');
 my $worker = value($p, 'SELECT worker_pid FROM cascade_status');
 kill 'STOP', $worker;
 $j->stop;
-let_pass(7);
+let_pass($timeout + 1);
 kill 'CONT', $worker;
 look_around($p);
 ok(!released('j', $log), 'nor while its worker sleeps');
