@@ -903,7 +903,7 @@ is_proven(const CrelayProof *known, uint32 incarnation, const CrelayClaims *clai
  * proven anything; else empty.
  */
 static bool
-lives_elsewhere(uint32 incarnation, const CrelayChild *child,
+lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
 				const CrelayProof *known, char *by)
 {
 	CrelaySettings settings;
@@ -918,7 +918,7 @@ lives_elsewhere(uint32 incarnation, const CrelayChild *child,
 	since = GetCurrentTimestamp() - (int64) settings.stale_timeout_ms * 1000;
 	if (child != NULL && child->last_report > since)
 		since = child->last_report;
-	crelay_registry_get_claims(incarnation, known, since, &claims);
+	crelay_registry_get_claims(name, incarnation, known, since, &claims);
 	proven = is_proven(known, incarnation, &claims);
 	if (!proven && known->count != 0)
 		strlcpy(by, claims.upstream_name, CRELAY_NAME_LEN);
@@ -955,8 +955,8 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
 {
 	char		by[CRELAY_NAME_LEN];
 
-	return d->pid != 0 && lives_elsewhere(child->node.incarnation, child,
-										  &child->node.proof, by);
+	return d->pid != 0 && lives_elsewhere(child->node.name, child->node.incarnation,
+										  child, &child->node.proof, by);
 }
 
 /*
@@ -1002,7 +1002,8 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
 		if (signs >= SURE_SIGNS &&
 			(absent || says_it_streams(child) || d->last_user == child->node.incarnation))
 			take_for_child(d, child, index, counts_by);
-		else if (signs >= LIKELY_SIGNS && (!d->managed || absent))
+		else if (signs >= LIKELY_SIGNS &&
+				 (!d->managed || (absent && child->session_pid != 0)))
 			draw_as_child(d, index, counts_by);
 	}
 }
@@ -1092,7 +1093,7 @@ mark_elsewhere(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 	child = d->child >= 0 ? &snapshot->children[d->child] : find_child(snapshot, d);
 	find_shown(d->incarnation, child, shown, n_shown, &d->proof);
 	d->elsewhere = d->pid == 0 &&
-		lives_elsewhere(d->incarnation, child, &d->proof, d->claimed_by);
+		lives_elsewhere(d->name, d->incarnation, child, &d->proof, d->claimed_by);
 }
 
 static bool

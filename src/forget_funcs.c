@@ -152,6 +152,8 @@ look_around(Forget *forget)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("node \"%s\" is live", forget->name),
 				 errdetail("It streams from this node, or reports to it."),
+				 forget->force ?
+				 errhint("Stop it, or attach it elsewhere, first.") :
 				 errhint("Stop it, or attach it elsewhere, first. If it does not report any more, because cascade_relay was taken out: SELECT cascade_forget(%s, true);",
 						 quote_literal_cstr(forget->argument))));
 }

@@ -316,8 +316,8 @@ crelay_registry_tree_seq(void)
  * caller holds the lock.
  */
 static void
-collect_claims(const CrelayRowList *list, uint32 incarnation, const CrelayProof *known,
-			   TimestampTz since, CrelayClaims *claims)
+collect_claims(const CrelayRowList *list, const char *name, uint32 incarnation,
+			   const CrelayProof *known, TimestampTz since, CrelayClaims *claims)
 {
 	for (int row = list->first; row >= 0; row = crelay_shared->rows[row].next)
 	{
@@ -326,7 +326,8 @@ collect_claims(const CrelayRowList *list, uint32 incarnation, const CrelayProof 
 		if (node->incarnation != incarnation ||
 			node->upstream_incarnation == crelay_shared->local.node.incarnation ||
 			node->observed_at <= since ||
-			!crelay_row_is_live(node))
+			!crelay_row_is_live(node) ||
+			strcmp(node->name, name) != 0)
 			continue;
 		if (claims->live++ == 0)
 			strlcpy(claims->upstream_name, node->upstream_name,
@@ -341,21 +342,22 @@ collect_claims(const CrelayRowList *list, uint32 incarnation, const CrelayProof 
  * What is said of a node that once was ours: where it was seen after the given
  * time, live, below somebody else; and for each time that it is said to be
  * protected there, what it shows, as far as that could follow from what is
- * known of it.  It may have another name by now.
+ * known of it.
  */
 void
-crelay_registry_get_claims(uint32 incarnation, const CrelayProof *known,
-						   TimestampTz since, CrelayClaims *claims)
+crelay_registry_get_claims(const char *name, uint32 incarnation,
+						   const CrelayProof *known, TimestampTz since,
+						   CrelayClaims *claims)
 {
 	claims->live = 0;
 	claims->n = 0;
 	claims->upstream_name[0] = '\0';
 	LWLockAcquire(crelay_shared->lock, LW_SHARED);
-	collect_claims(&crelay_shared->upstream, incarnation, known, since, claims);
+	collect_claims(&crelay_shared->upstream, name, incarnation, known, since, claims);
 	for (int i = 0; i < crelay_shared->nchildren; i++)
 	{
 		if (crelay_shared->children[i].in_use)
-			collect_claims(&crelay_shared->children[i].rows, incarnation, known,
+			collect_claims(&crelay_shared->children[i].rows, name, incarnation, known,
 						   since, claims);
 	}
 	LWLockRelease(crelay_shared->lock);
@@ -529,22 +531,15 @@ crelay_registry_publish_children(const CrelayChildView *views, int n,
 		child->silent_reports = views[i].silent_reports;
 		child->lapsed_lsn = child->reports == views[i].silent_reports ?
 			views[i].lapsed_lsn : 0;
-		if (views[i].observed_at != 0 && child->reports == views[i].reports)
+		if (views[i].by_sender && child->reports == views[i].reports)
 		{
 			child->node.flush_lsn = views[i].flush_lsn;
 			child->node.replay_lsn = views[i].replay_lsn;
-			child->node.observed_at = views[i].observed_at;
 		}
 		if (child->session_pid != 0)
 		{
 			connected++;
 			continue;			/* it says the rest by itself */
-		}
-		if (views[i].lost && child->reports == views[i].reports &&
-			child->node.protected == CRELAY_TRUE)
-		{
-			child->node.protected = CRELAY_FALSE;
-			crelay_shared->membership_seq++;
 		}
 		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)
 			crelay_shared->membership_seq++;

@@ -248,12 +248,9 @@ typedef struct CrelayChildView
 	CrelayState state;
 	CrelayClass replica_class;
 	int64		replay_lag;
-	uint64		flush_lsn;		/* of its walsender, if it does not say itself */
+	bool		by_sender;		/* it streams, and does not say itself: */
+	uint64		flush_lsn;
 	uint64		replay_lsn;
-	TimestampTz observed_at;	/* when; 0: it says it itself, or does not
-								 * stream */
-	bool		lost;			/* what it was protected by does not hold any
-								 * more */
 	bool		hold_dropped;	/* of one that is not connected: not long ago */
 	int64		silent;
 	uint64		silent_reports;
@@ -275,8 +272,9 @@ extern int	crelay_registry_get_notes(CrelayHoldNote *notes);
 extern bool crelay_registry_is_clamped(const char *slot_name);
 extern bool crelay_registry_is_stopping(void);
 extern uint64 crelay_registry_tree_seq(void);
-extern void crelay_registry_get_claims(uint32 incarnation, const CrelayProof *known,
-									   TimestampTz since, CrelayClaims *claims);
+extern void crelay_registry_get_claims(const char *name, uint32 incarnation,
+									   const CrelayProof *known, TimestampTz since,
+									   CrelayClaims *claims);
 
 /* What a hello came to, beside the refusal. */
 typedef struct CrelayClaim

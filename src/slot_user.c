@@ -111,15 +111,19 @@ find_user(const CrelaySlotUser *known, int n_known, const char *slot_name)
  * without a word.
  */
 static bool
-is_on_its_own(const CrelayDownstream *downstreams, const CrelayDownstream *d)
+is_on_its_own(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
+			  const CrelayDownstream *d)
 {
-	return d->counted && d->counts_by >= 0 && downstreams[d->counts_by].released_lsn != 0;
+	return d->counted && d->counts_by >= 0 &&
+		downstreams[d->counts_by].released_lsn != 0 &&
+		snapshot->children[d->child].session_pid == 0;
 }
 
 /*
  * Whose a slot is: of the managed child that streams through it; while nobody
  * does, of whom it was before; and not of that node any more as soon as
- * somebody else does, or that one was released, even when it has left again.
+ * somebody else does, or that one goes on without a word after it was released,
+ * even when it has left again.
  */
 static bool
 user_of(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
@@ -142,7 +146,7 @@ user_of(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
 		return false;
 	memset(user, 0, sizeof(CrelaySlotUser));
 	strlcpy(user->slot_name, d->slot_name, sizeof(user->slot_name));
-	if (d->managed && !likely && !is_on_its_own(downstreams, d))
+	if (d->managed && !likely && !is_on_its_own(snapshot, downstreams, d))
 	{
 		strlcpy(user->node_name, d->name, sizeof(user->node_name));
 		user->incarnation = d->incarnation;

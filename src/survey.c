@@ -470,44 +470,25 @@ child_class(const CrelayChild *child, const CrelayDownstream *sender,
 }
 
 /*
- * Whether a child that is away was protected, and is not any more, as far as this
- * node knows: it cannot say so itself.
- */
-static bool
-has_lost(const CrelayChild *child, const CrelayDownstream *hold, const CrelayLocal *local,
-		 bool in_recovery)
-{
-	uint64		need = child->node.replay_lsn;
-
-	if (!child->reported || child->diverged || need == 0 || hold->elsewhere)
-		return false;
-	if (hold->released_lsn != 0 || hold->slot_name[0] == '\0' || hold->invalidated ||
-		!crelay_segment_covers(hold->restart_lsn, need, wal_segment_size))
-		return true;
-	return in_recovery && crelay_hops_protect(local->hops, local->nhops, local->root_known,
-											  need, wal_segment_size) == CRELAY_FALSE;
-}
-
-/*
  * What its walsender tells of a child that streams without saying anything.
  */
 static void
 view_sender(const CrelayChild *child, const CrelayDownstream *sender, TimestampTz now,
 			int64 stale_after, CrelayChildView *view)
 {
-	view->observed_at = 0;
+	view->by_sender = false;
 	if (sender == NULL || sender->state == CRELAY_STATE_UNKNOWN || sender->replay_lsn == 0 ||
 		(child->session_pid != 0 && now - child->last_report <= stale_after))
 		return;
+	view->by_sender = true;
 	view->flush_lsn = sender->flush_lsn;
 	view->replay_lsn = sender->replay_lsn;
-	view->observed_at = now;
 }
 
 static void
 survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
-				int n, const CrelayLocal *local, bool in_recovery,
-				TimestampTz now, int64 stale_after)
+				int n, const CrelayLocal *local, TimestampTz now,
+				int64 stale_after)
 {
 	CrelayChildView *views = palloc_array(CrelayChildView, snapshot->nchildren + 1);
 	const CrelayDownstream **senders = palloc0_array(const CrelayDownstream *,
@@ -536,7 +517,6 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].hold_dropped = was_not_long_ago(child->hold_dropped_at, now, stale_after);
 		view_sender(child, senders[i], now, stale_after, &views[i]);
 		/* each has one, and be it without a slot */
-		views[i].lost = has_lost(child, holds[i], local, in_recovery);
 		views[i].silent = holds[i]->silent;
 		views[i].silent_reports = holds[i]->reports_seen;
 		views[i].lapsed_lsn = holds[i]->lapsed_lsn;
@@ -1131,8 +1111,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
 						  now, local);
 	survey_xmin(&snapshot, downstreams, n, now, local);
-	survey_children(&snapshot, downstreams, n, local,
-					survey->position.in_recovery, now,
+	survey_children(&snapshot, downstreams, n, local, now,
 					(int64) settings->stale_timeout_ms * 1000);
 	survey_unmanaged(&snapshot, downstreams, n, local,
 					 survey->position.in_recovery, now,
