@@ -20,6 +20,8 @@ my $l = new_standby('l', $p);
 
 add_rows($p, 1);
 wait_protected($l);
+# before, it would not go where only a read replica may
+wait_for($l, 'SELECT replica_class FROM cascade_topology WHERE is_local', 'l knows its class', 'read_replica');
 
 # ---- a server ----
 
