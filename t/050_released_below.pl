@@ -58,6 +58,7 @@ is(value($d, 'SELECT protected FROM cascade_status'), 't', 'd is');
 value($d, 'SELECT pg_wal_replay_resume()');
 wait_caught_up($p, $d);
 checkpoint_all($p, $i, $d);
+wait_for($p, "SELECT div(restart_lsn - '0/0', 1048576) > div('$need'::pg_lsn - '0/0', 1048576) FROM cascade_holds WHERE name = 'i'", 'p hears of it');
 remove_wal(3, $p, $i, $d);
 ok(!has_segment($p, $need), 'p removes what only c needed');
 
