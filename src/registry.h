@@ -86,8 +86,9 @@ typedef struct CrelayChild
 								 * worker has counted them */
 	uint64		silent_reports; /* how many there were then */
 	uint64		lapsed_lsn;		/* not 0: silent for too long, without a hold;
-								 * it counts no more until it reports, and its
-								 * slot until it has reached this */
+								 * it counts no more until it reports, nor
+								 * does its slot until it is in use beyond
+								 * this */
 	CrelayState own_state;		/* as the child says */
 	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
 	CrelayNode	node;			/* its own row; state is set by the worker */

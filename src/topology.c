@@ -254,8 +254,8 @@ mark_doubles(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 }
 
 /*
- * Takes doubles and former lives out of the sorted order, unless something else is known
- * to hang below them; returns how many nodes are left.
+ * Takes doubles and former lives out of the sorted order, unless something else is
+ * known to hang below them; returns how many nodes are left.
  */
 static int
 drop_not_drawn(const CrelayNode *nodes, int n, CrelayTreeLink *links)
@@ -375,8 +375,8 @@ draw_cycle(const CrelayNode *nodes, int node, CrelayTreeLink *links,
 
 /*
  * Puts the tree in its order.  links and rows have room for n; the result says
- * how many rows there are, every node that is not a second row of another one,
- * nor a former life of one that is live, exactly once:
+ * how many rows there are, every node that is not a second row or a double of
+ * another one, nor a former life of one that is live, exactly once:
  *
  *	- the primaries that are live with all that hangs below them, by name,
  *	- then those that nobody has news of, as an old primary after a failover,
