@@ -108,20 +108,12 @@ crelay_branch_contest(CrelayBranch *branch, uint32_t incarnation)
 }
 
 /*
- * A row that says that its node is away takes over nothing.
- */
-static bool
-is_away(const CrelayNode *node)
-{
-	return node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE;
-}
-
-/*
  * Finds the rows that hang directly below an incarnation, and, if they may be
  * followed, lines them up behind the others; returns how long the queue is.
  * With contested rows all are found, and those that were not before are that;
  * without them what hangs below one that is live elsewhere is not, because it
- * would be drawn there.  Nothing below another node is a primary.  What is above
+ * would be drawn there; but a row that says that its node is away takes over
+ * nothing.  Nothing below another node is a primary.  What is above
  * them has that name, whatever it was called when they last said so.
  */
 static int
@@ -136,7 +128,8 @@ walk_below(CrelayBranch *branch, uint32_t incarnation, const char *name,
 		CrelayBranchWork *own = &branch->work[branch->work[row].first_key];
 
 		if (node->role == CRELAY_ROLE_PRIMARY || own->doubt == CRELAY_DOUBT_ALL ||
-			(own->doubt == CRELAY_DOUBT_ELSEWHERE && !with_contested && !is_away(node)))
+			(own->doubt == CRELAY_DOUBT_ELSEWHERE && !with_contested &&
+			 !crelay_node_is_away(node)))
 			continue;
 		if (branch->beliefs[row] == CRELAY_DISBELIEVED)
 		{

@@ -159,6 +159,13 @@ typedef struct CrelayNode
 	int64_t		observed_at;
 } CrelayNode;
 
+/* Whether nobody sees it any more, or nobody who sees it is heard. */
+static inline bool
+crelay_node_is_away(const CrelayNode *node)
+{
+	return node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE;
+}
+
 /*
  * The timelines that a node has been on: the current one, and where it left
  * the earlier ones, the latest first.

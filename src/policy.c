@@ -605,7 +605,7 @@ crelay_policy_breach(const CrelayNode *node, bool cyclic, CrelayTruth cascades)
 	if (cyclic || node->state == CRELAY_STATE_CYCLE ||
 		(node->warnings & CRELAY_WARN_CYCLE) != 0)
 		return CRELAY_PLAN_CYCLE;
-	if (node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE)
+	if (crelay_node_is_away(node))
 		return CRELAY_PLAN_OK;
 	if (node->replica_class == CRELAY_CLASS_VOTING && cascades == CRELAY_TRUE)
 		return CRELAY_PLAN_VOTING_DIRECT_ONLY;

@@ -74,12 +74,6 @@ sort_nodes(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 	}
 }
 
-static bool
-is_gone(const CrelayNode *node)
-{
-	return node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE;
-}
-
 /*
  * Whether row a is the better source about a node that two rows speak of, as
  * while a managed one moves from one upstream to another: who sees it connected,
@@ -92,9 +86,9 @@ is_better_row(const CrelayNode *nodes, int row_a, int row_b)
 	const CrelayNode *a = &nodes[row_a];
 	const CrelayNode *b = &nodes[row_b];
 
-	if (is_gone(a) != is_gone(b))
-		return is_gone(b);
-	if (!is_gone(a))
+	if (crelay_node_is_away(a) != crelay_node_is_away(b))
+		return crelay_node_is_away(b);
+	if (!crelay_node_is_away(a))
 		return row_a < row_b;
 	return a->observed_at > b->observed_at;
 }
@@ -247,7 +241,7 @@ mark_doubles(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 			 next >= 0 && strcmp(nodes[next].name, node->name) == 0 && link->row != NOT_DRAWN;
 			 next = links[next].next_sibling)
 		{
-			if (!is_gone(&nodes[next]))
+			if (!crelay_node_is_away(&nodes[next]))
 				link->row = NOT_DRAWN;
 		}
 	}

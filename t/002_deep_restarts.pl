@@ -186,11 +186,7 @@ add_rows($p, 3);
 $p->safe_psql('postgres', 'CHECKPOINT; CHECKPOINT');
 still_held('a and b gone for good');
 
-slot_from_hold($p, 'a', 'c');
-point_at($c, $p);
-$c->start;
-same_rows($p, $c);
-ok(!$c->log_contains(qr/has already been removed/), 'c has missed nothing');
+reattach($p, 'a', $c);
 wait_connected($c);
 wait_protected($c);
 

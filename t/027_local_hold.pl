@@ -229,7 +229,7 @@ wait_for($p, "SELECT state FROM cascade_topology WHERE node_name = 'a_b'", 'p kn
 look_around($a);
 remove_wal(1, $p, $a);
 set_conf($a, "cascade_relay.node_name = 'a'\n");
-wait_for($a, "SELECT slot_name ~ '^cascade_relay_a_[^b]', restart_lsn <= '$need' FROM cascade_holds", 'and under its old one', 't|t');
+wait_for($a, "SELECT slot_name ~ '^cascade_relay_a_[0-9a-f]{8}\$', restart_lsn <= '$need' FROM cascade_holds", 'and under its old one', 't|t');
 
 # what it holds is bounded like every hold
 set_conf($b, "cascade_relay.max_hold_size = 2MB\n");

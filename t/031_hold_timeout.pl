@@ -75,18 +75,19 @@ sub let_pass
 }
 
 my $log = -s $p->logfile;
-set($p, 'cascade_relay.hold_timeout', '2s');
+my $timeout = at_most(3);
+set($p, 'cascade_relay.hold_timeout', "${timeout}s");
 is(findings(), 'none', 'nobody is silent');
 
 # ---- who does not listen hears nothing ----
 
 set($p, 'cascade_relay.enabled', 'off');
-let_pass(3);
+let_pass($timeout + 1);
 is(findings(), 'none', 'while p takes no reports, nobody counts as silent');
 set($p, 'cascade_relay.enabled', 'on');
 wait_connected($i, $j, $k);
 
-my $timeout = at_most(6);
+$timeout = at_most(6);
 set($p, 'cascade_relay.hold_timeout', "${timeout}s");
 my $hold = hold_lsn($p, 'j');
 my $worker = value($p, 'SELECT worker_pid FROM cascade_status');

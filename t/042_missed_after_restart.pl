@@ -169,11 +169,7 @@ is(value($i, q{SELECT counted, reason FROM cascade_holds WHERE name = 'l'}), 't|
 
 # so that is where l goes
 add_rows($p, 3);
-slot_from_hold($p, 'i', 'l');
-point_at($l, $p);
-$l->start;
-same_rows($p, $l);
-ok(!$l->log_contains(qr/has already been removed/), 'l has missed nothing');
+reattach($p, 'i', $l);
 wait_protected($l);
 
 # ---- another name ----

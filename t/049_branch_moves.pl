@@ -82,11 +82,7 @@ ok(has_segment($p, $need), 'p keeps it still');
 # ---- the proof ----
 
 kill_node($m);
-slot_from_hold($p, 'a', 'l');
-point_at($l, $p);
-$l->start;
-same_rows($p, $l);
-ok(!$l->log_contains(qr/has already been removed/), 'l has missed nothing');
+reattach($p, 'a', $l);
 
 # with nobody left behind, a lets go of m
 start_after_kill($m);

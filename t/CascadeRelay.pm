@@ -21,7 +21,7 @@ our @EXPORT = qw(
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
   report_sql decode_reply at_most set_conf show_tree wait_until look_around
-  may_crash sleeps
+  may_crash sleeps reattach
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -471,6 +471,23 @@ sub same_rows
 			$node->name . ' streams');
 		is(value($node, $count), $expected, $node->name . ' has every row');
 	}
+	return;
+}
+
+# The proof that nothing was lost: nodes whose upstream is gone come up to
+# another one, on which there is a hold for it, and find all their WAL there.
+sub reattach
+{
+	my ($upstream, $hold_of, @nodes) = @_;
+
+	for my $node (@nodes)
+	{
+		slot_from_hold($upstream, $hold_of, $node->name);
+		point_at($node, $upstream);
+		$node->start;
+	}
+	same_rows($upstream, @nodes);
+	ok(!$_->log_contains(qr/has already been removed/), $_->name . ' has missed nothing') for @nodes;
 	return;
 }
 
