@@ -65,8 +65,8 @@ cmp_ok($away, '>=', $least, sprintf('%d attempts of %d in %.1f s, none of more t
 my $log = -s $p->logfile;
 start_after_kill($p);
 is(value($p, 'SELECT 1'), 1, 'anybody can connect');
-wait_protected(@children);
 wait_for($p, q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cascade_relay'}, 'all have one session', $n);
+wait_protected(@children);
 my $came = sessions_since($log);
 cmp_ok($came, '<=', 2 * $n, "after few attempts: $came");
 is(value($p, 'SELECT count(*) FROM cascade_holds WHERE counted AND restart_lsn IS NOT NULL'), $n, 'p holds for all of them') or show_tree($p);
