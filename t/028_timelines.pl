@@ -112,6 +112,7 @@ same_rows($s, $l);
 
 start_after_kill($i);
 same_rows($s, $i);
+wait_connected($l);
 set_conf($l, "cascade_relay.upstream_conninfo = '" . ($i->connstr =~ s/'/''/gr) . "'\n");
 wait_for($i, "SELECT upstream_name, state FROM cascade_topology WHERE node_name = 'l'", 'l reports to i', 'i|streaming');
 wait_for($i, "SELECT count(*) FROM cascade_holds WHERE name = 'l'", 'which holds for it', '1');
