@@ -61,6 +61,8 @@ typedef struct SenderName
 	pid_t		pid;
 	TimestampTz started;		/* with the pid: which process it is */
 	bool		had_slot;		/* at this look, or an earlier one */
+	uint32		drawn_as;		/* incarnation of the child that it was last
+								 * taken for, be it only for drawing; 0 none */
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
 } SenderName;
@@ -332,17 +334,20 @@ find_sender_name(pid_t pid)
 }
 
 /*
- * Whether this very process was seen with a slot before.
+ * Takes over what is known of this very process from earlier looks.
  */
-static bool
-had_slot_before(const SenderName *name, const SenderName *known, int n_known)
+static void
+recall_sender(SenderName *name, const SenderName *known, int n_known)
 {
+	name->had_slot = false;
+	name->drawn_as = 0;
 	for (int i = 0; i < n_known; i++)
 	{
-		if (known[i].pid == name->pid && known[i].started == name->started)
-			return known[i].had_slot;
+		if (known[i].pid != name->pid || known[i].started != name->started)
+			continue;
+		name->had_slot = known[i].had_slot;
+		name->drawn_as = known[i].drawn_as;
 	}
-	return false;
 }
 
 /*
@@ -373,7 +378,7 @@ refresh_sender_names(const Sender *senders, int n)
 			name = &sender_names[n_sender_names++];
 			name->pid = senders[j].pid;
 			name->started = status->st_proc_start_timestamp;
-			name->had_slot = had_slot_before(name, known, n_known);
+			recall_sender(name, known, n_known);
 			strlcpy(name->application_name, status->st_appname,
 					sizeof(name->application_name));
 			format_address(&status->st_clientaddr, name->client_addr,
@@ -761,8 +766,12 @@ attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, 
  * count by that entry.
  */
 static void
-draw_as_child(CrelayDownstream *d, int index, int counts_by)
+draw_as_child(CrelayDownstream *d, const CrelayChild *child, int index, int counts_by)
 {
+	SenderName *name = find_sender_name(d->pid);
+
+	if (name != NULL)
+		name->drawn_as = child->node.incarnation;
 	if (d->kind == CRELAY_KIND_SLOT)
 		name_slot(d);
 	d->managed = true;
@@ -777,7 +786,7 @@ draw_as_child(CrelayDownstream *d, int index, int counts_by)
 static void
 take_for_child(CrelayDownstream *d, const CrelayChild *child, int index, int counts_by)
 {
-	draw_as_child(d, index, counts_by);
+	draw_as_child(d, child, index, counts_by);
 	d->incarnation = child->node.incarnation;
 	strlcpy(d->name, child->node.name, sizeof(d->name));
 }
@@ -947,6 +956,18 @@ find_shown(uint32 incarnation, const CrelayChild *child, const CrelayShown *show
 }
 
 /*
+ * Whether this very walsender was taken for the child's before.  When a node stops,
+ * its session often ends first, and two of the signs with it.
+ */
+static bool
+was_drawn_as(const CrelayDownstream *d, const CrelayChild *child)
+{
+	const SenderName *name = find_sender_name(d->pid);
+
+	return name != NULL && name->drawn_as == child->node.incarnation;
+}
+
+/*
  * Whether somebody else streams through the slot that a child has last reported,
  * because the child has gone elsewhere.
  */
@@ -992,7 +1013,7 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
 			if (d->last_user == child->node.incarnation)
 				take_for_child(d, child, index, counts_by);
 			else if (!d->taken && d->last_user == 0 && !says_it_streams(child))
-				draw_as_child(d, index, counts_by);
+				draw_as_child(d, child, index, counts_by);
 			continue;
 		}
 		if (denies(child, d) || is_taken_over(d, child))
@@ -1002,9 +1023,11 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
 		if (signs >= SURE_SIGNS &&
 			(absent || says_it_streams(child) || d->last_user == child->node.incarnation))
 			take_for_child(d, child, index, counts_by);
-		else if (signs >= LIKELY_SIGNS &&
-				 (!d->managed || (absent && child->session_pid != 0)))
-			draw_as_child(d, index, counts_by);
+		else if (signs >= LIKELY_SIGNS || was_drawn_as(d, child))
+		{
+			if (!d->managed || (absent && child->session_pid != 0))
+				draw_as_child(d, child, index, counts_by);
+		}
 	}
 }
 

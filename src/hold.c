@@ -128,10 +128,12 @@ create_if_free(const char *slot_name, int free_slots)
 
 /*
  * The same, one at a time: two that look at the last two free slots together
- * would take both.  An error lets go of either lock.
+ * would take both.  If it is to replace the slot that is acquired, that is dropped
+ * within the same turn, or whoever wants to create it, too, would take it for one
+ * that somebody has dropped.  An error lets go of either lock.
  */
 static CrelayRefusal
-create_acquired(const char *slot_name, int free_slots, bool unloaded)
+create_acquired(const char *slot_name, bool replace, int free_slots, bool unloaded)
 {
 	CrelayRefusal refusal;
 
@@ -141,6 +143,8 @@ create_acquired(const char *slot_name, int free_slots, bool unloaded)
 
 		crelay_advisory_tag(&tag, CRELAY_ADVISORY_CREATE, 0);
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+		if (replace)
+			crelay_slot_drop_acquired();
 		refusal = create_if_free(slot_name, free_slots);
 		LockRelease(&tag, ExclusiveLock, false);
 	}
@@ -149,6 +153,8 @@ create_acquired(const char *slot_name, int free_slots, bool unloaded)
 		LWLock	   *lock = &GetNamedLWLockTranche("cascade_relay")[CRELAY_LOCK_HOLD].lock;
 
 		LWLockAcquire(lock, LW_EXCLUSIVE);
+		if (replace)
+			crelay_slot_drop_acquired();
 		refusal = create_if_free(slot_name, free_slots);
 		LWLockRelease(lock);
 	}
@@ -323,25 +329,21 @@ apply_guarded(const CrelayHoldRequest *request, const CrelayPosition *position,
 		result->ousted = true;
 		return;
 	}
-	if (facts->exists &&
+	/* an invalidated one protects nothing, and cannot be revived */
+	result->replaced = facts->exists &&
 		(MyReplicationSlot->data.restart_lsn == InvalidXLogRecPtr ||
-		 crelay_slot_data_invalidated(&MyReplicationSlot->data)))
+		 crelay_slot_data_invalidated(&MyReplicationSlot->data));
+	if (result->replaced && !request->create)
 	{
-		/* it protects nothing any more, and cannot be revived */
-		ReplicationSlotRelease();
-		ReplicationSlotDrop(request->slot_name, true);
-		result->replaced = true;
-		if (!request->create)
-		{
-			result->reason = CRELAY_HELD_NO_WAL;
-			return;
-		}
+		crelay_slot_drop_acquired();
+		result->reason = CRELAY_HELD_NO_WAL;
+		return;
 	}
-	if (MyReplicationSlot == NULL)
+	if (result->replaced || !facts->exists)
 	{
-		/* one that took the place of another may have that one's slot */
-		result->reason = create_acquired(request->slot_name, facts->exists ? 1 : 2,
-										 request->unloaded);
+		/* one that takes the place of another may have that one's slot */
+		result->reason = create_acquired(request->slot_name, result->replaced,
+										 facts->exists ? 1 : 2, request->unloaded);
 		if (result->reason != CRELAY_REFUSE_NONE)
 			return;
 		result->created = true;
@@ -438,7 +440,7 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 void
 crelay_hold_log(const char *slot_name, const CrelayHoldResult *result, bool had_hold)
 {
-	if (result->replaced)
+	if (result->replaced && result->created)
 		ereport(LOG,
 				(errmsg("cascade_relay: hold \"%s\" had been invalidated by the server, and was placed again at %X/%X",
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
@@ -546,7 +548,7 @@ adopt_guarded(const CrelayAdoptRequest *request, const CrelayPosition *position,
 		crelay_slot_acquire(request->slot_name);
 	else
 	{
-		CrelayRefusal refusal = create_acquired(request->slot_name, 1, false);
+		CrelayRefusal refusal = create_acquired(request->slot_name, false, 1, false);
 
 		if (refusal != CRELAY_REFUSE_NONE)
 		{
@@ -631,6 +633,18 @@ crelay_hold_adopt(const CrelayAdoptRequest *request,
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+}
+
+/*
+ * Whether a hold is there that was not invalidated, or is just being made.
+ */
+bool
+crelay_hold_is_there(const char *slot_name)
+{
+	SlotFacts	facts;
+
+	look_at_slot(slot_name, &facts);
+	return facts.exists && facts.physical && !facts.invalidated;
 }
 
 /*

@@ -341,7 +341,9 @@ crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 	hold.request.fence_arg = d->key;
 	hold.request.quiet = before != NULL && before->reason == CRELAY_REFUSE_NONE;
 	done = crelay_hold_try(&hold.request, position, &result);
-	if (result.ousted)
+	/* its node has called just now, and sees to it itself */
+	if (result.ousted ||
+		(result.reason == CRELAY_HELD_BUSY && crelay_hold_is_there(d->key)))
 		return;
 	/* what stands there and holds nothing does not make up for what is missed */
 	if (done && result.held_lsn != 0)

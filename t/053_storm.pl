@@ -14,7 +14,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use CascadeRelay;
-use List::Util qw(max sum);
+use List::Util qw(max min sum);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -56,8 +56,8 @@ for my $at (0 .. $#children)
 my @tries = failed(@children);
 $tries[$_] -= $before[$_] for 0 .. $#tries;
 my $away = time - $start;
-# the first at once, the next after 250, 500, 1000 ms and so on, less a quarter
-my $least = 0.1875 * (2**(max(@tries) - 1) - 1);
+# the first at once, the next after 250, 500, 1000 ms and so on up to 10 s, less a quarter
+my $least = 0.75 * sum(map { min(10, 0.25 * 2**($_ - 2)) } 2 .. max(@tries));
 cmp_ok($away, '>=', $least, sprintf('%d attempts of %d in %.1f s, none of more than %d', sum(@tries), $n, $away, max(@tries)));
 
 # ---- back ----
