@@ -956,8 +956,9 @@ find_shown(uint32 incarnation, const CrelayChild *child, const CrelayShown *show
 }
 
 /*
- * Whether this very walsender was taken for the child's before.  When a node stops,
- * its session often ends first, and two of the signs with it.
+ * Whether this very walsender was taken for the child's before.  It may
+ * outlive the session, and two of the signs end with that; and if the network was
+ * cut, it stays until it notices, wherever the node is by then.
  */
 static bool
 was_drawn_as(const CrelayDownstream *d, const CrelayChild *child)
@@ -976,8 +977,9 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
 {
 	char		by[CRELAY_NAME_LEN];
 
-	return d->pid != 0 && lives_elsewhere(child->node.name, child->node.incarnation,
-										  child, &child->node.proof, by);
+	return d->pid != 0 && !was_drawn_as(d, child) &&
+		lives_elsewhere(child->node.name, child->node.incarnation, child,
+						&child->node.proof, by);
 }
 
 /*

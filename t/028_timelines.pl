@@ -113,7 +113,7 @@ same_rows($s, $l);
 start_after_kill($i);
 same_rows($s, $i);
 set_conf($l, "cascade_relay.upstream_conninfo = '" . ($i->connstr =~ s/'/''/gr) . "'\n");
-# it streams from s, where a walsender is seen that is not l's any more
+# it streams from s still, and s draws it there
 wait_for($i, "SELECT state FROM cascade_topology WHERE node_name = 'l' AND upstream_name = 'i'", 'l reports to i', 'streaming');
 wait_for($i, "SELECT count(*) FROM cascade_holds WHERE name = 'l'", 'which holds for it', '1');
 $i->promote;

@@ -1,10 +1,15 @@
-# A node that reports on another way than it streams on.
+# A walsender that outlives the session of its node.
 #
-#	p ─── l      streams through p's socket, reports to 127.0.0.1
+#	p ─┬─ l      streams through p's socket, reports to 127.0.0.1
+#	   └─ i ─── m
 #
 # Of the signs that the walsender is l's there are only as many as it takes not to
 # draw it as a second node.  l stops, and its walsender on p stays a little longer
 # than its session: l is one node all the while, and when it is back.
+#
+# m leaves i for p, without i's walsender noticing, as when the network is cut.
+# That is nobody else who streams through m's slot on i: m is one node all the
+# while, and its slot does not count any more once the walsender has gone.
 use strict;
 use warnings FATAL => 'all';
 
@@ -13,7 +18,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $p = new_primary('p', conf => "listen_addresses = '127.0.0.1'\n");
+my $quick = "cascade_relay.stale_timeout = 2s\n";
+my $p = new_primary('p', conf => "${quick}listen_addresses = '127.0.0.1'\n");
 my $l = new_standby('l', $p, conf => "cascade_relay.upstream_conninfo = 'host=127.0.0.1'\n");
 my $rows = q{SELECT state, managed FROM cascade_topology WHERE node_name = 'l'};
 my $sender = q{SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'l' AND active};
@@ -40,5 +46,30 @@ add_rows($p, 1);
 same_rows($p, $l);
 wait_protected($l);
 wait_for($p, $rows, 'it is back', 'streaming|t');
+
+# ---- one that leaves ----
+
+my $i = new_standby('i', $p, conf => $quick);
+my $m = new_standby('m', $i);
+my $moved = q{SELECT upstream_name, state, managed FROM cascade_topology WHERE node_name = 'm'};
+
+wait_protected($i, $m);
+wait_for($i, $moved, 'm is below i', 'i|streaming|t');
+$pid = value($i, $sender =~ s/'l'/'m'/r);
+kill 'STOP', $pid or die $!;
+value($p, q{SELECT pg_create_physical_replication_slot('m', true)});
+point_at($m, $p);
+$m->reload;
+wait_for($m, q{SELECT upstream_name = 'p' AND protected FROM cascade_status}, 'm is protected below p');
+wait_for($p, $moved, 'and p sees it', 'p|streaming|t');
+checkpoint_all($p, $m, $i);
+look_around($_) for $i, $p, $i, $p, $i;
+is(value($i, $sender =~ s/'l'/'m'/r), $pid, 'its walsender on i is still there');
+is(value($i, q{SELECT count(*) FROM cascade_topology WHERE node_name = 'm'}), '1', 'it is one node on i, too');
+kill 'CONT', $pid or die $!;
+wait_for($i, 'SELECT count(*) FROM (' . ($sender =~ s/'l'/'m'/r) . ') s', 'the walsender has ended', '0');
+wait_for($i, $moved, 'i sees it below p', 'p|streaming|t');
+wait_for($i, q{SELECT count(*) FROM cascade_holds WHERE name = 'm'}, 'i lets go of it', '0');
+is(value($i, q{SELECT counted, reason FROM cascade_downstreams WHERE slot_name = 'm'}), 'f|its node is live and protected elsewhere', 'its slot on i does not count');
 
 done_testing();
