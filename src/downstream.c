@@ -761,6 +761,13 @@ attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, 
 	return (int) (hold - downstreams);
 }
 
+static bool
+says_it_streams(const CrelayChild *child)
+{
+	return child->own_state != CRELAY_STATE_ARCHIVE &&
+		child->own_state != CRELAY_STATE_RUNNING;
+}
+
 /*
  * What streams so is not drawn as a node of its own: it is the child, whose needs
  * count by that entry.
@@ -770,7 +777,7 @@ draw_as_child(CrelayDownstream *d, const CrelayChild *child, int index, int coun
 {
 	SenderName *name = find_sender_name(d->pid);
 
-	if (name != NULL)
+	if (name != NULL && says_it_streams(child))
 		name->drawn_as = child->node.incarnation;
 	if (d->kind == CRELAY_KIND_SLOT)
 		name_slot(d);
@@ -791,11 +798,18 @@ take_for_child(CrelayDownstream *d, const CrelayChild *child, int index, int cou
 	strlcpy(d->name, child->node.name, sizeof(d->name));
 }
 
+/*
+ * Whether this very walsender was taken for the child's while that said that it
+ * streams.  It may outlive the session, and two of the signs end with that; and
+ * if the network was cut, it stays until it notices, whatever the node does by
+ * then, and wherever it is.
+ */
 static bool
-says_it_streams(const CrelayChild *child)
+was_drawn_as(const CrelayDownstream *d, const CrelayChild *child)
 {
-	return child->own_state != CRELAY_STATE_ARCHIVE &&
-		child->own_state != CRELAY_STATE_RUNNING;
+	const SenderName *name = find_sender_name(d->pid);
+
+	return name != NULL && name->drawn_as == child->node.incarnation;
 }
 
 /*
@@ -808,7 +822,7 @@ denies(const CrelayChild *child, const CrelayDownstream *d)
 	const SenderName *name = find_sender_name(d->pid);
 	int64		grace_ms = Max((int64) child->report_interval_ms * 3, MIN_GRACE_MS);
 
-	return !says_it_streams(child) && name != NULL &&
+	return !says_it_streams(child) && name != NULL && !was_drawn_as(d, child) &&
 		child->last_report - name->started > grace_ms * 1000;
 }
 
@@ -953,19 +967,6 @@ find_shown(uint32 incarnation, const CrelayChild *child, const CrelayShown *show
 		if (shown[i].incarnation == incarnation)
 			*proof = shown[i].proof;
 	}
-}
-
-/*
- * Whether this very walsender was taken for the child's before.  It may
- * outlive the session, and two of the signs end with that; and if the network was
- * cut, it stays until it notices, wherever the node is by then.
- */
-static bool
-was_drawn_as(const CrelayDownstream *d, const CrelayChild *child)
-{
-	const SenderName *name = find_sender_name(d->pid);
-
-	return name != NULL && name->drawn_as == child->node.incarnation;
 }
 
 /*
