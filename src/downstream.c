@@ -61,8 +61,8 @@ typedef struct SenderName
 	pid_t		pid;
 	TimestampTz started;		/* with the pid: which process it is */
 	bool		had_slot;		/* at this look, or an earlier one */
-	uint32		drawn_as;		/* incarnation of the child that it was last
-								 * taken for, be it only for drawing; 0 none */
+	uint32		confirmed;		/* of the child that it was taken for while
+								 * that reported that it streams; 0 none */
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
 } SenderName;
@@ -340,13 +340,13 @@ static void
 recall_sender(SenderName *name, const SenderName *known, int n_known)
 {
 	name->had_slot = false;
-	name->drawn_as = 0;
+	name->confirmed = 0;
 	for (int i = 0; i < n_known; i++)
 	{
 		if (known[i].pid != name->pid || known[i].started != name->started)
 			continue;
 		name->had_slot = known[i].had_slot;
-		name->drawn_as = known[i].drawn_as;
+		name->confirmed = known[i].confirmed;
 	}
 }
 
@@ -777,8 +777,9 @@ draw_as_child(CrelayDownstream *d, const CrelayChild *child, int index, int coun
 {
 	SenderName *name = find_sender_name(d->pid);
 
-	if (name != NULL && says_it_streams(child))
-		name->drawn_as = child->node.incarnation;
+	if (d->kind == CRELAY_KIND_SLOT && name != NULL && child->session_pid != 0 &&
+		says_it_streams(child) && child->last_report > name->started)
+		name->confirmed = child->node.incarnation;
 	if (d->kind == CRELAY_KIND_SLOT)
 		name_slot(d);
 	d->managed = true;
@@ -799,22 +800,22 @@ take_for_child(CrelayDownstream *d, const CrelayChild *child, int index, int cou
 }
 
 /*
- * Whether this very walsender was taken for the child's while that said that it
- * streams.  It may outlive the session, and two of the signs end with that; and
- * if the network was cut, it stays until it notices, whatever the node does by
- * then, and wherever it is.
+ * Whether this very walsender was taken for the child's while that was here, and
+ * reported that it streams.  It may outlive the session, and two of the signs end
+ * with that; and if the network was cut, it stays until it notices, whatever the
+ * node does by then, and wherever it is.
  */
 static bool
-was_drawn_as(const CrelayDownstream *d, const CrelayChild *child)
+was_confirmed(const CrelayDownstream *d, const CrelayChild *child)
 {
 	const SenderName *name = find_sender_name(d->pid);
 
-	return name != NULL && name->drawn_as == child->node.incarnation;
+	return name != NULL && name->confirmed == child->node.incarnation;
 }
 
 /*
  * Whether a child has said that it does not stream, while that walsender was at
- * work: for so long that it would know.
+ * work: for so long that it would know, and it has never said that it does.
  */
 static bool
 denies(const CrelayChild *child, const CrelayDownstream *d)
@@ -822,7 +823,7 @@ denies(const CrelayChild *child, const CrelayDownstream *d)
 	const SenderName *name = find_sender_name(d->pid);
 	int64		grace_ms = Max((int64) child->report_interval_ms * 3, MIN_GRACE_MS);
 
-	return !says_it_streams(child) && name != NULL && !was_drawn_as(d, child) &&
+	return !says_it_streams(child) && name != NULL && !was_confirmed(d, child) &&
 		child->last_report - name->started > grace_ms * 1000;
 }
 
@@ -971,14 +972,14 @@ find_shown(uint32 incarnation, const CrelayChild *child, const CrelayShown *show
 
 /*
  * Whether somebody else streams through the slot that a child has last reported,
- * because the child has gone elsewhere.
+ * because the child has gone elsewhere, and that is not what it has left behind.
  */
 static bool
 is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
 {
 	char		by[CRELAY_NAME_LEN];
 
-	return d->pid != 0 && !was_drawn_as(d, child) &&
+	return d->pid != 0 && !was_confirmed(d, child) &&
 		lives_elsewhere(child->node.name, child->node.incarnation, child,
 						&child->node.proof, by);
 }
@@ -993,7 +994,8 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
  * With half of the signs it is only not drawn a second time: that does no more
  * harm than to the drawing if it is wrong, and without it a child would be drawn
  * twice that reports as another role, say.  Of those who are there, that is: one
- * that is not may be what another was before.
+ * that is not may be what another was before.  So it is with what was known to be
+ * the child's when there were more signs.
  */
 static void
 match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
@@ -1026,7 +1028,7 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
 		if (signs >= SURE_SIGNS &&
 			(absent || says_it_streams(child) || d->last_user == child->node.incarnation))
 			take_for_child(d, child, index, counts_by);
-		else if (signs >= LIKELY_SIGNS || was_drawn_as(d, child))
+		else if (signs >= LIKELY_SIGNS || was_confirmed(d, child))
 		{
 			if (!d->managed || (absent && child->session_pid != 0))
 				draw_as_child(d, child, index, counts_by);

@@ -28,6 +28,7 @@ typedef struct SlotFacts
 	bool		exists;
 	bool		physical;		/* and persistent */
 	bool		invalidated;
+	bool		being_made;
 	pid_t		active_pid;
 	XLogRecPtr	restart_lsn;
 	int			free_slots;
@@ -54,9 +55,9 @@ look_at_slot(const char *name, SlotFacts *facts)
 		facts->invalidated = crelay_slot_data_invalidated(&slot->data);
 		facts->active_pid = crelay_slot_active_pid(slot);
 		/* one that is being made will be persistent, and is in use until then */
+		facts->being_made = slot->data.persistency == RS_EPHEMERAL && facts->active_pid != 0;
 		facts->physical = SlotIsPhysical(slot) &&
-			(slot->data.persistency == RS_PERSISTENT ||
-			 (slot->data.persistency == RS_EPHEMERAL && facts->active_pid != 0));
+			(slot->data.persistency == RS_PERSISTENT || facts->being_made);
 		facts->restart_lsn = slot->data.restart_lsn;
 		SpinLockRelease(&slot->mutex);
 	}
@@ -636,7 +637,7 @@ crelay_hold_adopt(const CrelayAdoptRequest *request,
 }
 
 /*
- * Whether a hold is there that was not invalidated, or is just being made.
+ * Whether a hold is there that keeps WAL, or is just being made.
  */
 bool
 crelay_hold_is_there(const char *slot_name)
@@ -644,7 +645,8 @@ crelay_hold_is_there(const char *slot_name)
 	SlotFacts	facts;
 
 	look_at_slot(slot_name, &facts);
-	return facts.exists && facts.physical && !facts.invalidated;
+	return facts.physical && !facts.invalidated &&
+		(facts.being_made || facts.restart_lsn != InvalidXLogRecPtr);
 }
 
 /*

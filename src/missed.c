@@ -341,7 +341,7 @@ crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 	hold.request.fence_arg = d->key;
 	hold.request.quiet = before != NULL && before->reason == CRELAY_REFUSE_NONE;
 	done = crelay_hold_try(&hold.request, position, &result);
-	/* its node has called just now, and sees to it itself */
+	/* its node has called just now, or somebody else has it and will let go */
 	if (result.ousted ||
 		(result.reason == CRELAY_HELD_BUSY && crelay_hold_is_there(d->key)))
 		return;

@@ -92,14 +92,15 @@ point_at($m, $p);
 $m->reload;
 wait_for($m, q{SELECT upstream_name = 'p' AND protected FROM cascade_status}, 'm is protected below p');
 wait_for($p, $moved, 'and p sees it', 'p|streaming|t');
-checkpoint_all($p, $m, $i);
-look_around($_) for $i, $p, $i, $p, $i;
+my $heard = value($i, 'SELECT reports_sent FROM cascade_status');
+wait_for($i, "SELECT reports_sent > $heard + 12 FROM cascade_status", 'i has heard of it: each fifth report asks for the tree');
+look_around($i);
 is(value($i, $sender), $pid, 'its walsender on i is still there');
 is(value($i, q{SELECT count(*) FROM cascade_topology WHERE node_name = 'm'}), '1', 'it is one node on i, too');
 kill 'CONT', $pid or die $!;
 wait_for($i, "SELECT count(*) FROM ($sender) s", 'the walsender has ended', '0');
 wait_for($i, $moved, 'i sees it below p', 'p|streaming|t');
+wait_for($i, q{SELECT counted, reason FROM cascade_downstreams WHERE slot_name = 'm'}, 'its slot on i does not count', 'f|its node is live and protected elsewhere');
 wait_for($i, q{SELECT count(*) FROM cascade_holds WHERE name = 'm'}, 'i lets go of it', '0');
-is(value($i, q{SELECT counted, reason FROM cascade_downstreams WHERE slot_name = 'm'}), 'f|its node is live and protected elsewhere', 'its slot on i does not count');
 
 done_testing();
