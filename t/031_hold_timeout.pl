@@ -84,6 +84,8 @@ is(findings(), 'none', 'nobody is silent');
 set($p, 'cascade_relay.enabled', 'off');
 let_pass($timeout + 1);
 is(findings(), 'none', 'while p takes no reports, nobody counts as silent');
+# they come back after a while, which is silence
+set($p, 'cascade_relay.hold_timeout', '10min');
 set($p, 'cascade_relay.enabled', 'on');
 wait_connected($i, $j, $k);
 
