@@ -62,7 +62,7 @@ typedef struct SenderName
 	TimestampTz started;		/* with the pid: which process it is */
 	bool		had_slot;		/* at this look, or an earlier one */
 	uint32		confirmed;		/* of the child that it was taken for while
-								 * that reported that it streams; 0 none */
+								 * that went on saying that it streams; 0 none */
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
 } SenderName;
@@ -761,11 +761,16 @@ attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, 
 	return (int) (hold - downstreams);
 }
 
+/*
+ * Whether a child would know by now whether it streams through what has been there
+ * since then.
+ */
 static bool
-says_it_streams(const CrelayChild *child)
+would_know(const CrelayChild *child, TimestampTz since)
 {
-	return child->own_state != CRELAY_STATE_ARCHIVE &&
-		child->own_state != CRELAY_STATE_RUNNING;
+	int64		grace_ms = Max((int64) child->report_interval_ms * 3, MIN_GRACE_MS);
+
+	return child->last_report - since > grace_ms * 1000;
 }
 
 /*
@@ -778,7 +783,7 @@ draw_as_child(CrelayDownstream *d, const CrelayChild *child, int index, int coun
 	SenderName *name = find_sender_name(d->pid);
 
 	if (d->kind == CRELAY_KIND_SLOT && name != NULL && child->session_pid != 0 &&
-		says_it_streams(child) && child->last_report > name->started)
+		child->streams_since != 0 && would_know(child, Max(name->started, child->streams_since)))
 		name->confirmed = child->node.incarnation;
 	if (d->kind == CRELAY_KIND_SLOT)
 		name_slot(d);
@@ -801,9 +806,10 @@ take_for_child(CrelayDownstream *d, const CrelayChild *child, int index, int cou
 
 /*
  * Whether this very walsender was taken for the child's while that was here, and
- * reported that it streams.  It may outlive the session, and two of the signs end
- * with that; and if the network was cut, it stays until it notices, whatever the
- * node does by then, and wherever it is.
+ * went on reporting that it streams: one that tries in vain says so for a moment.
+ * The walsender may outlive the session, and two of the signs end with that; and
+ * if the network was cut, it stays until it notices, whatever the node does by
+ * then, and wherever it is.
  */
 static bool
 was_confirmed(const CrelayDownstream *d, const CrelayChild *child)
@@ -821,10 +827,9 @@ static bool
 denies(const CrelayChild *child, const CrelayDownstream *d)
 {
 	const SenderName *name = find_sender_name(d->pid);
-	int64		grace_ms = Max((int64) child->report_interval_ms * 3, MIN_GRACE_MS);
 
-	return !says_it_streams(child) && name != NULL && !was_confirmed(d, child) &&
-		child->last_report - name->started > grace_ms * 1000;
+	return !crelay_child_says_it_streams(child) && name != NULL &&
+		!was_confirmed(d, child) && would_know(child, name->started);
 }
 
 static bool
@@ -1017,7 +1022,7 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
 			/* that of a clone which has yet to stream was used for the copy */
 			if (d->last_user == child->node.incarnation)
 				take_for_child(d, child, index, counts_by);
-			else if (!d->taken && d->last_user == 0 && !says_it_streams(child))
+			else if (!d->taken && d->last_user == 0 && !crelay_child_says_it_streams(child))
 				draw_as_child(d, child, index, counts_by);
 			continue;
 		}
@@ -1026,7 +1031,7 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
 		absent = d->managed && snapshot->children[d->child].session_pid == 0;
 		signs = count_signs(d, child);
 		if (signs >= SURE_SIGNS &&
-			(absent || says_it_streams(child) || d->last_user == child->node.incarnation))
+			(absent || crelay_child_says_it_streams(child) || d->last_user == child->node.incarnation))
 			take_for_child(d, child, index, counts_by);
 		else if (signs >= LIKELY_SIGNS || was_confirmed(d, child))
 		{

@@ -90,6 +90,8 @@ typedef struct CrelayChild
 								 * does its slot until it is in use beyond
 								 * this */
 	CrelayState own_state;		/* as the child says */
+	TimestampTz streams_since;	/* each of its reports has said that it
+								 * streams; 0: not the last one */
 	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
 	CrelayNode	node;			/* its own row; state is set by the worker */
 	CrelayRowList rows;			/* below it */
@@ -295,6 +297,7 @@ extern CrelayRefusal crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 extern bool crelay_registry_expect(const CrelayDownstream *hold,
 								   const CrelayNode *self,
 								   uint64 forgotten_seq);
+extern bool crelay_child_says_it_streams(const CrelayChild *child);
 extern bool crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid);
 extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 								   const CrelayReport *report,

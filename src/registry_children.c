@@ -324,6 +324,7 @@ crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 		child->start_id = hello->start_id;
 		child->report_interval_ms = Min(hello->report_interval_ms, MAX_INTERVAL_MS);
 		child->connected_at = now;
+		child->streams_since = 0;
 		strlcpy(child->client_addr, client_addr, sizeof(child->client_addr));
 		strlcpy(child->role_name, role_name, sizeof(child->role_name));
 		strlcpy(child->node.upstream_name, crelay_shared->local.node.name,
@@ -470,6 +471,16 @@ is_diverged(const CrelayChild *child, const CrelayReport *report,
 }
 
 /*
+ * Whether a child has not said otherwise.
+ */
+bool
+crelay_child_says_it_streams(const CrelayChild *child)
+{
+	return child->own_state != CRELAY_STATE_ARCHIVE &&
+		child->own_state != CRELAY_STATE_RUNNING;
+}
+
+/*
  * Takes over what changes with every report.
  */
 static void
@@ -491,6 +502,10 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 	node->observed_at = now;
 	child->own_state = report->state;
 	child->own_class = report->replica_class;
+	if (!crelay_child_says_it_streams(child))
+		child->streams_since = 0;
+	else if (child->streams_since == 0)
+		child->streams_since = now;
 	if (!child->reported)
 	{
 		/* until the worker has looked at its walsender */

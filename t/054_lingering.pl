@@ -26,11 +26,22 @@ my $l = new_standby('l', $p, conf => "cascade_relay.upstream_conninfo = 'host=12
 my $rows = q{SELECT state, managed FROM cascade_topology WHERE node_name = 'l'};
 my $sender = q{SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'l' AND active};
 
+# By then it would know whether it streams, and has said so.
+sub streams_for_a_while
+{
+	my ($node, $name) = @_;
+
+	wait_for($node, "SELECT now() - backend_start > interval '4s' FROM pg_stat_replication WHERE application_name = '$name'", "$name has streamed for a while");
+	look_around($node);
+	return;
+}
+
 wait_protected($l);
 is(value($p, q{SELECT client_addr FROM pg_stat_activity WHERE application_name = 'cascade_relay'}), '127.0.0.1', 'l reports there');
 is(value($p, 'SELECT client_addr FROM pg_stat_replication'), '', 'and streams from the socket');
 wait_for($p, $rows, 'l is one node', 'streaming|t');
 
+streams_for_a_while($p, 'l');
 my $pid = value($p, $sender);
 kill 'STOP', $pid or die $!;
 $l->stop;
@@ -58,8 +69,7 @@ my $moved = q{SELECT upstream_name, state, managed FROM cascade_topology WHERE n
 $sender =~ s/'l'/'m'/;
 wait_protected($i, $m);
 wait_for($i, $moved, 'm is below i', 'i|streaming|t');
-# by then it would know whether it streams
-wait_for($i, q{SELECT now() - backend_start > interval '4s' FROM pg_stat_replication WHERE application_name = 'm'}, 'm has streamed for a while');
+streams_for_a_while($i, 'm');
 $pid = value($i, $sender);
 kill 'STOP', $pid or die $!;
 set_conf($m, "primary_conninfo = ''\ncascade_relay.upstream_conninfo = '" . ($i->connstr =~ s/'/''/gr) . "'");
@@ -85,6 +95,7 @@ same_rows($p, $m);
 
 wait_protected($i, $m);
 wait_for($i, $moved, 'm is below i', 'i|streaming|t');
+streams_for_a_while($i, 'm');
 $pid = value($i, $sender);
 kill 'STOP', $pid or die $!;
 value($p, q{SELECT pg_create_physical_replication_slot('m', true)});
