@@ -112,6 +112,8 @@ same_rows($s, $l);
 
 start_after_kill($i);
 same_rows($s, $i);
+# what s has told it of its walsender is the last that it hears of that
+wait_for($l, 'SELECT state FROM cascade_topology WHERE is_local', 'l knows that it has caught up', 'streaming');
 set_conf($l, "cascade_relay.upstream_conninfo = '" . ($i->connstr =~ s/'/''/gr) . "'\n");
 # it streams from s still, and s draws it there
 wait_for($i, "SELECT state FROM cascade_topology WHERE node_name = 'l' AND upstream_name = 'i'", 'l reports to i', 'streaming');
