@@ -113,8 +113,8 @@ crelay_branch_contest(CrelayBranch *branch, uint32_t incarnation)
  * With contested rows all are found, and those that were not before are that;
  * without them what hangs below one that is live elsewhere is not, because it
  * would be drawn there; but a row that says that its node is away takes over
- * nothing.  Nothing below another node is a primary.  What is above
- * them has that name, whatever it was called when they last said so.
+ * nothing.  Nothing below another node is a primary.  What is above them has
+ * that name, whatever it was called when they last said so.
  */
 static int
 walk_below(CrelayBranch *branch, uint32_t incarnation, const char *name,

@@ -775,7 +775,8 @@ would_know(const CrelayChild *child, TimestampTz since)
 
 /*
  * What streams so is not drawn as a node of its own: it is the child, whose needs
- * count by that entry.
+ * count by that entry.  That is remembered of a walsender once the child has said
+ * for long enough that it streams.
  */
 static void
 draw_as_child(CrelayDownstream *d, const CrelayChild *child, int index, int counts_by)
@@ -1031,7 +1032,8 @@ match_slot(CrelayDownstream *downstreams, int n, const CrelaySnapshot *snapshot,
 		absent = d->managed && snapshot->children[d->child].session_pid == 0;
 		signs = count_signs(d, child);
 		if (signs >= SURE_SIGNS &&
-			(absent || crelay_child_says_it_streams(child) || d->last_user == child->node.incarnation))
+			(absent || crelay_child_says_it_streams(child) ||
+			 d->last_user == child->node.incarnation))
 			take_for_child(d, child, index, counts_by);
 		else if (signs >= LIKELY_SIGNS || was_confirmed(d, child))
 		{

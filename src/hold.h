@@ -20,8 +20,9 @@
  *
  * Locking: that of slot.c.  A slot is acquired for the length of one call and
  * released on every way out, errors included.  One lock of its own makes the
- * creation of holds wait for one another, over slot.c's locks and I/O; where
- * the library is not preloaded, an advisory one.  The registry's lock is never
+ * creation of holds wait for one another, with the drop of what they replace,
+ * over slot.c's locks and I/O; where the library is not preloaded, an advisory
+ * one.  The registry's lock is never
  * held around a call.
  *
  *-------------------------------------------------------------------------
