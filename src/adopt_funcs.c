@@ -130,7 +130,7 @@ find_need(FunctionCallInfo fcinfo, const CrelayTree *tree, const char *node_name
 static char *
 lsn_text(uint64 lsn)
 {
-	return psprintf("%X/%X", LSN_FORMAT_ARGS(lsn));
+	return psprintf(CRELAY_LSN_FORMAT, LSN_FORMAT_ARGS(lsn));
 }
 
 static void

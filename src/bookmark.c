@@ -12,16 +12,18 @@
 #include <stdio.h>
 
 /*
- * Writes a bookmark; an empty text if either half of it is not known.
+ * Writes a bookmark; an empty text if either half of it is not known.  digits is
+ * the least number of digits after the slash, as the server prints an LSN.
  */
 void
-crelay_bookmark_format(char *token, size_t size, uint32_t timeline, uint64_t lsn)
+crelay_bookmark_format(char *token, size_t size, uint32_t timeline, uint64_t lsn,
+					   int digits)
 {
 	if (timeline == 0 || lsn == 0)
 		token[0] = '\0';
 	else
-		snprintf(token, size, "%u:%X/%X", (unsigned int) timeline,
-				 (unsigned int) (lsn >> 32), (unsigned int) lsn);
+		snprintf(token, size, "%u:%X/%0*X", (unsigned int) timeline,
+				 (unsigned int) (lsn >> 32), digits, (unsigned int) lsn);
 }
 
 /* The value of a digit, 16 if it is none. */

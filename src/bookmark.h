@@ -36,7 +36,7 @@ typedef enum CrelayServes
 } CrelayServes;
 
 extern void crelay_bookmark_format(char *token, size_t size,
-								   uint32_t timeline, uint64_t lsn);
+								   uint32_t timeline, uint64_t lsn, int digits);
 extern bool crelay_bookmark_parse(const char *token, CrelayBookmark *bookmark);
 extern CrelayServes crelay_bookmark_judge(const CrelayBookmark *bookmark,
 										  const CrelayHistory *history,

@@ -154,7 +154,8 @@ cascade_bookmark(PG_FUNCTION_ARGS)
 							 "cascade_bookmark()")));
 		lsn = flush_bookmark(&timeline);
 	}
-	crelay_bookmark_format(bookmark, sizeof(bookmark), timeline, lsn);
+	crelay_bookmark_format(bookmark, sizeof(bookmark), timeline, lsn,
+						   CRELAY_LSN_DIGITS);
 	if (bookmark[0] == '\0')
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(bookmark));
@@ -337,12 +338,13 @@ report_lost(const CrelayBookmark *bookmark, uint32 timeline, uint64 left_at)
 {
 	char		lost[CRELAY_BOOKMARK_LEN];
 
-	crelay_bookmark_format(lost, sizeof(lost), bookmark->timeline, bookmark->lsn);
+	crelay_bookmark_format(lost, sizeof(lost), bookmark->timeline, bookmark->lsn,
+						   CRELAY_LSN_DIGITS);
 	ereport(ERROR,
 			(errcode(ERRCODE_TRANSACTION_ROLLBACK),
 			 errmsg("bookmark \"%s\" was lost in a failover", lost),
 			 left_at != 0 ?
-			 errdetail("The history of this server left timeline %u at %X/%X, before the bookmark.",
+			 errdetail("The history of this server left timeline %u at " CRELAY_LSN_FORMAT ", before the bookmark.",
 					   bookmark->timeline, LSN_FORMAT_ARGS(left_at)) :
 			 errdetail("This server is on timeline %u, whose history does not contain timeline %u.",
 					   timeline, bookmark->timeline),

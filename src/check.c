@@ -642,8 +642,8 @@ check_dropped(Look *look, const CrelayDownstream *d)
 	{
 		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_DROPPED, d->name,
 			   "Bring the node back soon, if its WAL is still there. An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
-			   "the hold of node \"%s\", which is away, was dropped by somebody else, and could be placed again only at %X/%X: WAL that it may need before that is not held any more",
-			   d->name, (unsigned) (d->restart_lsn >> 32), (unsigned) d->restart_lsn);
+			   "the hold of node \"%s\", which is away, was dropped by somebody else, and could be placed again only at %X/%0*X: WAL that it may need before that is not held any more",
+			   d->name, (unsigned) (d->restart_lsn >> 32), facts->lsn_digits, (unsigned) d->restart_lsn);
 		return;
 	}
 	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_DROPPED, d->name,

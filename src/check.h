@@ -92,6 +92,8 @@ typedef struct CrelayCheckFacts
 	int64_t		stale_after;	/* microseconds */
 	int64_t		started_at;		/* of this server */
 	uint64_t	segment_size;
+	int			lsn_digits;		/* the server prints at least so many after
+								 * the slash of an LSN */
 
 	/* this node */
 	const char *name;

@@ -32,6 +32,7 @@
 
 #include "bounds.h"
 #include "check.h"
+#include "compat.h"
 #include "downstream.h"
 #include "frontier.h"
 #include "guc.h"
@@ -272,6 +273,7 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 	facts->full_by = local->full.by;
 	facts->full_role = local->full.role;
 	facts->full_rows = local->full.rows;
+	facts->lsn_digits = CRELAY_LSN_DIGITS;
 	facts->name = settings->node_name;
 	facts->incarnation = local->node.incarnation;
 	facts->version = crelay_message_software();

@@ -39,6 +39,18 @@
 #endif
 
 /*
+ * How the server prints an LSN, for LSN_FORMAT_ARGS(), and for files without a
+ * PostgreSQL header the least number of digits after the slash.
+ */
+#if PG_VERSION_NUM >= 190000
+#define CRELAY_LSN_FORMAT	"%X/%08X"
+#define CRELAY_LSN_DIGITS	8
+#else
+#define CRELAY_LSN_FORMAT	"%X/%X"
+#define CRELAY_LSN_DIGITS	1
+#endif
+
+/*
  * A physical slot for this process, neither failover-enabled nor synced.
  */
 static inline void

@@ -380,7 +380,7 @@ check_history(Move *move, uint32 timeline, uint64 lsn)
 	char	   *detail;
 
 	read_history(move, timeline, &theirs);
-	detail = psprintf("It is on timeline %u at %X/%X, and this node on timeline %u at %X/%X.",
+	detail = psprintf("It is on timeline %u at " CRELAY_LSN_FORMAT ", and this node on timeline %u at " CRELAY_LSN_FORMAT ".",
 					  timeline, LSN_FORMAT_ARGS(lsn), ours->timeline,
 					  LSN_FORMAT_ARGS(move->position.applied_lsn));
 	if (!crelay_history_agrees(ours, move->position.applied_lsn, &theirs, lsn))
@@ -482,7 +482,7 @@ adopt(Move *move)
 	/* from here on the slot may be there, whatever the answer will be */
 	move->adopted = crelay_session_rows(move->session) == 0;
 	params[0] = move->node_name;
-	params[1] = psprintf("%X/%X", LSN_FORMAT_ARGS(move->position.applied_lsn));
+	params[1] = psprintf(CRELAY_LSN_FORMAT, LSN_FORMAT_ARGS(move->position.applied_lsn));
 	if (!crelay_session_ask(move->session,
 							psprintf("SELECT %s.cascade_adopt($1::pg_catalog.text, NULL, $2::pg_catalog.pg_lsn)",
 									 crelay_session_schema(move->session)),
@@ -577,7 +577,7 @@ give_up(Move *move)
 	if (strcmp(receiver.slot_name, move->slot_name) != 0 &&
 		receiver.running && position.applied_lsn < position.flush_lsn)
 		refuse(move, ERRCODE_QUERY_CANCELED, why,
-			   psprintf("Replay is at %X/%X. The server changes its upstream when it needs another WAL file, and what it has received ends at %X/%X.",
+			   psprintf("Replay is at " CRELAY_LSN_FORMAT ". The server changes its upstream when it needs another WAL file, and what it has received ends at " CRELAY_LSN_FORMAT ".",
 						LSN_FORMAT_ARGS(position.applied_lsn),
 						LSN_FORMAT_ARGS(position.flush_lsn)),
 			   "See what holds up replay here: \"recovery_min_apply_delay\", or a query that conflicts with it.");
@@ -860,7 +860,7 @@ end_move(Move *move)
 static char *
 describe(const Move *move, const CrelayReceiver *receiver)
 {
-	return psprintf("streaming from \"%s\" with slot \"%s\" from %X/%X",
+	return psprintf("streaming from \"%s\" with slot \"%s\" from " CRELAY_LSN_FORMAT,
 					move->target, receiver->slot_name,
 					LSN_FORMAT_ARGS(receiver->start_lsn));
 }
@@ -915,7 +915,7 @@ run(Move *move, const char *conninfo)
 	move->repoint.changed = false;
 	move->adopted = false;
 	ereport(LOG,
-			(errmsg("cascade_relay: this node follows \"%s\" now, with slot \"%s\" from %X/%X",
+			(errmsg("cascade_relay: this node follows \"%s\" now, with slot \"%s\" from " CRELAY_LSN_FORMAT,
 					move->target, move->slot_name, LSN_FORMAT_ARGS(receiver.start_lsn))));
 	HOLD_INTERRUPTS();
 	leave_old_place(move, &settings);

@@ -23,6 +23,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "compat.h"
 #include "downstream.h"
 #include "hold.h"
 #include "registry.h"
@@ -337,7 +338,7 @@ static Datum
 tell_left(const CrelayDownstream *d)
 {
 	ereport(NOTICE,
-			(errmsg("replication slot \"%s\" still keeps WAL from %X/%X on",
+			(errmsg("replication slot \"%s\" still keeps WAL from " CRELAY_LSN_FORMAT " on",
 					d->slot_name, LSN_FORMAT_ARGS(d->restart_lsn)),
 			 errhint("If nobody will come back for it: SELECT pg_drop_replication_slot(%s);",
 					 quote_literal_cstr(d->slot_name))));

@@ -443,7 +443,7 @@ crelay_hold_log(const char *slot_name, const CrelayHoldResult *result, bool had_
 {
 	if (result->replaced && result->created)
 		ereport(LOG,
-				(errmsg("cascade_relay: hold \"%s\" had been invalidated by the server, and was placed again at %X/%X",
+				(errmsg("cascade_relay: hold \"%s\" had been invalidated by the server, and was placed again at " CRELAY_LSN_FORMAT,
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
 				 crelay_slot_idle_timeout() > 0 ?
 				 errhint("Check \"%s\" and \"%s\": WAL that it protected may be gone.",
@@ -452,12 +452,12 @@ crelay_hold_log(const char *slot_name, const CrelayHoldResult *result, bool had_
 						 "max_slot_wal_keep_size")));
 	else if (result->created && had_hold)
 		ereport(LOG,
-				(errmsg("cascade_relay: hold \"%s\" had been dropped by somebody else, and was placed again at %X/%X",
+				(errmsg("cascade_relay: hold \"%s\" had been dropped by somebody else, and was placed again at " CRELAY_LSN_FORMAT,
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
 				 errhint("An HA manager may drop slots that it does not know; the README says how to exempt them.")));
 	else if (result->created)
 		ereport(LOG,
-				(errmsg("cascade_relay: placed hold \"%s\" at %X/%X",
+				(errmsg("cascade_relay: placed hold \"%s\" at " CRELAY_LSN_FORMAT,
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn))));
 }
 

@@ -12,6 +12,7 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 
+#include "compat.h"
 #include "hold.h"
 #include "local_hold.h"
 #include "topology.h"
@@ -141,7 +142,7 @@ log_placed(const char *slot_name, const CrelayHoldResult *result)
 {
 	if (result->created)
 		ereport(LOG,
-				(errmsg("cascade_relay: placed hold \"%s\" at %X/%X, for when this node is promoted",
+				(errmsg("cascade_relay: placed hold \"%s\" at " CRELAY_LSN_FORMAT ", for when this node is promoted",
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn))));
 	if (result->reason == CRELAY_HELD_NO_FREE_SLOT && logged_reason != result->reason)
 		ereport(LOG,

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "child_hold.h"
+#include "compat.h"
 #include "hold.h"
 #include "message.h"
 #include "missed.h"
@@ -118,7 +119,7 @@ write_holds(void)
 
 	initStringInfo(&text);
 	for (int i = 0; i < n_saved; i++)
-		appendStringInfo(&text, "%X/%X %X/%X %s\n", LSN_FORMAT_ARGS(saved[i].lsn),
+		appendStringInfo(&text, CRELAY_LSN_FORMAT " " CRELAY_LSN_FORMAT " %s\n", LSN_FORMAT_ARGS(saved[i].lsn),
 						 LSN_FORMAT_ARGS(saved[i].need), saved[i].slot_name);
 	(void) crelay_state_file_keep(&holds_file, text.data);
 	pfree(text.data);

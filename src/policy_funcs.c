@@ -31,6 +31,7 @@
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 
+#include "compat.h"
 #include "downstream.h"
 #include "message.h"
 #include "policy.h"
@@ -467,7 +468,7 @@ move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const char *add
 		appendStringInfo(&text, "SELECT cascade_adopt(%s, %s);\n",
 						 quote_literal_cstr(node->name), slot);
 	else
-		appendStringInfo(&text, "SELECT cascade_adopt(%s, %s, '%X/%X');\n",
+		appendStringInfo(&text, "SELECT cascade_adopt(%s, %s, '" CRELAY_LSN_FORMAT "');\n",
 						 quote_literal_cstr(node->name), slot,
 						 LSN_FORMAT_ARGS(node->replay_lsn));
 	appendStringInfo(&text, "-- on %s:\n", plain_name(node->name));

@@ -15,6 +15,7 @@
 #include "storage/fd.h"
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "hold.h"
 #include "release.h"
 #include "state_file.h"
@@ -93,7 +94,7 @@ save_released(const CrelaySnapshot *snapshot)
 	for (int i = 0; i < snapshot->nreleased; i++)
 	{
 		if (is_slot_name(snapshot->released[i].key))
-			appendStringInfo(&text, "%X/%X %s\n", LSN_FORMAT_ARGS(snapshot->released[i].lsn),
+			appendStringInfo(&text, CRELAY_LSN_FORMAT " %s\n", LSN_FORMAT_ARGS(snapshot->released[i].lsn),
 							 snapshot->released[i].key);
 	}
 	(void) crelay_state_file_keep(&released_file, text.data);

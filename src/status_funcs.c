@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 
 #include "bookmark.h"
+#include "compat.h"
 #include "downstream.h"
 #include "frontier.h"
 #include "guc.h"
@@ -55,7 +56,8 @@ put_bookmark(CrelayTuple *tuple, uint32 timeline, uint64 lsn)
 {
 	char		bookmark[CRELAY_BOOKMARK_LEN];
 
-	crelay_bookmark_format(bookmark, sizeof(bookmark), timeline, lsn);
+	crelay_bookmark_format(bookmark, sizeof(bookmark), timeline, lsn,
+						   CRELAY_LSN_DIGITS);
 	crelay_put_text(tuple, bookmark);
 }
 

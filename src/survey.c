@@ -20,6 +20,7 @@
 #include "attachment.h"
 #include "bounds.h"
 #include "child_hold.h"
+#include "compat.h"
 #include "hold.h"
 #include "local_hold.h"
 #include "missed.h"
@@ -565,7 +566,7 @@ note_clamped(CrelayDownstream *d, bool moved, const CrelayBounds *bounds)
 		(bites || (before && still_clamped(d, bounds)));
 	if (d->clamped && !before)
 		ereport(LOG,
-				(errmsg("cascade_relay: hold \"%s\" was moved to %X/%X by its size limit",
+				(errmsg("cascade_relay: hold \"%s\" was moved to " CRELAY_LSN_FORMAT " by its size limit",
 						d->slot_name, LSN_FORMAT_ARGS(d->restart_lsn)),
 				 errdetail("Node \"%s\" is not protected until it has caught up.",
 						   d->pinned_by),
@@ -669,7 +670,7 @@ release_silent(const CrelayDownstream *d, uint64 reports, const CrelaySettings *
 		ereport(LOG,
 				(errmsg("cascade_relay: released hold \"%s\", because node \"%s\" has not reported for %lld s",
 						d->key, d->name, (long long) (d->silent / 1000000)),
-				 errdetail("\"%s\" is %d s; WAL from %X/%X on is not kept for that node any more.",
+				 errdetail("\"%s\" is %d s; WAL from " CRELAY_LSN_FORMAT " on is not kept for that node any more.",
 						   "cascade_relay.hold_timeout", settings->hold_timeout_s,
 						   LSN_FORMAT_ARGS(d->restart_lsn != 0 ? d->restart_lsn : d->remembered_lsn))));
 }
@@ -688,7 +689,7 @@ lapse_silent(CrelayDownstream *d, const CrelaySettings *settings)
 	ereport(LOG,
 			(errmsg("cascade_relay: node \"%s\" does not count any more, because it has not reported for %lld s",
 					d->name, (long long) (d->silent / 1000000)),
-			 errdetail("\"%s\" is %d s; it has no hold, and WAL from %X/%X on is not asked for any more.",
+			 errdetail("\"%s\" is %d s; it has no hold, and WAL from " CRELAY_LSN_FORMAT " on is not asked for any more.",
 					   "cascade_relay.hold_timeout", settings->hold_timeout_s,
 					   LSN_FORMAT_ARGS(d->reported_frontier))));
 }

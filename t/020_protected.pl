@@ -110,8 +110,7 @@ sub check_need
 
 	for my $segment ($first .. int(($root->{end} - 1) / $segment_size))
 	{
-		my $file = segment_of(sprintf('%X/%X', ($segment * $segment_size) >> 32,
-				($segment * $segment_size) & 0xffffffff));
+		my $file = segment_of(print_lsn($segment * $segment_size));
 		next if $root->{files}{$file};
 		diag("$name needs $file, which p does not have");
 		$wrong++;
@@ -331,7 +330,7 @@ add_rows($p, 5);
 remove_wal(3, $p);
 
 my $root = look_at_root();
-is(segment_of(sprintf('%X/%X', $root->{kept} >> 32, $root->{kept} & 0xffffffff)), oldest_wal($p),
+is(segment_of(print_lsn($root->{kept})), oldest_wal($p),
 	'p has removed what it may');
 for my $name (sort keys %nodes)
 {

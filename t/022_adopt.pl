@@ -162,7 +162,7 @@ like($stderr, qr/ERROR:  this session has replication slot "temp" acquired|ERROR
 
 # ---- WAL that is not here, or that nothing keeps ----
 
-my $gone = '0/400028';
+my $gone = print_lsn(0x400028);
 like(adopt($p, "'x', NULL, '$gone'"),
 	qr{ERROR:  cannot adopt node "x": WAL from $gone on is not here\nDETAIL:  The oldest WAL file of this server begins at 0/\w+\.\nHINT:  cascade_upstream_candidates},
 	'WAL that was removed');

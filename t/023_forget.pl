@@ -88,7 +88,7 @@ is(forget($p, 'NULL'), '', 'nothing to do');
 wait_for($p, 'SELECT frontier_lsn = pg_current_wal_lsn() FROM cascade_status', 'everything confirmed');
 $l->stop;
 wait_for($i, q{SELECT state = 'down' FROM cascade_topology WHERE node_name = 'l'}, 'l is gone');
-my $need = value($i, q{SELECT replay_lsn FROM cascade_topology WHERE node_name = 'l'});
+my $need = value($i, q{SELECT frontier_lsn FROM cascade_topology WHERE node_name = 'l'});
 add_rows($p, 4);
 remove_wal(3, $p, $i);
 wait_for($p, "SELECT pinned_by = 'l' AND frontier_lsn = '$need' FROM cascade_status", 'l pins the root');

@@ -21,7 +21,7 @@ our @EXPORT = qw(
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
   report_sql decode_reply at_most set_conf show_tree wait_until look_around
-  may_crash sleeps reattach
+  may_crash sleeps reattach print_lsn
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -397,6 +397,16 @@ sub lsn_le
 	return $node->safe_psql('postgres', "SELECT '$a'::pg_lsn <= '$b'::pg_lsn") eq 't';
 }
 
+# An LSN, given as a number, as the servers of this test print it: from 19 on with
+# eight digits after the slash.  0 is no LSN, and 0/0 everywhere.
+sub print_lsn
+{
+	my ($lsn) = @_;
+	my $padded = $lsn != 0 && $nodes[0]->pg_version->major >= 19;
+
+	return sprintf('%X/%0*X', $lsn >> 32, $padded ? 8 : 1, $lsn & 0xffffffff);
+}
+
 # A streaming slot on a node, copied from a hold, for whoever comes up to it.
 sub slot_from_hold
 {
@@ -642,13 +652,11 @@ sub decode_reply
 	  unpack('C n Q> Q> N C C N C Q> C/a C/a', $sections{3});
 	$reply{answer} = $answers[ $reply{answer} ];
 	$reply{refusal} = $refusals[ $reply{refusal} ];
-	$reply{$_} = sprintf('%X/%X', $reply{$_} >> 32, $reply{$_} & 0xffffffff)
-	  for qw(held_lsn root_lsn);
+	$reply{$_} = print_lsn($reply{$_}) for qw(held_lsn root_lsn);
 	for my $hop (unpack('C/(n/a)', $sections{5}))
 	{
 		my ($incarnation, $held, $name) = unpack('N Q> C/a', $hop);
-		push @{ $reply{path} },
-		  [ $name, $incarnation, sprintf('%X/%X', $held >> 32, $held & 0xffffffff) ];
+		push @{ $reply{path} }, [ $name, $incarnation, print_lsn($held) ];
 	}
 	$reply{rows} = unpack('N', $sections{0x7000}) if $sections{0x7000};
 	return \%reply;

@@ -12,6 +12,7 @@
 # crelay_die TEXT			the last line
 # crelay_pick_postgres			sets PG_MAJOR and PG_CONFIG
 # crelay_need_packages PACKAGE ...	install what is missing, or say so
+# crelay_has_formatter			true if pg_bsd_indent is there or can be installed
 # crelay_scratch NAME			make the folder $crelay_scratch, gone at exit;
 #					after crelay_pick_postgres, whose pg_ctl it uses
 # crelay_copy_tree FROM TO		the sources without build products
@@ -61,6 +62,17 @@ crelay_need_packages()
 	crelay_no_main_cluster
 	crelay_apt update
 	crelay_apt install --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
+}
+
+# Newer Debians have no package of the formatter.
+crelay_has_formatter()
+{
+	! command -v pg_bsd_indent >/dev/null || return 0
+	command -v apt-cache >/dev/null || return 1
+	# a fresh image has no package lists yet
+	find /var/lib/apt/lists -name '*_Packages*' 2>/dev/null | grep -q . ||
+		! crelay_is_root || crelay_apt update
+	LC_ALL=C apt-cache policy pg-bsd-indent 2>/dev/null | grep -q '^ *Candidate: [^(]'
 }
 
 # Quiet while it works: the output is shown only when apt-get fails.

@@ -27,7 +27,7 @@ reads(const char *token, uint32_t timeline, uint64_t lsn, const char *written)
 
 	ok(crelay_bookmark_parse(token, &bookmark) && bookmark.timeline == timeline &&
 	   bookmark.lsn == lsn, "\"%s\" is a bookmark", token);
-	crelay_bookmark_format(again, sizeof(again), bookmark.timeline, bookmark.lsn);
+	crelay_bookmark_format(again, sizeof(again), bookmark.timeline, bookmark.lsn, 1);
 	is_text(again, written, "  and is written so");
 }
 
@@ -61,10 +61,12 @@ test_text(void)
 		ok(!crelay_bookmark_parse(junk[i], &bookmark), "junk %zu is no bookmark", i);
 	}
 
-	crelay_bookmark_format(token, sizeof(token), 0, 1);
+	crelay_bookmark_format(token, sizeof(token), 0, 1, 1);
 	is_text(token, "", "without a timeline there is none");
-	crelay_bookmark_format(token, sizeof(token), 1, 0);
+	crelay_bookmark_format(token, sizeof(token), 1, 0, 1);
 	is_text(token, "", "without an LSN there is none");
+	crelay_bookmark_format(token, sizeof(token), 1, 0x3000060, 8);
+	is_text(token, "1:0/03000060", "a server may print eight digits");
 }
 
 /*
@@ -98,7 +100,7 @@ test_mutations(void)
 		if (crelay_bookmark_parse(token, &one))
 		{
 			read++;
-			crelay_bookmark_format(again, sizeof(again), one.timeline, one.lsn);
+			crelay_bookmark_format(again, sizeof(again), one.timeline, one.lsn, i % 2 ? 1 : 8);
 			if (!crelay_bookmark_parse(again, &two) || one.timeline != two.timeline ||
 				one.lsn != two.lsn || one.timeline == 0 || one.lsn == 0)
 				bad++;

@@ -153,6 +153,7 @@ set_healthy(Scene *s, int local)
 	facts->stale_after = STALE;
 	facts->started_at = NOW - 1000 * LONG;
 	facts->segment_size = MB;
+	facts->lsn_digits = 1;
 	facts->name = s->nodes[local].name;
 	facts->incarnation = s->nodes[local].incarnation;
 	facts->version = "1.9";
