@@ -81,6 +81,7 @@ INTERNAL_HEADERS = \
 	src/bounds.h \
 	src/check.h \
 	src/child_hold.h \
+	src/clock.h \
 	src/compat.h \
 	src/departed.h \
 	src/downstream.h \

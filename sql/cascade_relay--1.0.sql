@@ -86,7 +86,8 @@ CREATE FUNCTION cascade_status(
 	OUT last_error text,
 	OUT last_error_time timestamptz,
 	OUT worker_pid int,
-	OUT version text)
+	OUT version text,
+	OUT root_age interval)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_status'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1;

@@ -18,6 +18,7 @@
  *	upstream_refused here	C  the upstream takes no reports, for the reason in
  *							   last_error; tree: C
  *	upstream_silent	 here	C  no reply for stale_timeout; tree: C
+ *							C  replies, but no news of the root in them
  *							W  there is nobody to report to, or reports are
  *							   switched off
  *	duplicate_name	 tree	C  two live nodes have one name, or a node was told
@@ -48,6 +49,7 @@
  *							   or this node was promoted, and not all nodes
  *							   have come back
  *	stale_node		 tree	W  no news of a node for stale_timeout
+ *					 here	W  a child streams, but does not report
  *	vacuum_held_back here	W  on the primary: another node's xmin has stood
  *							   still for long while transactions went on
  *	feedback_off	 tree	W  a standby without hot_standby_feedback above one
@@ -355,6 +357,60 @@ check_worker(Look *look)
 				 "Look for cascade_relay in this server's log.");
 }
 
+/*
+ * The nearest node above this one that has no news any more; NULL if each of
+ * them is heard of.  One that says itself that it gets no answer is found too.
+ */
+static const CrelayCheckRow *
+find_silent_above(const CrelayCheckFacts *facts)
+{
+	int			depth = 0;
+
+	for (int i = facts->nrows - 1; i >= 0; i--)
+	{
+		const CrelayCheckRow *row = &facts->rows[i];
+
+		if (row->local)
+			depth = row->depth;
+		else if (row->depth < depth)
+		{
+			if (row->state == CRELAY_STATE_STALE ||
+				warns(row, CRELAY_WARN_UPSTREAM_SILENT | CRELAY_WARN_UPSTREAM_REFUSED))
+				return row;
+			depth = row->depth;
+		}
+	}
+	return NULL;
+}
+
+/*
+ * An upstream that answers with old news: a worker above was stopped, or hangs.
+ * Where a node above says itself that its upstream is silent, that is enough.
+ */
+static void
+check_root(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayCheckRow *above = find_silent_above(facts);
+	char		ago[SIZE_LEN];
+
+	if (!facts->in_recovery || !facts->answers || facts->root_known || facts->root_age <
+		crelay_news_limit(facts->stale_after, facts->path_interval_ms) ||
+		(above != NULL && above->state != CRELAY_STATE_STALE))
+		return;
+	time_text(ago, facts->root_age);
+	if (above != NULL)
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_UPSTREAM_SILENT, facts->name,
+			   "Look for cascade_relay in that server's log; its worker may be ended with pg_terminate_backend, and starts again by itself.",
+			   "no news of the primary for %s: the worker of cascade_relay on node \"%s\" has got nothing done; whether this node is protected is not known",
+			   ago, above->node->name);
+	else
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_UPSTREAM_SILENT, facts->name,
+			   "See cascade_check on each node between this one and the primary.",
+			   "no news of the primary for %s, although the upstream answers; whether this node is protected is not known",
+			   ago);
+}
+
 static void
 check_upstream(Look *look)
 {
@@ -515,6 +571,26 @@ lives_again(const CrelayCheckFacts *facts, const char *name)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * A child that streams, so that it is not stale, and has not reported for long.
+ */
+static void
+check_mute(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayNode *node = row->node;
+	char		since[SIZE_LEN];
+
+	if (!node->managed || !is_below_us(facts, row) || !is_live(row) ||
+		silence(facts, node->observed_at) <=
+		crelay_news_limit(facts->stale_after, node->path_interval_ms))
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_STALE_NODE, node->name,
+		   "See cascade_check on that node; what is held for it stays held.",
+		   "node \"%s\" streams, but has not reported for %s", node->name,
+		   time_text(since, silence(facts, node->observed_at)));
 }
 
 static void
@@ -1308,6 +1384,7 @@ look_at_all(Look *look)
 {
 	check_worker(look);
 	check_upstream(look);
+	check_root(look);
 	each_row(look, check_upstream_of);
 	each_row(look, check_duplicate);
 	each_row(look, check_cycle);
@@ -1327,6 +1404,7 @@ look_at_all(Look *look)
 	each_downstream(look, check_local_hold);
 	each_downstream(look, check_left);
 	each_row(look, check_stale);
+	each_row(look, check_mute);
 	check_vacuum(look);
 	each_row(look, check_feedback);
 	check_delay(look);

@@ -132,6 +132,10 @@ typedef struct CrelayCheckFacts
 	bool		lacks_extension;	/* that is why */
 	bool		waiting;		/* to try again after a failure */
 	int64_t		heard_at;		/* last reply; 0 none since the start */
+	bool		answers;		/* takes the reports */
+	bool		root_known;		/* and news of the root comes from it */
+	int64_t		root_age;		/* of the last such news; -1 none ever */
+	uint32_t	path_interval_ms;	/* see node.h */
 	uint64_t	upstream_held_lsn;
 	const char *last_error;		/* with " HINT: " in it, if there is one */
 	int64_t		last_error_at;

@@ -217,12 +217,18 @@ static void
 add_upstream(CrelayCheckFacts *facts, const CrelayLocal *local,
 			 const CrelaySettings *settings)
 {
+	uint32		root_age = crelay_local_root_age_ms(local);
+
 	facts->has_target = (PrimaryConnInfo != NULL && PrimaryConnInfo[0] != '\0') ||
 		(settings->upstream_conninfo != NULL && settings->upstream_conninfo[0] != '\0');
 	facts->refused = local->upstream_state == CRELAY_UPSTREAM_REFUSED;
 	facts->lacks_extension = local->upstream_lacks_extension;
 	facts->waiting = local->upstream_state == CRELAY_UPSTREAM_WAITING;
 	facts->heard_at = local->heard_at;
+	facts->answers = local->upstream_state == CRELAY_UPSTREAM_CONNECTED;
+	facts->root_known = local->root_known || local->in_cycle;
+	facts->root_age = root_age == CRELAY_AGE_UNKNOWN ? -1 : (int64) root_age * 1000;
+	facts->path_interval_ms = local->node.path_interval_ms;
 	facts->upstream_held_lsn = local->upstream_held_lsn;
 	facts->last_error = local->last_error;
 	facts->last_error_at = local->last_error_time;

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "backoff.h"
+#include "clock.h"
 #include "exchange.h"
 #include "message.h"
 #include "policy.h"
@@ -32,8 +33,12 @@
  */
 #define HELD_UP_MAX			20
 
-/* The tree goes along with every so many reports, if nothing changes. */
+/*
+ * The tree goes along with every so many reports, if nothing changes, and at
+ * least so often within stale_timeout: rows may not grow stale between.
+ */
 #define TREE_EVERY			5
+#define TREES_UNTIL_STALE	3
 
 typedef struct Exchange
 {
@@ -46,6 +51,7 @@ typedef struct Exchange
 	bool		established;	/* the hello was accepted */
 	uint64		sequence;
 	TimestampTz sent_at;
+	int64		sent_clock;		/* likewise, by clock.h */
 	uint64		sent_frontier_seg;
 	uint64		sent_target_seg;
 	int			held_up;		/* computed again so often, in a row */
@@ -404,7 +410,8 @@ encode_report(CrelayReport *report, const CrelaySettings *settings,
 	{
 		crelay_registry_snapshot(&snapshot, true);
 		crelay_topology_age(snapshot.rows, snapshot.nrows, now,
-							(int64) settings->stale_timeout_ms * 1000);
+							(int64) settings->stale_timeout_ms * 1000,
+							snapshot.local.node.path_interval_ms);
 	}
 	size = crelay_message_size_bound(snapshot.nchildren + snapshot.nrows);
 	*buf = palloc(size);
@@ -424,12 +431,14 @@ tree_is_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 			const CrelayLocal *local, TimestampTz now)
 {
 	int64		interval = (int64) settings->report_interval_ms * 1000;
+	int64		every = Min(interval * TREE_EVERY,
+							(int64) settings->stale_timeout_ms * 1000 / TREES_UNTIL_STALE);
 
 	/* where it left the old timeline travels with the tree, and that it moved */
 	if (survey->position.timeline != ex.tree_timeline ||
 		local->node.proof.count != ex.tree_proof)
 		return true;
-	if (ex.tree_at == 0 || now - ex.tree_at >= interval * TREE_EVERY)
+	if (ex.tree_at == 0 || now - ex.tree_at >= every)
 		return true;
 	/* what changed, or came from below, within one interval goes together */
 	return (survey->membership_seq != ex.tree_membership ||
@@ -492,6 +501,7 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 		ex.tree_proof = local->node.proof.count;
 	}
 	ex.sent_at = now;
+	ex.sent_clock = crelay_clock_us();
 	ex.sent_frontier_seg = frontier_seg;
 	ex.sent_target_seg = target_seg;
 	if (crelay_link_send(ex.link, buf, len, now))
@@ -509,7 +519,8 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
  * leads to no root, and nobody on it may pin anybody else.
  */
 static void
-take_path(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
+take_path(const CrelaySettings *settings, const CrelayReply *reply,
+		  CrelayLocal *local, TimestampTz now)
 {
 	int			from = 0;
 
@@ -521,6 +532,11 @@ take_path(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 	local->in_cycle = from > 0;
 	local->root_known = reply->root_known && !local->in_cycle;
 	local->root_lsn = reply->root_lsn;
+	/* the reply was true at some time after the report was sent */
+	if (reply->root_age_ms != CRELAY_AGE_UNKNOWN)
+		local->root_heard = ex.sent_clock - (int64) reply->root_age_ms * 1000;
+	local->node.path_interval_ms = Min(reply->path_interval_ms, CRELAY_MAX_PATH_MS) +
+		settings->report_interval_ms;
 	if (reply->sync_names.known)
 		local->sync_names = reply->sync_names;
 	local->heard_at = now;
@@ -550,7 +566,7 @@ take_reply(const CrelaySettings *settings, const CrelayReply *reply,
 	/* a hello is answered before anything is held: what was known still is */
 	if (reply->sequence == 0)
 		return;
-	take_path(reply, local, now);
+	take_path(settings, reply, local, now);
 	if (local->in_cycle)
 		node->warnings |= CRELAY_WARN_CYCLE;
 	/* an LSN of another history, or from nowhere, says nothing here */
@@ -718,16 +734,14 @@ step_link(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
 }
 
 /*
- * What was last heard of the way to the root is good for a while, and then
- * nothing is known.
+ * Forgets what was last heard of the root once that is too old, whether the
+ * upstream answers or not.  To be called before a pass uses it.
  */
-static void
-forget_stale_path(const CrelaySettings *settings, CrelayLocal *local, TimestampTz now)
+void
+crelay_exchange_forget_stale(const CrelaySettings *settings, CrelayLocal *local)
 {
-	if (local->upstream_state == CRELAY_UPSTREAM_CONNECTED ||
-		now - local->heard_at <= (int64) settings->stale_timeout_ms * 1000)
-		return;
-	local->root_known = false;
+	if (!crelay_local_knows_root(local, settings->stale_timeout_ms))
+		local->root_known = false;
 }
 
 /*
@@ -783,7 +797,6 @@ crelay_exchange_run(const CrelaySettings *settings, const CrelaySurvey *survey,
 	}
 
 	follow_target(&target, local, now);
-	forget_stale_path(settings, local, now);
 	mark_silence(settings, local, now);
 	if (crelay_link_state(ex.link) == CRELAY_LINK_CLOSED)
 	{

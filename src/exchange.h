@@ -26,6 +26,8 @@ extern void crelay_exchange_run(const CrelaySettings *settings,
 								const CrelaySurvey *survey, TimestampTz now,
 								CrelayLocal *local);
 extern void crelay_exchange_abort(CrelayLocal *local, const char *error);
+extern void crelay_exchange_forget_stale(const CrelaySettings *settings,
+										 CrelayLocal *local);
 extern CrelayLink *crelay_exchange_link(void);
 extern TimestampTz crelay_exchange_next(void);
 

@@ -71,15 +71,12 @@
 #define TAG_PROOF			10
 #define TAG_ROWS			0x7000
 
-/* An age that stands for "never seen"; the oldest real one is one less. */
-#define AGE_NEVER			UINT32_MAX
-
 /*
  * The most that one row takes.  A string takes as much as its buffer: the
  * length is where the terminating zero was, and the conninfo's has one byte
  * more.
  */
-#define ROW_NUMBERS			(5 * 4 + 6 * 1 + 5 * 8 + 4 + 4 + CRELAY_PROOF_SIZE)
+#define ROW_NUMBERS			(6 * 4 + 6 * 1 + 5 * 8 + 4 + 4 + CRELAY_PROOF_SIZE)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
 							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + GROWTH)
@@ -318,12 +315,12 @@ age_of(int64_t observed_at, int64_t now)
 	uint64_t	age;
 
 	if (observed_at == 0)
-		return AGE_NEVER;
+		return CRELAY_AGE_UNKNOWN;
 	if (observed_at >= now)
 		return 0;
 	/* unsigned, for the difference of two int64 may not fit one */
 	age = ((uint64_t) now - (uint64_t) observed_at) / 1000;
-	return age < AGE_NEVER ? (uint32_t) age : AGE_NEVER - 1;
+	return age < CRELAY_AGE_UNKNOWN ? (uint32_t) age : CRELAY_AGE_UNKNOWN - 1;
 }
 
 static void
@@ -596,6 +593,8 @@ crelay_message_begin_reply(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_string(cur, reply->node_name, sizeof(reply->node_name), 1);
 	put_string(cur, reply->detail, sizeof(reply->detail), 1);
 	put_u64(cur, (uint64_t) (reply->replay_lag < 0 ? -1 : reply->replay_lag));
+	put_u32(cur, reply->root_age_ms);
+	put_u32(cur, reply->path_interval_ms);
 	end_section(cur);
 
 	put_hops(cur, reply);
@@ -650,6 +649,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_string(cur, row->version, sizeof(row->version), 1);
 	put_string(cur, row->upstream_address, sizeof(row->upstream_address), 1);
 	put_proof(cur, &row->proof);
+	put_u32(cur, row->path_interval_ms);
 	end_item(cur, start);
 	cur->rows++;
 }
@@ -759,7 +759,7 @@ get_observed_at(CrelayCursor *cur, int64_t now)
 {
 	uint32_t	age = get_u32(cur);
 
-	if (age == AGE_NEVER)
+	if (age == CRELAY_AGE_UNKNOWN)
 		return 0;
 	return (int64_t) ((uint64_t) now - (uint64_t) age * 1000);
 }
@@ -828,6 +828,15 @@ get_later_string(CrelayCursor *cur, char *str, size_t buflen, size_t width)
 	str[0] = '\0';
 	if (cur->error == NULL && cur->at < cur->size)
 		get_string(cur, str, buflen, width);
+}
+
+/* A number that was appended later; else what it is when it is unknown. */
+static uint32_t
+get_later_u32(CrelayCursor *cur, uint32_t unknown)
+{
+	if (cur->error != NULL || cur->at == cur->size)
+		return unknown;
+	return get_u32(cur);
 }
 
 /* Likewise; else nothing is shown. */
@@ -1019,6 +1028,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	get_later_string(&cur, row->version, sizeof(row->version), 1);
 	get_later_string(&cur, row->upstream_address, sizeof(row->upstream_address), 1);
 	get_later_proof(&cur, &row->proof);
+	row->path_interval_ms = get_later_u32(&cur, 0);
 
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
@@ -1253,6 +1263,8 @@ get_reply_part(CrelayCursor cur, CrelayReply *reply)
 	get_string(&cur, reply->node_name, sizeof(reply->node_name), 1);
 	get_string(&cur, reply->detail, sizeof(reply->detail), 1);
 	reply->replay_lag = get_lag(&cur);
+	reply->root_age_ms = get_u32(&cur);
+	reply->path_interval_ms = get_u32(&cur);
 	if (cur.error == NULL && !crelay_node_name_is_valid(reply->node_name))
 		fail(&cur, err_name);
 	return cur.error;

@@ -41,6 +41,9 @@
 #define CRELAY_MESSAGE_MAX_ROWS 65535
 #define CRELAY_DETAIL_LEN		200
 
+/* An age that stands for "never seen"; the oldest real one is one less. */
+#define CRELAY_AGE_UNKNOWN		UINT32_MAX
+
 typedef enum CrelayMessageKind
 {
 	CRELAY_MSG_HELLO = 1,		/* who I am; before any LSN */
@@ -144,6 +147,8 @@ typedef struct CrelayReply
 	int64_t		replay_lag;		/* likewise; microseconds, -1 unknown */
 	uint32_t	warnings;		/* for the receiver: e.g. a duplicate of it */
 	bool		root_known;		/* the path begins with a managed primary */
+	uint32_t	root_age_ms;	/* since then; CRELAY_AGE_UNKNOWN: never */
+	uint32_t	path_interval_ms;	/* of the answering node's path */
 	uint64_t	root_lsn;		/* the root's own LSN, as last heard */
 	uint32_t	nhops;			/* root first, the answering node last */
 	CrelayHop	hops[CRELAY_MAX_DEPTH];

@@ -156,6 +156,8 @@ typedef struct CrelayNode
 														 * upstream */
 	char		version[CRELAY_VERSION_LEN];	/* of its library */
 	CrelayProof proof;
+	uint32_t	path_interval_ms;	/* sum of the report intervals from the
+									 * root down to it; 0 unknown */
 	int64_t		observed_at;
 } CrelayNode;
 
@@ -164,6 +166,25 @@ static inline bool
 crelay_node_is_away(const CrelayNode *node)
 {
 	return node->state == CRELAY_STATE_DOWN || node->state == CRELAY_STATE_STALE;
+}
+
+/* Maximum sum of report intervals on one path: each is an hour at most. */
+#define CRELAY_MAX_PATH_MS		(CRELAY_MAX_DEPTH * 3600 * 1000)
+
+/*
+ * The time, in microseconds, for which news is good that comes along a path
+ * with that sum of report intervals.  Each node on the path may have waited for
+ * one of its intervals before it passed the news on; two more may have failed.
+ */
+static inline int64_t
+crelay_news_limit(int64_t stale_after, uint64_t path_ms)
+{
+	int64_t		limit;
+
+	if (path_ms > CRELAY_MAX_PATH_MS)
+		path_ms = CRELAY_MAX_PATH_MS;
+	limit = 3 * (int64_t) path_ms * 1000;
+	return limit > stale_after ? limit : stale_after;
 }
 
 /*

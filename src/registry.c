@@ -24,6 +24,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "guc.h"
 #include "proof.h"
 #include "registry_internal.h"
@@ -295,6 +296,35 @@ crelay_registry_is_stopping(void)
 	stopping = crelay_shared->local.stopping;
 	LWLockRelease(crelay_shared->lock);
 	return stopping;
+}
+
+/*
+ * The age of what a node knows of its root, from the moment on when the root was
+ * so for certain.
+ */
+uint32
+crelay_local_root_age_ms(const CrelayLocal *local)
+{
+	int64		age = (crelay_clock_us() - local->root_heard) / 1000;
+
+	if (local->root_heard == 0)
+		return CRELAY_AGE_UNKNOWN;
+	return (uint32) Max(0, Min(age, (int64) CRELAY_AGE_UNKNOWN - 1));
+}
+
+/*
+ * Returns true if a node knows its root, and what it knows is not too old.  Others
+ * than the worker ask this too: what a worker has left when it was stopped says
+ * for ever what was so then.
+ */
+bool
+crelay_local_knows_root(const CrelayLocal *local, int stale_timeout_ms)
+{
+	int64		limit = crelay_news_limit((int64) stale_timeout_ms * 1000,
+										  local->node.path_interval_ms);
+
+	return local->root_known && local->root_heard != 0 &&
+		crelay_clock_us() - local->root_heard <= limit;
 }
 
 /*

@@ -145,6 +145,8 @@ typedef struct CrelayLocal
 	bool		root_known;
 	bool		in_cycle;
 	uint64		root_lsn;		/* as last heard; on a primary its own */
+	int64		root_heard;		/* when, by clock.h, what is known of the root
+								 * was so for certain; 0 never */
 	TimestampTz heard_at;		/* when the hops below were said */
 	int			nhops;
 	CrelayHop	hops[CRELAY_MAX_DEPTH];
@@ -275,6 +277,8 @@ extern int	crelay_registry_get_notes(CrelayHoldNote *notes);
 extern bool crelay_registry_is_clamped(const char *slot_name);
 extern bool crelay_registry_is_stopping(void);
 extern uint64 crelay_registry_tree_seq(void);
+extern bool crelay_local_knows_root(const CrelayLocal *local, int stale_timeout_ms);
+extern uint32 crelay_local_root_age_ms(const CrelayLocal *local);
 extern void crelay_registry_get_claims(const char *name, uint32 incarnation,
 									   const CrelayProof *known, TimestampTz since,
 									   CrelayClaims *claims);

@@ -499,6 +499,8 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 	node->backend_xmin = report->backend_xmin;
 	strlcpy(node->xmin_pinned_by, report->xmin_pinned_by, sizeof(node->xmin_pinned_by));
 	strlcpy(node->pinned_by, report->pinned_by, sizeof(node->pinned_by));
+	node->path_interval_ms = crelay_shared->local.node.path_interval_ms +
+		Min(report->report_interval_ms, MAX_INTERVAL_MS);
 	node->observed_at = now;
 	child->own_state = report->state;
 	child->own_class = report->replica_class;
@@ -806,10 +808,13 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 			reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
 		counts = crelay_released_lsn(child->hold_name) == 0;
 	}
-	reply->root_known = local->root_known;
+	reply->root_known = crelay_local_knows_root(local, settings.stale_timeout_ms);
+	reply->root_age_ms = crelay_local_root_age_ms(local);
+	reply->path_interval_ms = local->node.path_interval_ms;
 	/* without news from the root, nobody below knows how far behind it is */
-	if (local->node.role == CRELAY_ROLE_PRIMARY ||
-		local->upstream_state == CRELAY_UPSTREAM_CONNECTED)
+	if (reply->root_known &&
+		(local->node.role == CRELAY_ROLE_PRIMARY ||
+		 local->upstream_state == CRELAY_UPSTREAM_CONNECTED))
 		reply->root_lsn = local->root_lsn;
 	reply->sync_names = local->sync_names;
 	reply->tree_hold_lsn = local->tree_hold_lsn;

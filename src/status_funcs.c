@@ -72,6 +72,7 @@ cascade_status(PG_FUNCTION_ARGS)
 	CrelayPosition position;
 	CrelaySettings settings;
 	CrelayTuple tuple = {0};
+	uint32		root_age;
 
 	crelay_registry_require();
 	InitMaterializedSRF(fcinfo, 0);
@@ -79,6 +80,7 @@ cascade_status(PG_FUNCTION_ARGS)
 	crelay_read_position(&position);
 	crelay_guc_copy(&settings);
 
+	root_age = crelay_local_root_age_ms(local);
 	crelay_put_text(&tuple, settings.node_name);
 	crelay_put_incarnation(&tuple, local->node.incarnation);
 	crelay_put_text(&tuple, position.in_recovery ? "standby" : "primary");
@@ -91,7 +93,10 @@ cascade_status(PG_FUNCTION_ARGS)
 	crelay_put_text(&tuple, local->upstream_name);
 	crelay_put_text(&tuple, upstream_state_text(local->upstream_state));
 	crelay_put_lsn(&tuple, local->upstream_held_lsn);
-	crelay_put_truth(&tuple, local->ready ? local->node.protected : CRELAY_UNKNOWN);
+	crelay_put_truth(&tuple, local->ready &&
+					 (!position.in_recovery ||
+					  crelay_local_knows_root(local, settings.stale_timeout_ms)) ?
+					 local->node.protected : CRELAY_UNKNOWN);
 	crelay_put_time(&tuple, local->last_report_time);
 	crelay_put_bigint(&tuple, (int64) local->reports_sent, true);
 	crelay_put_bigint(&tuple, (int64) local->reports_failed, true);
@@ -100,6 +105,7 @@ cascade_status(PG_FUNCTION_ARGS)
 	crelay_put_time(&tuple, local->last_error_time);
 	crelay_put_int(&tuple, local->worker_pid, local->worker_pid != 0);
 	crelay_put_text(&tuple, crelay_message_software());
+	crelay_put_interval(&tuple, root_age == CRELAY_AGE_UNKNOWN ? -1 : (int64) root_age * 1000);
 	crelay_tuple_store(&tuple, rsinfo);
 	return (Datum) 0;
 }

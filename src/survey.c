@@ -20,6 +20,7 @@
 #include "attachment.h"
 #include "bounds.h"
 #include "child_hold.h"
+#include "clock.h"
 #include "compat.h"
 #include "hold.h"
 #include "local_hold.h"
@@ -224,6 +225,7 @@ update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *loc
 	strlcpy(node->upstream_name, local->node.name, sizeof(node->upstream_name));
 	node->upstream_incarnation = local->node.incarnation;
 	node->timeline = local->node.timeline;
+	node->path_interval_ms = local->node.path_interval_ms;
 	node->protected = unmanaged_protected(d, local, in_recovery);
 	if (d->state == CRELAY_STATE_UNKNOWN)
 	{
@@ -447,7 +449,8 @@ child_state(const CrelayChild *child, const CrelayDownstream *sender,
 		return sender->state;
 	if (child->session_pid == 0)
 		return CRELAY_STATE_DOWN;
-	if (now - Max(child->last_report, child->connected_at) > stale_after)
+	if (now - Max(child->last_report, child->connected_at) >
+		crelay_news_limit(stale_after, child->report_interval_ms))
 		return CRELAY_STATE_STALE;
 	/* so it was until just now; that its reports are taken it says next time */
 	if (child->own_state == CRELAY_STATE_DUPLICATE)
@@ -1013,6 +1016,9 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 		node->upstream_address[0] = '\0';
 		local->root_known = true;
 		local->root_lsn = survey->position.flush_lsn;
+		local->root_heard = crelay_clock_us();
+		/* a pass comes at least as often as a report would */
+		node->path_interval_ms = settings->report_interval_ms;
 		crelay_read_sync_names(&local->sync_names);
 		local->heard_at = now;
 		local->nhops = 0;

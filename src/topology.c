@@ -421,16 +421,21 @@ crelay_topology_assemble(const CrelayNode *nodes, int n,
 }
 
 /*
- * Marks the nodes that nobody has had news of for stale_after microseconds.
- * What is known to be down stays so.
+ * Marks the nodes of which there is no news for stale_after microseconds, or for
+ * longer where the way is long: news goes up to the root at most, and down the
+ * path of this node, whose report intervals are own_path_ms.  A node that is
+ * known to be down stays so.
  */
 void
-crelay_topology_age(CrelayNode *nodes, int n, int64_t now, int64_t stale_after)
+crelay_topology_age(CrelayNode *nodes, int n, int64_t now, int64_t stale_after,
+					uint32_t own_path_ms)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (nodes[i].state != CRELAY_STATE_DOWN &&
-			now - nodes[i].observed_at > stale_after)
+		int64_t		limit = crelay_news_limit(stale_after,
+											  (uint64_t) nodes[i].path_interval_ms + own_path_ms);
+
+		if (nodes[i].state != CRELAY_STATE_DOWN && now - nodes[i].observed_at > limit)
 			nodes[i].state = CRELAY_STATE_STALE;
 	}
 }

@@ -46,7 +46,7 @@ extern int	crelay_topology_assemble(const CrelayNode *nodes, int n,
 									 CrelayTreeLink *links,
 									 CrelayTreeRow *rows);
 extern void crelay_topology_age(CrelayNode *nodes, int n, int64_t now,
-								int64_t stale_after);
+								int64_t stale_after, uint32_t own_path_ms);
 extern int	crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above,
 									uint32_t here, const CrelayNode **room, const char **first);
 extern bool crelay_state_is_live(CrelayState state);

@@ -17,6 +17,25 @@
 #include "tree.h"
 
 /*
+ * Takes back what this node's worker has said on the strength of news of the root
+ * that is too old by now: the worker itself may have been stopped since.
+ */
+static void
+forget_root(CrelaySnapshot *snapshot)
+{
+	snapshot->local.root_known = false;
+	if (snapshot->local.node.role == CRELAY_ROLE_PRIMARY)
+		return;
+	snapshot->local.node.protected = CRELAY_UNKNOWN;
+	for (int i = 0; i < snapshot->nrows; i++)
+	{
+		if (snapshot->row_origins[i] == CRELAY_ORIGIN_UNMANAGED &&
+			snapshot->rows[i].protected == CRELAY_TRUE)
+			snapshot->rows[i].protected = CRELAY_UNKNOWN;
+	}
+}
+
+/*
  * Reads what is known and puts it in order.
  */
 CrelayTree *
@@ -32,7 +51,10 @@ crelay_tree_read(void)
 	crelay_guc_copy(&settings);
 	crelay_registry_snapshot(&snapshot, true);
 	crelay_topology_age(snapshot.rows, snapshot.nrows, GetCurrentTimestamp(),
-						(int64) settings.stale_timeout_ms * 1000);
+						(int64) settings.stale_timeout_ms * 1000,
+						snapshot.local.node.path_interval_ms);
+	if (!crelay_local_knows_root(&snapshot.local, settings.stale_timeout_ms))
+		forget_root(&snapshot);
 
 	tree->local = snapshot.local;
 	tree->nodes = palloc_array(CrelayNode, 1 + snapshot.nchildren + snapshot.nrows);
@@ -92,7 +114,8 @@ crelay_tree_known(CrelaySnapshot *snapshot, int *n)
 	*n = 0;
 	crelay_guc_copy(&settings);
 	crelay_topology_age(snapshot->rows, nrows, GetCurrentTimestamp(),
-						(int64) settings.stale_timeout_ms * 1000);
+						(int64) settings.stale_timeout_ms * 1000,
+						snapshot->local.node.path_interval_ms);
 	known[*n].node = &snapshot->local.node;
 	known[(*n)++].origin = CRELAY_ORIGIN_UNMANAGED;
 	for (int i = 0; i < snapshot->nchildren; i++)

@@ -382,6 +382,8 @@ crelay_unloaded_fill_reply(CrelayReply *reply)
 	strlcpy(reply->node_name, settings.node_name, sizeof(reply->node_name));
 	reply->incarnation = own_incarnation;
 	reply->root_known = !position.in_recovery;
+	/* all of this is read for each reply */
+	reply->root_age_ms = position.in_recovery ? CRELAY_AGE_UNKNOWN : 0;
 	if (!position.in_recovery)
 	{
 		reply->root_lsn = position.flush_lsn;

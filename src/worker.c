@@ -286,6 +286,7 @@ run_pass(void)
 
 	if (local.node.incarnation == 0)
 		local.node.incarnation = crelay_instance_incarnation();
+	crelay_exchange_forget_stale(&settings, &local);
 	crelay_survey_run(&settings, now, &local, &survey);
 	crelay_attachment_show(&local);
 	crelay_exchange_run(&settings, &survey, now, &local);

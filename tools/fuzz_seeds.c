@@ -110,6 +110,7 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		strcpy(row.upstream_address, i % 3 ? "host=10.0.0.1" : "");
 		row.proof.count = i % 2 ? (uint32_t) i : 0;
 		memset(row.proof.value, i, sizeof(row.proof.value));
+		row.path_interval_ms = (uint32_t) i * 1000;
 		if (full)
 		{
 			fill(row.pinned_by, sizeof(row.pinned_by), 'p');
@@ -199,6 +200,8 @@ write_reply(const char *name, int hops, int sync_names, bool tree, int rows, boo
 	reply.tree_hold_lsn = sync_names > 0 ? UINT64_C(0x300000000) : 0;
 	reply.root_known = true;
 	reply.root_lsn = UINT64_C(0x400000028);
+	reply.root_age_ms = hops % 2 ? 2000 : CRELAY_AGE_UNKNOWN;
+	reply.path_interval_ms = (uint32_t) hops * 1000;
 	reply.nhops = (uint32_t) hops;
 	for (int i = 0; i < hops; i++)
 	{

@@ -313,6 +313,8 @@ sample_reply(uint32_t nhops, bool has_tree)
 	reply.warnings = CRELAY_WARN_DUPLICATE_NAME;
 	reply.root_known = true;
 	reply.root_lsn = UINT64_C(0x0000000400000028);
+	reply.root_age_ms = 2345;
+	reply.path_interval_ms = 30000;
 	reply.nhops = nhops;
 	for (i = 0; i < nhops; i++)
 	{
@@ -365,6 +367,7 @@ sample_row(uint32_t i)
 	strcpy(row.upstream_address, row.managed ? "host=10.0.0.1 port=5432" : "");
 	if (i % 3 == 0)
 		row.proof = sample_proof(1 + i);
+	row.path_interval_ms = 1000 * i;
 	row.observed_at = i == 1 ? 0 : NOW - 1000 * (int64_t) i;
 	return row;
 }
@@ -680,7 +683,7 @@ test_rows(void)
 	m = encode_report(&report, 0);
 	is_number(i - m.size, crelay_message_size_bound(2) - crelay_message_size_bound(1),
 			  "the longest row takes what the bound says");
-	is_number(i - m.size, 893, "that is, 893 bytes");
+	is_number(i - m.size, 897, "that is, 897 bytes");
 	free(m.data);
 	expected = sample_row(3);
 	m = row_message(&expected, &error);
@@ -1279,7 +1282,8 @@ test_older_sender(void)
 	Message		whole = report_message(1);
 	Message		m = without_section(whole, TAG_SOFTWARE);
 	Message		shorter;
-	size_t		proof = 4 + CRELAY_PROOF_SIZE;
+	size_t		interval = 4;
+	size_t		proof = 4 + CRELAY_PROOF_SIZE + interval;
 	size_t		address = 1 + strlen("host=10.0.0.1 port=5432") + proof;
 
 	free(whole.data);
@@ -1289,6 +1293,11 @@ test_older_sender(void)
 	   "a sender that does not tell its version");
 
 	/* the last fields of the only row: a length and a text, or what it shows */
+	shorter = without_row_end(m, interval);
+	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
+	   crelay_message_get_row(&rows, &row, NOW) && row.path_interval_ms == 0 &&
+	   row.proof.count != 0, "a row without the intervals of its path");
+	free(shorter.data);
 	shorter = without_row_end(m, proof);
 	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
 	   crelay_message_get_row(&rows, &row, NOW) && row.proof.count == 0 &&
@@ -1305,7 +1314,8 @@ test_older_sender(void)
 	   strcmp(row.xmin_pinned_by, "node_0009") == 0, "and without a version");
 	free(shorter.data);
 
-	rejects(without_row_end(m, 1), "a section is too short", "half of what it shows is nothing");
+	rejects(without_row_end(m, 1), "a section is too short", "half an interval is none");
+	rejects(without_row_end(m, interval + 1), "a section is too short", "half of what it shows is nothing");
 	rejects(without_row_end(m, proof + 1), "a section is too short", "half an address is none");
 	rejects(without_row_end(m, address + 1), "a section is too short", "half a version is none");
 	free(m.data);

@@ -898,7 +898,7 @@ test_age(void)
 	add(&tree, "down", 5, "", 0)->observed_at = 0;
 	tree.nodes[4].state = CRELAY_STATE_DOWN;
 	add(&tree, "ahead", 6, "", 0)->observed_at = NOW + 99 * SECOND;
-	crelay_topology_age(tree.nodes, tree.n, NOW, 30 * SECOND);
+	crelay_topology_age(tree.nodes, tree.n, NOW, 30 * SECOND, 0);
 
 	is_text(crelay_state_text(tree.nodes[0].state), "streaming", "heard of a while ago");
 	is_text(crelay_state_text(tree.nodes[1].state), "streaming", "just in time");
@@ -906,6 +906,22 @@ test_age(void)
 	is_text(crelay_state_text(tree.nodes[3].state), "stale", "never heard of");
 	is_text(crelay_state_text(tree.nodes[4].state), "down", "what is down stays so");
 	is_text(crelay_state_text(tree.nodes[5].state), "streaming", "a clock that went back");
+	free_tree(&tree);
+
+	/* three times the report intervals up from the node and down to this one */
+	tree = tree_of(4);
+	add(&tree, "far", 1, "", 0)->observed_at = NOW - 120 * SECOND;
+	tree.nodes[0].path_interval_ms = 30000;
+	add(&tree, "gone", 2, "", 0)->observed_at = NOW - 120 * SECOND - 1;
+	tree.nodes[1].path_interval_ms = 30000;
+	add(&tree, "near", 3, "", 0)->observed_at = NOW - 31 * SECOND;
+	add(&tree, "liar", 4, "", 0)->observed_at = NOW - INT64_C(3) * CRELAY_MAX_PATH_MS * 1000 - 1;
+	tree.nodes[3].path_interval_ms = UINT32_MAX;
+	crelay_topology_age(tree.nodes, tree.n, NOW, 30 * SECOND, 10000);
+	is_text(crelay_state_text(tree.nodes[0].state), "streaming", "news that had a long way");
+	is_text(crelay_state_text(tree.nodes[1].state), "stale", "but not for ever");
+	is_text(crelay_state_text(tree.nodes[2].state), "stale", "or from next door");
+	is_text(crelay_state_text(tree.nodes[3].state), "stale", "no way is longer than the longest");
 	free_tree(&tree);
 }
 
