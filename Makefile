@@ -5,9 +5,11 @@
 #	make install [DESTDIR=...]	install into that PostgreSQL
 #	make installcheck		pg_regress on a running server, then t/ under prove
 #	make installcheck TAP_TESTS=	pg_regress alone (before a package is installed)
+#	make test-programs		what t/ needs built, to run it where there is no compiler
 #	make unit			the C unit tests of the pure sources, no server needed
 #	make borders			check that each source file keeps to its room
 #	make format, check-format	pgindent style
+#	make dist			the archive for PGXN, of what is committed
 #
 # Out of tree: mkdir build && cd build && make -f ../Makefile VPATH=..
 # "tools/test" does all of it in a scratch copy and a private PostgreSQL.
@@ -210,8 +212,11 @@ tmp_upgrade/%$(DLSUFFIX): tmp_upgrade/%.o $(shlib)
 
 .PRECIOUS: tmp_upgrade/%.o
 
+TEST_PROGRAMS = tmp_unit/tree_dump tmp_unit/other_clock$(DLSUFFIX) $(UPGRADES)
+test-programs: $(TEST_PROGRAMS)
+
 ifneq (,$(TAP_TESTS))
-installcheck: tmp_unit/tree_dump tmp_unit/other_clock$(DLSUFFIX) $(UPGRADES)
+installcheck: $(TEST_PROGRAMS)
 endif
 
 # No tests is a failure here: it would be a lost folder, not a success.
@@ -230,4 +235,13 @@ format:
 check-format:
 	$(abspath $(srcdir))/tools/format --check
 
-.PHONY: unit borders format check-format
+# --- distribution ---
+
+# The archive for PGXN: what is committed, in a folder with name and version.
+DIST_VERSION = $(shell sed -n 's/^\t"version": "\(.*\)",$$/\1/p' $(srcdir)/META.json)
+DIST = cascade_relay-$(DIST_VERSION)
+
+dist:
+	git -C $(srcdir) archive --format=zip --prefix=$(DIST)/ -9 HEAD >$(DIST).zip
+
+.PHONY: unit borders format check-format test-programs dist

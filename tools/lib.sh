@@ -28,6 +28,14 @@ crelay_keep=${CRELAY_KEEP:-}
 crelay_scratch=
 crelay_namespace=()
 
+# A dozen tests that together pass through every source: the chain, restarts,
+# crashes, bounds, set-up, clones, promotion, moves, timelines.  For a major or a
+# package for which the whole suite would take too long.
+# shellcheck disable=SC2034	# used by tools/matrix and tools/package
+crelay_dozen="t/001_chain.pl t/002_deep_restarts.pl t/004_new_leaf.pl t/005_crashes.pl \
+	t/007_frontier.pl t/008_harmless.pl t/009_setup.pl t/011_causal.pl t/014_check.pl \
+	t/024_follow.pl t/026_switchover.pl t/028_timelines.pl"
+
 crelay_say() { printf '== %s: %s\n' "$crelay_me" "$*"; }
 
 crelay_die()
