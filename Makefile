@@ -128,7 +128,7 @@ REGRESS = unloaded bookmark policy
 # switches the TAP tests off with "TAP_TESTS=".
 TAP_TESTS ?= 1
 
-EXTRA_CLEAN = tmp_unit tmp_upgrade tmp_regress exports.list
+EXTRA_CLEAN = tmp_unit tmp_upgrade tmp_regress exports.list cascade_relay-*.zip
 
 # "override", so that a PG_CFLAGS or SHLIB_LINK given on the command line (for
 # coverage, say) adds to these and does not replace them.  PG_CFLAGS is for the
@@ -238,10 +238,13 @@ check-format:
 # --- distribution ---
 
 # The archive for PGXN: what is committed, in a folder with name and version.
+# META.json names example.org until the maintainers have put their addresses in.
 DIST_VERSION = $(shell sed -n 's/^\t"version": "\(.*\)",$$/\1/p' $(srcdir)/META.json)
 DIST = cascade_relay-$(DIST_VERSION)
 
 dist:
 	git -C $(srcdir) archive --format=zip --prefix=$(DIST)/ -9 HEAD >$(DIST).zip
+	@! grep -q example.org $(srcdir)/META.json || \
+		echo "not to be published: META.json has example.org where the project's addresses belong"
 
 .PHONY: unit borders format check-format test-programs dist

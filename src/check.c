@@ -59,6 +59,8 @@
  *							W  and they keep more than max_wal_size
  *	version_mixed	 tree	W  a node's library is older than another's
  *					 here	W  the SQL objects are not of the library's version
+ *	server_outdated	 here	W  this server is of a minor release with a fault that
+ *							   breaks cascades
  *	not_preloaded	 tree	W  a node takes reports without preloading the
  *							   library: there is less that it can do
  *	registry_full	 tree	W  more nodes than max_nodes; not all are shown
@@ -164,6 +166,8 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "unbounded";
 		case CRELAY_CHECK_VERSION_MIXED:
 			return "version_mixed";
+		case CRELAY_CHECK_SERVER_OUTDATED:
+			return "server_outdated";
 		case CRELAY_CHECK_NOT_PRELOADED:
 			return "not_preloaded";
 		case CRELAY_CHECK_REGISTRY_FULL:
@@ -1327,6 +1331,42 @@ check_versions(Look *look)
 		   facts->version, facts->sql_version);
 }
 
+/*
+ * The first minor release of each major in which a standby that reconnects to
+ * another standby is not refused with "requested starting point ... is ahead of
+ * the WAL flush position".  Majors after these never had that fault.
+ */
+static const struct
+{
+	int			major;
+	int			minor;
+}			required_releases[] = {
+	{15, 19},
+	{16, 15},
+	{17, 11},
+	{18, 6}
+};
+
+static void
+check_server(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	int			major = facts->server_version / 10000;
+	int			minor = facts->server_version % 10000;
+	char		hint[CRELAY_CHECK_TEXT_LEN];
+
+	for (size_t i = 0; i < sizeof(required_releases) / sizeof(required_releases[0]); i++)
+	{
+		if (major != required_releases[i].major || minor >= required_releases[i].minor)
+			continue;
+		snprintf(hint, sizeof(hint), "Install PostgreSQL %d.%d or a later minor release, and restart this server.",
+				 major, required_releases[i].minor);
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_SERVER_OUTDATED, facts->name, hint,
+			   "PostgreSQL %d.%d has a fault with cascades: a standby that reconnects can be refused with \"requested starting point is ahead of the WAL flush position\"",
+			   major, minor);
+	}
+}
+
 static void
 check_preloaded(Look *look, const CrelayCheckRow *row)
 {
@@ -1410,6 +1450,7 @@ look_at_all(Look *look)
 	check_delay(look);
 	check_bounds(look);
 	check_versions(look);
+	check_server(look);
 	each_row(look, check_preloaded);
 	each_row(look, check_full);
 }

@@ -50,6 +50,7 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_DELAYED_STANDBY,
 	CRELAY_CHECK_UNBOUNDED,
 	CRELAY_CHECK_VERSION_MIXED,
+	CRELAY_CHECK_SERVER_OUTDATED,
 	CRELAY_CHECK_NOT_PRELOADED,
 	CRELAY_CHECK_REGISTRY_FULL,
 	CRELAY_CHECK_OK				/* there is no finding */
@@ -100,6 +101,7 @@ typedef struct CrelayCheckFacts
 	uint32_t	incarnation;
 	const char *version;		/* of its library */
 	const char *sql_version;	/* of the SQL objects; empty unknown */
+	int			server_version; /* of PostgreSQL, as 150020; 0 unknown */
 	bool		at_work;		/* its worker runs, and has looked around */
 	int64_t		passed_at;		/* when that last got to the end of it */
 	bool		in_recovery;

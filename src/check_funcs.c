@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -284,6 +285,7 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 	facts->incarnation = local->node.incarnation;
 	facts->version = crelay_message_software();
 	facts->sql_version = read_sql_version();
+	facts->server_version = atoi(GetConfigOption("server_version_num", false, false));
 	facts->at_work = local->ready && local->worker_pid != 0;
 	facts->passed_at = local->node.observed_at;
 	facts->in_recovery = position->in_recovery;

@@ -158,6 +158,7 @@ set_healthy(Scene *s, int local)
 	facts->incarnation = s->nodes[local].incarnation;
 	facts->version = "1.9";
 	facts->sql_version = "1.9";
+	facts->server_version = 180006;
 	facts->at_work = true;
 	facts->passed_at = NOW - SECOND;
 	facts->in_recovery = local != P;
@@ -1100,6 +1101,54 @@ one_left_behind(Scene *s)
 }
 
 static void
+server_15_18(Scene *s)
+{
+	s->facts.server_version = 150018;
+}
+
+static void
+server_15_19(Scene *s)
+{
+	s->facts.server_version = 150019;
+}
+
+static void
+server_16_14(Scene *s)
+{
+	s->facts.server_version = 160014;
+}
+
+static void
+server_17_10(Scene *s)
+{
+	s->facts.server_version = 170010;
+}
+
+static void
+server_17_11(Scene *s)
+{
+	s->facts.server_version = 170011;
+}
+
+static void
+server_18_5(Scene *s)
+{
+	s->facts.server_version = 180005;
+}
+
+static void
+server_19(Scene *s)
+{
+	s->facts.server_version = 190000;
+}
+
+static void
+server_unknown(Scene *s)
+{
+	s->facts.server_version = 0;
+}
+
+static void
 upgraded_and_away(Scene *s)
 {
 	one_upgraded(s);
@@ -1331,6 +1380,14 @@ static const struct
 	{"the SQL objects are older", P, objects_behind, "warning version_mixed p"},
 	{"the SQL objects are newer", I, objects_ahead, "warning version_mixed i"},
 	{"there are SQL objects of no version", P, objects_unknown, "ok ok p"},
+	{"a server with a fault that 15.19 has not", P, server_15_18, "warning server_outdated p"},
+	{"15.19 itself", P, server_15_19, "ok ok p"},
+	{"a standby of 16", I, server_16_14, "warning server_outdated i"},
+	{"one of 17", I, server_17_10, "warning server_outdated i"},
+	{"17.11 itself", I, server_17_11, "ok ok i"},
+	{"one of 18", P, server_18_5, "warning server_outdated p"},
+	{"no 19 has that fault", P, server_19, "ok ok p"},
+	{"a server that does not tell its version", P, server_unknown, "ok ok p"},
 	{"a primary that does not preload", I, unloaded_primary, "warning not_preloaded p"},
 	{"a standby that does not", P, unloaded_standby, "warning not_preloaded i"},
 	{"more nodes than room", P, full, "warning registry_full i"},
@@ -1548,6 +1605,14 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.hint, "When all nodes have the new library, run on the primary: ALTER EXTENSION cascade_relay UPDATE;",
 			"what to do about old objects");
+
+	set_healthy(&scene, P);
+	server_15_18(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "PostgreSQL 15.18 has a fault with cascades: a standby that reconnects can be refused with \"requested starting point is ahead of the WAL flush position\"",
+			"what an old minor release does");
+	is_text(findings.hint, "Install PostgreSQL 15.19 or a later minor release, and restart this server.",
+			"and which one to install");
 
 	set_healthy(&scene, I);
 	objects_ahead(&scene);
