@@ -10,8 +10,11 @@
 #
 # crelay_say TEXT			a line about what goes on
 # crelay_die TEXT			the last line
-# crelay_pick_postgres			sets PG_MAJOR and PG_CONFIG
-# crelay_need_packages PACKAGE ...	install what is missing, or say so
+# crelay_pick_postgres PACKAGE ...	sets PG_MAJOR and PG_CONFIG; the packages are
+#					needed too, so that all that is missing is
+#					installed, or named, in one go
+# crelay_need_packages PACKAGE ...	install what is missing, or say so; adds it to
+#					crelay_installed_packages
 # crelay_has_formatter			true if pg_bsd_indent is there or can be installed
 # crelay_scratch NAME			make the folder $crelay_scratch, gone at exit;
 #					after crelay_pick_postgres, whose pg_ctl it uses
@@ -26,6 +29,7 @@
 crelay_me=$(basename "$0")
 crelay_keep=${CRELAY_KEEP:-}
 crelay_scratch=
+crelay_installed_packages=
 crelay_namespace=()
 
 # A dozen tests that together pass through every source: the chain, restarts,
@@ -67,9 +71,26 @@ crelay_need_packages()
 	crelay_is_root ||
 		crelay_die "these packages are missing, install them as root: ${missing[*]}"
 	crelay_say "installing ${missing[*]}"
-	crelay_no_main_cluster
 	crelay_apt update
-	crelay_apt install --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
+	crelay_without_main_cluster "${missing[@]}"
+	crelay_installed_packages="${crelay_installed_packages:+$crelay_installed_packages }${missing[*]}"
+}
+
+# Debian makes and starts a server for each PostgreSQL that is installed.  Nothing
+# here has a use for one.  The setting that prevents it is the administrator's, so
+# it is put back before this returns.
+crelay_without_main_cluster()
+{
+	local conf=/etc/postgresql-common/createcluster.conf
+	[[ " $*" != *" postgresql"* ]] || crelay_installed postgresql-common ||
+		crelay_apt install --no-install-recommends postgresql-common
+	[ -e "$conf" ] || { crelay_apt install --no-install-recommends "$@"; return; }
+	(
+		trap 'mv -f "$conf.cascade_relay" "$conf"' EXIT
+		cp -p "$conf" "$conf.cascade_relay"
+		echo 'create_main_cluster = false' >>"$conf"
+		crelay_apt install --no-install-recommends "$@"
+	) || exit
 }
 
 # Newer Debians have no package of the formatter.
@@ -87,18 +108,8 @@ crelay_has_formatter()
 crelay_apt()
 {
 	local out
-	out=$(DEBIAN_FRONTEND=noninteractive apt-get -qq -y "$@" 2>&1 </dev/null) ||
+	out=$(DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=600 "$@" 2>&1 </dev/null) ||
 		{ printf '%s\n' "$out" | tail -n 20 >&2; crelay_die "apt-get $1 failed"; }
-}
-
-# Debian starts a server for each PostgreSQL that is installed.  A test has no
-# use for one; but a machine that has postgresql-common has its own will.
-crelay_no_main_cluster()
-{
-	local conf=/etc/postgresql-common/createcluster.conf
-	! crelay_installed postgresql-common && [ ! -e "$conf" ] || return 0
-	mkdir -p "$(dirname "$conf")"
-	echo 'create_main_cluster = false' >"$conf"
 }
 
 # --- which PostgreSQL ---
@@ -112,11 +123,13 @@ crelay_pick_postgres()
 	then
 		PG_MAJOR=$(crelay_debian_major)
 		[ -n "$PG_MAJOR" ] || PG_CONFIG=$(command -v pg_config) ||
-			crelay_die "found no PostgreSQL: install the packages postgresql and postgresql-server-dev-all as root, or set PG_CONFIG"
+			crelay_die "found no PostgreSQL: install the packages postgresql postgresql-server-dev-all $* as root, or set PG_CONFIG"
 	fi
-	if [ -z "${PG_CONFIG:-}" ]
+	if [ -n "${PG_CONFIG:-}" ]
 	then
-		crelay_need_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR"
+		crelay_need_packages "$@"
+	else
+		crelay_need_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" "$@"
 		PG_CONFIG=/usr/lib/postgresql/$PG_MAJOR/bin/pg_config
 	fi
 	[ -x "$PG_CONFIG" ] || crelay_die "there is no $PG_CONFIG"
