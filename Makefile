@@ -207,7 +207,7 @@ tmp_upgrade/%.o: src/message.c src/message.h src/node.h
 	$(MKDIR_P) tmp_upgrade
 	$(CC) $(CFLAGS) $(CPPFLAGS) $(VERSION_FLAGS) -c -o $@ $<
 
-tmp_upgrade/%$(DLSUFFIX): tmp_upgrade/%.o $(shlib)
+tmp_upgrade/%$(DLSUFFIX): tmp_upgrade/%.o $(shlib) $(SHLIB_EXPORTS:%.txt=%.list)
 	$(LINK.shared) -o $@ $< $(filter-out src/message.o,$(OBJS)) $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK)
 
 .PRECIOUS: tmp_upgrade/%.o

@@ -87,6 +87,7 @@ typedef struct Look
 } Look;
 
 #define SIZE_LEN	32
+#define PLACE_LEN	(CRELAY_NAME_LEN + CRELAY_SLOT_LEN + 64)
 
 /* What a bound takes from a branch, the worst last. */
 typedef enum Cost
@@ -242,6 +243,32 @@ time_text(char *text, int64_t microseconds)
 		snprintf(text, SIZE_LEN, "%lld min", seconds / 60);
 	else
 		snprintf(text, SIZE_LEN, "%lld h", seconds / 3600);
+	return text;
+}
+
+/*
+ * A pin as a place.
+ */
+static const char *
+place_text(char *text, const CrelayPin *pin)
+{
+	const char *on = pin->on[0] != '\0' ? pin->on : CRELAY_UNKNOWN_NODE;
+
+	switch (pin->kind)
+	{
+		case CRELAY_PIN_NODE:
+			snprintf(text, PLACE_LEN, "node \"%s\"", pin->by);
+			break;
+		case CRELAY_PIN_SLOT:
+			snprintf(text, PLACE_LEN, "slot \"%s\" on node \"%s\"", pin->slot, on);
+			break;
+		case CRELAY_PIN_HOLD:
+			snprintf(text, PLACE_LEN, "the hold for node \"%s\" on node \"%s\"", pin->by, on);
+			break;
+		case CRELAY_PIN_WALSENDER:
+			snprintf(text, PLACE_LEN, "the walsender of \"%s\" on node \"%s\"", pin->by, on);
+			break;
+	}
 	return text;
 }
 
@@ -810,15 +837,17 @@ check_clamped(Look *look, const CrelayDownstream *d)
 	const char *hint = "Raise cascade_relay.max_hold_size or max_slot_wal_keep_size, if there is room for the WAL.";
 	char		kept[SIZE_LEN];
 	char		limit[SIZE_LEN];
+	char		place[PLACE_LEN];
 
+	place_text(place, &d->pin);
 	if (d->clamped_by_disk)
 		hint = "Give pg_wal more room: see disk_reserve.";
 	switch (cost_of(facts, d))
 	{
 		case COST_NODES:
 			report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
-				   "the hold of node \"%s\" has reached its size limit: WAL that node \"%s\" needs was given up",
-				   d->name, d->pinned_by);
+				   "the hold of node \"%s\" has reached its size limit: WAL that %s needs was given up",
+				   d->name, place);
 			break;
 		case COST_CLONES:
 			report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
@@ -828,9 +857,9 @@ check_clamped(Look *look, const CrelayDownstream *d)
 		case COST_NOTHING:
 			if (is_near_limit(facts, d))
 				report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_CLAMPED, d->name, hint,
-					   "the hold of node \"%s\" keeps %s of at most %s, pinned by \"%s\": soon WAL is given up",
+					   "the hold of node \"%s\" keeps %s of at most %s, pinned by %s: soon WAL is given up",
 					   d->name, size_text(kept, kept_bytes(facts, d->restart_lsn)),
-					   size_text(limit, (uint64_t) facts->size_limit), d->pinned_by);
+					   size_text(limit, (uint64_t) facts->size_limit), place);
 			break;
 	}
 }
@@ -885,6 +914,7 @@ check_clamped_of(Look *look, const CrelayCheckRow *row)
 	const CrelayCheckFacts *facts = look->facts;
 	const CrelayNode *node = row->node;
 	bool		given_up = node->protected == CRELAY_FALSE;
+	char		place[PLACE_LEN];
 
 	if (!warns(row, CRELAY_WARN_HOLD_CLAMPED) || is_below_us(facts, row))
 		return;
@@ -896,7 +926,7 @@ check_clamped_of(Look *look, const CrelayCheckRow *row)
 		   "See cascade_check on that upstream: cascade_relay.max_hold_size, max_slot_wal_keep_size or the room on its disk is the limit.",
 		   "the hold of node \"%s\" on \"%s\" has reached its size limit%s%s", node->name,
 		   node->upstream_name, given_up ? ": WAL that is needed was given up, pinned by " : "",
-		   given_up ? node->pinned_by : "");
+		   given_up ? place_text(place, &node->pin) : "");
 }
 
 /*
@@ -935,29 +965,95 @@ check_silent(Look *look, const CrelayDownstream *d)
 			   has_hold ? "its hold is released" : "what it needs does not count any more");
 }
 
+/*
+ * The live row of the node that the pinning slot or walsender feeds, or of the
+ * node that pins by its own position; NULL if there is none.
+ */
+static const CrelayNode *
+find_pinning(const CrelayCheckFacts *facts, const CrelayPin *pin)
+{
+	for (int i = find_name(facts, pin->by);
+		 i >= 0 && i < facts->nrows && strcmp(facts->by_name[i]->node->name, pin->by) == 0; i++)
+	{
+		const CrelayNode *node = facts->by_name[i]->node;
+
+		if (is_live(facts->by_name[i]) &&
+			(pin->kind == CRELAY_PIN_NODE ? node->managed :
+			 strcmp(node->upstream_name, pin->on) == 0))
+			return node;
+	}
+	return NULL;
+}
+
+/*
+ * What to do about a pin, on the node where that works.
+ */
+static void
+advise_pin(const CrelayCheckFacts *facts, const CrelayPin *pin, char *hint, size_t size)
+{
+	const CrelayNode *node = find_pinning(facts, pin);
+
+	if (pin->kind == CRELAY_PIN_HOLD)
+		snprintf(hint, size, "Bring node \"%s\" back. If it will not come back, on node \"%s\": SELECT cascade_forget('%s');",
+				 pin->by, pin->on, pin->slot);
+	else if (pin->kind == CRELAY_PIN_SLOT && node == NULL)
+		snprintf(hint, size, "No node is seen to stream through it, whatever it is called. If it is not needed, on node \"%s\": SELECT pg_catalog.pg_drop_replication_slot('%s'); or list it there in cascade_relay.ignore_slots.",
+				 pin->on, pin->slot);
+	else if (pin->kind == CRELAY_PIN_NODE && node != NULL && node->upstream_name[0] != '\0')
+		snprintf(hint, size, "Find out why node \"%s\" does not go on. To let go of its WAL, on node \"%s\": SELECT cascade_release('%s');",
+				 pin->by, node->upstream_name, pin->by);
+	else
+		snprintf(hint, size, "Find out why \"%s\" does not go on.", pin->by);
+}
+
 static void
 check_pinned(Look *look)
 {
 	const CrelayCheckFacts *facts = look->facts;
+	const CrelayPin *pin = &facts->pin;
 	int64_t		since = facts->now - facts->pinned_since;
+	char		hint[CRELAY_CHECK_TEXT_LEN];
+	char		via[CRELAY_NAME_LEN + 32] = "";
+	char		place[PLACE_LEN];
 	char		size[SIZE_LEN];
 	char		time[SIZE_LEN];
 
 	if (facts->pinned_since == 0 || since <= facts->stale_after * CRELAY_LONG_TIMEOUTS)
 		return;
-	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_PINNED_LONG, facts->pinned_by,
-		   "Find out why that node does not go on; cascade_release on the node that it streams from lets go of its WAL.",
-		   "node \"%s\" has been keeping this node from removing WAL for %s; %s are kept for it",
-		   facts->pinned_by, time_text(time, since),
+	if (facts->pinned_via != NULL && strcmp(pin->on, facts->name) != 0 &&
+		strcmp(pin->on, facts->pinned_via) != 0)
+		snprintf(via, sizeof(via), ", by way of \"%s\",", facts->pinned_via);
+	advise_pin(facts, pin, hint, sizeof(hint));
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_PINNED_LONG, pin->by, hint,
+		   "%s%s has been keeping this node from removing WAL for %s; %s are kept for it",
+		   place_text(place, pin), via, time_text(time, since),
 		   size_text(size, kept_bytes(facts, facts->frontier_lsn)));
+}
+
+#define REASON_LEN	(2 * CRELAY_NAME_LEN + 64)
+
+/*
+ * Where a live node is that does not stream from here.
+ */
+static const char *
+lives_where(char *reason, const CrelayCheckRow *row)
+{
+	if (row->local)
+		snprintf(reason, REASON_LEN, "it is called like this node, which does not stream from itself");
+	else if (row->node->upstream_name[0] != '\0')
+		snprintf(reason, REASON_LEN, "node \"%s\" streams from \"%s\", not from here",
+				 row->node->name, row->node->upstream_name);
+	else
+		snprintf(reason, REASON_LEN, "node \"%s\" does not stream from here", row->node->name);
+	return reason;
 }
 
 /*
  * Why a slot that is not in use will probably not be used again; NULL if its
- * node is known and only away.
+ * node is known and only away.  reason: room for words that name nodes.
  */
 static const char *
-orphan_reason(const CrelayCheckFacts *facts, const CrelayDownstream *d)
+orphan_reason(const CrelayCheckFacts *facts, const CrelayDownstream *d, char *reason)
 {
 	bool		known = d->kind == CRELAY_KIND_HOLD || d->managed;
 	bool		rebuilt = false;
@@ -975,13 +1071,13 @@ orphan_reason(const CrelayCheckFacts *facts, const CrelayDownstream *d)
 		if (d->incarnation != 0 && row->node->incarnation == d->incarnation)
 		{
 			if (!below_us)
-				return "its node does not stream from here any more";
+				return lives_where(reason, row);
 			return d->kind == CRELAY_KIND_SLOT && !d->managed ? "its node streams without it" : NULL;
 		}
 		if (d->incarnation != 0)
 			rebuilt = row->node->managed || rebuilt;
 		else if (!below_us)
-			return "its node does not stream from here any more";
+			return lives_where(reason, row);
 		else if (row->node->managed)
 			return "its node streams without it";
 		else
@@ -1018,6 +1114,7 @@ check_orphan(Look *look, const CrelayDownstream *d)
 {
 	const CrelayCheckFacts *facts = look->facts;
 	const char *reason;
+	char		room[REASON_LEN];
 	char		hint[CRELAY_SLOT_LEN + 100];
 	char		size[SIZE_LEN];
 
@@ -1035,7 +1132,7 @@ check_orphan(Look *look, const CrelayDownstream *d)
 		check_claimed(look, d);
 		return;
 	}
-	reason = orphan_reason(facts, d);
+	reason = orphan_reason(facts, d, room);
 	if (reason == NULL)
 		return;
 	snprintf(hint, sizeof(hint), "If nobody will come back for it: SELECT %s('%s');",

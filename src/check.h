@@ -111,8 +111,10 @@ typedef struct CrelayCheckFacts
 	int64_t		apply_delay_ms;
 	uint64_t	own_lsn;		/* the end of its WAL */
 	uint64_t	frontier_lsn;
-	const char *pinned_by;
-	int64_t		pinned_since;	/* 0: not pinned by another node */
+	CrelayPin	pin;
+	const char *pinned_via;		/* the direct downstream that the pin was
+								 * heard of from; NULL for none */
+	int64_t		pinned_since;	/* 0: pinned by its own position */
 	const char *xmin_pinned_by;
 	int64_t		xmin_since;		/* the oldest xmin has not moved; 0 none */
 	int64_t		xmin_age;		/* transactions */

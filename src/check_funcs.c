@@ -187,6 +187,8 @@ add_downstreams(CrelayCheckFacts *facts, const CrelaySettings *settings,
 		if (downstreams[i].slot_name[0] != '\0')
 			facts->slots_used++;
 	}
+	facts->pin = frontier.pin;
+	facts->pinned_via = frontier.pinned_via != NULL ? frontier.pinned_via->name : NULL;
 	facts->ndownstreams = n;
 	facts->downstreams = downstreams;
 	facts->children = children;
@@ -293,7 +295,6 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 	facts->apply_delay_ms = recovery_min_apply_delay;
 	facts->own_lsn = position->flush_lsn;
 	facts->frontier_lsn = local->node.frontier_lsn;
-	facts->pinned_by = local->node.pinned_by;
 	facts->pinned_since = local->pinned_since;
 	facts->xmin_pinned_by = local->node.xmin_pinned_by;
 	facts->xmin_since = local->xmin_since;

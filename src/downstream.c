@@ -755,8 +755,7 @@ attach_reports(CrelayDownstream *downstreams, int *n, const CrelayChild *child, 
 		hold->reported_target = child->hold_target_lsn;
 		strlcpy(hold->reported_xmin_pinned_by, child->node.xmin_pinned_by,
 				sizeof(hold->reported_xmin_pinned_by));
-		strlcpy(hold->reported_pinned_by, child->node.pinned_by,
-				sizeof(hold->reported_pinned_by));
+		hold->reported_pin = child->node.pin;
 	}
 	return (int) (hold - downstreams);
 }

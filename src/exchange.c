@@ -375,7 +375,7 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	report->hold_target_lsn = survey->frontier.hold_target_lsn;
 	report->oldest_wal_lsn = node->oldest_wal_lsn;
 	report->history = *crelay_read_history(node->timeline);
-	strlcpy(report->pinned_by, node->pinned_by, sizeof(report->pinned_by));
+	report->pin = node->pin;
 
 	if (survey->receiver.running)
 		strlcpy(report->about.slot_name, survey->receiver.slot_name,

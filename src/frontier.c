@@ -236,16 +236,48 @@ judge(CrelayDownstream *downstreams, int n, uint64_t segment_size)
 	}
 }
 
-static void
-set_name(char *to, const char *from)
+/*
+ * Returns true if a pin is the given managed node's own position.
+ */
+bool
+crelay_pin_is_own(const CrelayPin *pin, const char *node_name)
 {
-	snprintf(to, CRELAY_NAME_LEN, "%s", from);
+	return pin->kind == CRELAY_PIN_NODE && strcmp(pin->by, node_name) == 0;
+}
+
+static void
+set_pin(CrelayPin *pin, CrelayPinKind kind, const char *by, const char *on,
+		const char *slot)
+{
+	pin->kind = kind;
+	snprintf(pin->by, sizeof(pin->by), "%s", by);
+	snprintf(pin->on, sizeof(pin->on), "%s", on);
+	snprintf(pin->slot, sizeof(pin->slot), "%s", slot);
 }
 
 /*
- * The minimum of the own position and of every counted downstream, who pins
- * it, and the hold target.  Writes each downstream's verdict (counted, reason,
- * pinned_by) on the way.
+ * The place of what a counted downstream has confirmed: the one that a child has
+ * reported, which may be far below it; else this node, where the slot or the
+ * walsender stands.
+ */
+static void
+set_pin_of(CrelayDownstream *d, const char *own_name)
+{
+	if (d->reason == CRELAY_COUNTS_REPORTED && d->reported_pin.by[0] != '\0')
+		d->pin = d->reported_pin;
+	else if (d->reason == CRELAY_COUNTS_REPORTED)
+		set_pin(&d->pin, CRELAY_PIN_NODE, d->name, d->name, "");
+	else if (d->kind == CRELAY_KIND_WALSENDER)
+		set_pin(&d->pin, CRELAY_PIN_WALSENDER, d->name, own_name, "");
+	else
+		set_pin(&d->pin, d->kind == CRELAY_KIND_HOLD ? CRELAY_PIN_HOLD : CRELAY_PIN_SLOT,
+				d->name, own_name, d->slot_name);
+}
+
+/*
+ * The minimum of the own position and of every counted downstream, where it
+ * comes from, and the hold target.  Writes each downstream's verdict (counted,
+ * reason, pin) on the way.
  *
  * Equal LSNs: the own node pins before a downstream, and the first downstream
  * before a later one, so that a tree that keeps up is pinned by nobody else.
@@ -257,8 +289,8 @@ crelay_frontier_compute(const CrelayOwn *own, CrelayDownstream *downstreams,
 {
 	uint64_t	frontier = own->applied_lsn;
 	uint64_t	target = own->applied_lsn;
-	const char *pinned_by = own->name;
 
+	result->pinned_via = NULL;
 	if (own->restart_redo != 0 && own->restart_redo < target)
 		target = own->restart_redo;
 
@@ -269,20 +301,15 @@ crelay_frontier_compute(const CrelayOwn *own, CrelayDownstream *downstreams,
 		uint64_t	confirmed;
 		uint64_t	wanted;
 
-		set_name(d->pinned_by, "");
+		memset(&d->pin, 0, sizeof(d->pin));
 		if (!d->counted)
 			continue;
-
-		if (d->reason == CRELAY_COUNTS_REPORTED && d->reported_pinned_by[0] != '\0')
-			set_name(d->pinned_by, d->reported_pinned_by);
-		else
-			set_name(d->pinned_by, d->name);
-
+		set_pin_of(d, own->name);
 		confirmed = confirmed_lsn(d);
 		if (confirmed != 0 && confirmed < frontier)
 		{
 			frontier = confirmed;
-			pinned_by = d->pinned_by;
+			result->pinned_via = d;
 		}
 		wanted = target_lsn(d);
 		if (wanted != 0 && wanted < target)
@@ -293,7 +320,10 @@ crelay_frontier_compute(const CrelayOwn *own, CrelayDownstream *downstreams,
 		target = frontier;
 	result->frontier_lsn = frontier;
 	result->hold_target_lsn = target;
-	set_name(result->pinned_by, pinned_by);
+	if (result->pinned_via != NULL)
+		result->pin = result->pinned_via->pin;
+	else
+		set_pin(&result->pin, CRELAY_PIN_NODE, own->name, own->name, "");
 }
 
 /*

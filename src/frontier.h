@@ -32,7 +32,10 @@ typedef struct CrelayFrontier
 {
 	uint64_t	frontier_lsn;	/* 0: not even the own position is known */
 	uint64_t	hold_target_lsn;
-	char		pinned_by[CRELAY_NAME_LEN];
+	CrelayPin	pin;			/* of the frontier */
+	const CrelayDownstream *pinned_via; /* the downstream that says so; NULL:
+										 * the node's own position is the
+										 * minimum */
 } CrelayFrontier;
 
 /* The file system that pg_wal is on, and the files in there. */
@@ -44,6 +47,7 @@ typedef struct CrelayDisk
 	uint64_t	end_lsn;		/* end of the last one, made for WAL to come */
 } CrelayDisk;
 
+extern bool crelay_pin_is_own(const CrelayPin *pin, const char *node_name);
 extern CrelayReason crelay_frontier_reason(const CrelayDownstream *d);
 extern const char *crelay_reason_text(CrelayReason reason);
 extern void crelay_frontier_compute(const CrelayOwn *own,

@@ -76,10 +76,11 @@
  * length is where the terminating zero was, and the conninfo's has one byte
  * more.
  */
-#define ROW_NUMBERS			(6 * 4 + 6 * 1 + 5 * 8 + 4 + 4 + CRELAY_PROOF_SIZE)
+#define ROW_NUMBERS			(6 * 4 + 7 * 1 + 5 * 8 + 4 + 4 + CRELAY_PROOF_SIZE)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
-							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + GROWTH)
+							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + \
+							 CRELAY_NODE_NAME_MAX + 1 + CRELAY_SLOT_LEN + GROWTH)
 
 /*
  * t/037_upgrade.pl builds a library of a version to come with
@@ -109,6 +110,7 @@ static const char *const err_lag = "a lag is negative";
 static const char *const err_long = "a string is too long";
 static const char *const err_ascii = "a name is not printable ASCII";
 static const char *const err_name = "a name is not a node name";
+static const char *const err_slot = "a name is not a slot name";
 static const char *const err_empty = "a name is empty";
 static const char *const err_incarnation = "an incarnation does not fit its node";
 static const char *const err_hops = "too many hops";
@@ -123,12 +125,14 @@ is_printable(unsigned char c)
 	return c >= 0x20 && c <= 0x7e;
 }
 
-bool
-crelay_node_name_is_valid(const char *name)
+/*
+ * Returns true if a name consists of one to max of the characters that a slot
+ * name may have.
+ */
+static bool
+is_plain_name(const char *name, size_t max)
 {
-	size_t		len;
-
-	for (len = 0; len <= CRELAY_NODE_NAME_MAX; len++)
+	for (size_t len = 0; len <= max; len++)
 	{
 		char		c = name[len];
 
@@ -138,6 +142,12 @@ crelay_node_name_is_valid(const char *name)
 			return false;
 	}
 	return false;
+}
+
+bool
+crelay_node_name_is_valid(const char *name)
+{
+	return is_plain_name(name, CRELAY_NODE_NAME_MAX);
 }
 
 /*
@@ -292,6 +302,17 @@ put_string(CrelayCursor *cur, const char *str, size_t buflen, size_t width)
 		return;
 	for (i = 0; i < len; i++)
 		p[i] = is_printable((unsigned char) str[i]) ? (uint8_t) str[i] : '?';
+}
+
+/* Where a pin is; its name went before.  A node pins on itself. */
+static void
+put_place(CrelayCursor *cur, const CrelayPin *pin)
+{
+	put_enum(cur, pin->kind, 0, CRELAY_PIN_LAST);
+	if (pin->kind == CRELAY_PIN_NODE)
+		return;
+	put_string(cur, pin->on, sizeof(pin->on), 1);
+	put_string(cur, pin->slot, sizeof(pin->slot), 1);
 }
 
 /* One byte string of that size, unless there is nothing to show. */
@@ -557,9 +578,10 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_u64(cur, report->frontier_lsn);
 	put_u64(cur, report->hold_target_lsn);
 	put_u64(cur, report->oldest_wal_lsn);
-	put_string(cur, report->pinned_by, sizeof(report->pinned_by), 1);
+	put_string(cur, report->pin.by, sizeof(report->pin.by), 1);
 	put_string(cur, report->xmin_pinned_by, sizeof(report->xmin_pinned_by), 1);
 	put_u32(cur, report->incarnation);
+	put_place(cur, &report->pin);
 	end_section(cur);
 
 	if (report->has_tree)
@@ -642,7 +664,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_u32(cur, age_of(row->observed_at, now));
 	put_string(cur, row->name, sizeof(row->name), 1);
 	put_string(cur, row->upstream_name, sizeof(row->upstream_name), 1);
-	put_string(cur, row->pinned_by, sizeof(row->pinned_by), 1);
+	put_string(cur, row->pin.by, sizeof(row->pin.by), 1);
 	put_string(cur, row->location, sizeof(row->location), 1);
 	put_string(cur, row->conninfo, sizeof(row->conninfo), 2);
 	put_string(cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
@@ -650,6 +672,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_string(cur, row->upstream_address, sizeof(row->upstream_address), 1);
 	put_proof(cur, &row->proof);
 	put_u32(cur, row->path_interval_ms);
+	put_place(cur, &row->pin);
 	end_item(cur, start);
 	cur->rows++;
 }
@@ -839,6 +862,29 @@ get_later_u32(CrelayCursor *cur, uint32_t unknown)
 	return get_u32(cur);
 }
 
+/*
+ * Likewise for the place of a pin.  It goes into commands that are printed, so
+ * both names consist of nothing but the characters of a slot name.
+ */
+static void
+get_later_place(CrelayCursor *cur, CrelayPin *pin)
+{
+	if (cur->error == NULL && cur->at < cur->size)
+		pin->kind = (CrelayPinKind) get_enum(cur, 0, CRELAY_PIN_LAST);
+	if (pin->kind == CRELAY_PIN_NODE)
+	{
+		if (crelay_node_name_is_valid(pin->by))
+			strcpy(pin->on, pin->by);
+		return;
+	}
+	get_string(cur, pin->on, sizeof(pin->on), 1);
+	get_string(cur, pin->slot, sizeof(pin->slot), 1);
+	if (pin->on[0] != '\0' && !crelay_node_name_is_valid(pin->on))
+		fail(cur, err_name);
+	if (pin->slot[0] != '\0' && !is_plain_name(pin->slot, CRELAY_SLOT_LEN - 1))
+		fail(cur, err_slot);
+}
+
 /* Likewise; else nothing is shown. */
 static void
 get_later_proof(CrelayCursor *cur, CrelayProof *proof)
@@ -1021,7 +1067,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	row->observed_at = get_observed_at(&cur, now);
 	get_string(&cur, row->name, sizeof(row->name), 1);
 	get_string(&cur, row->upstream_name, sizeof(row->upstream_name), 1);
-	get_string(&cur, row->pinned_by, sizeof(row->pinned_by), 1);
+	get_string(&cur, row->pin.by, sizeof(row->pin.by), 1);
 	get_string(&cur, row->location, sizeof(row->location), 1);
 	get_string(&cur, row->conninfo, sizeof(row->conninfo), 2);
 	get_string(&cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
@@ -1029,6 +1075,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	get_later_string(&cur, row->upstream_address, sizeof(row->upstream_address), 1);
 	get_later_proof(&cur, &row->proof);
 	row->path_interval_ms = get_later_u32(&cur, 0);
+	get_later_place(&cur, &row->pin);
 
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
@@ -1196,11 +1243,11 @@ get_report_part(CrelayCursor cur, CrelayReport *report)
 	report->frontier_lsn = get_u64(&cur);
 	report->hold_target_lsn = get_u64(&cur);
 	report->oldest_wal_lsn = get_u64(&cur);
-	get_string(&cur, report->pinned_by, sizeof(report->pinned_by), 1);
+	get_string(&cur, report->pin.by, sizeof(report->pin.by), 1);
 	get_string(&cur, report->xmin_pinned_by, sizeof(report->xmin_pinned_by), 1);
+	report->incarnation = get_u32(&cur);
 	/* from here on an older sender may have less to say */
-	if (cur.error == NULL && cur.size - cur.at >= 4)
-		report->incarnation = get_u32(&cur);
+	get_later_place(&cur, &report->pin);
 	return cur.error;
 }
 

@@ -124,7 +124,7 @@ typedef struct CrelayReport
 	uint64_t	frontier_lsn;
 	uint64_t	hold_target_lsn;
 	uint64_t	oldest_wal_lsn;
-	char		pinned_by[CRELAY_NAME_LEN];
+	CrelayPin	pin;			/* of frontier_lsn */
 	char		xmin_pinned_by[CRELAY_NAME_LEN];	/* of backend_xmin */
 	uint32_t	incarnation;	/* of the sender; 0 if it does not say */
 	bool		has_tree;		/* about, and nrows rows follow */

@@ -72,6 +72,32 @@ typedef struct CrelayProof
 	uint8_t		value[CRELAY_PROOF_SIZE];
 } CrelayProof;
 
+/* What a pin is. */
+typedef enum CrelayPinKind
+{
+	CRELAY_PIN_NODE = 0,		/* a managed node, by what it has applied */
+	CRELAY_PIN_SLOT,			/* a slot that is no hold */
+	CRELAY_PIN_HOLD,			/* of a node that has not called yet */
+	CRELAY_PIN_WALSENDER		/* without a slot */
+} CrelayPinKind;
+
+#define CRELAY_PIN_LAST			CRELAY_PIN_WALSENDER
+
+/*
+ * The place where a frontier comes from.  A name alone is none: a slot may be
+ * called like a node that lives somewhere else, or like any other slot.
+ */
+typedef struct CrelayPin
+{
+	CrelayPinKind kind;
+	char		by[CRELAY_NAME_LEN];	/* the node, or whoever the slot or
+										 * the walsender is for; empty: no pin */
+	char		on[CRELAY_NODE_NAME_MAX + 1];	/* the managed node on which
+												 * the slot or walsender
+												 * stands, or the node itself */
+	char		slot[CRELAY_SLOT_LEN];	/* the slot there; empty without one */
+} CrelayPin;
+
 /* Three-valued truth: unknown is shown as NULL, never as false. */
 typedef enum CrelayTruth
 {
@@ -149,7 +175,7 @@ typedef struct CrelayNode
 	int64_t		replay_lag;		/* microseconds, -1 unknown */
 	uint32_t	backend_xmin;	/* oldest that it, or a node below, needs */
 	char		xmin_pinned_by[CRELAY_NAME_LEN];
-	char		pinned_by[CRELAY_NAME_LEN];
+	CrelayPin	pin;			/* of frontier_lsn */
 	char		location[CRELAY_LOCATION_LEN];
 	char		conninfo[CRELAY_CONNINFO_LEN];	/* advertised; no password */
 	char		upstream_address[CRELAY_ADDRESS_LEN];	/* where it found its
@@ -317,7 +343,7 @@ typedef struct CrelayDownstream
 	bool		reported;
 	uint64_t	reported_frontier;
 	uint64_t	reported_target;
-	char		reported_pinned_by[CRELAY_NAME_LEN];
+	CrelayPin	reported_pin;
 	char		reported_xmin_pinned_by[CRELAY_NAME_LEN];
 	int64_t		last_report_time;
 	int			child;			/* index in the registry's copy, or -1 */
@@ -341,7 +367,8 @@ typedef struct CrelayDownstream
 	bool		spare;			/* what counts for its child keeps as much */
 	bool		counted;
 	CrelayReason reason;
-	char		pinned_by[CRELAY_NAME_LEN];
+	CrelayPin	pin;			/* of what it has confirmed; empty if it does
+								 * not count */
 } CrelayDownstream;
 
 #endif							/* CRELAY_NODE_H */

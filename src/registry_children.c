@@ -498,7 +498,7 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 	node->warnings = report->warnings;
 	node->backend_xmin = report->backend_xmin;
 	strlcpy(node->xmin_pinned_by, report->xmin_pinned_by, sizeof(node->xmin_pinned_by));
-	strlcpy(node->pinned_by, report->pinned_by, sizeof(node->pinned_by));
+	node->pin = report->pin;
 	node->path_interval_ms = crelay_shared->local.node.path_interval_ms +
 		Min(report->report_interval_ms, MAX_INTERVAL_MS);
 	node->observed_at = now;

@@ -88,7 +88,7 @@ cascade_status(PG_FUNCTION_ARGS)
 	crelay_put_lsn(&tuple, position.applied_lsn);
 	crelay_put_lsn(&tuple, local->node.frontier_lsn);
 	put_bookmark(&tuple, local->node.timeline, local->node.frontier_lsn);
-	crelay_put_text(&tuple, local->node.pinned_by);
+	crelay_put_pin(&tuple, &local->node.pin);
 	crelay_put_lsn(&tuple, local->hold_target_lsn);
 	crelay_put_text(&tuple, local->upstream_name);
 	crelay_put_text(&tuple, upstream_state_text(local->upstream_state));
@@ -207,7 +207,7 @@ fill_downstream(CrelayTuple *tuple, const CrelayDownstream *d,
 	put_retained(tuple, d, own_lsn);
 	crelay_put_text(tuple, is_slot ? wal_status_text(d) : NULL);
 	put_safe_wal_size(tuple, d, settings, own_lsn);
-	crelay_put_text(tuple, d->pinned_by);
+	crelay_put_pin(tuple, &d->pin);
 	crelay_put_bool(tuple, d->counted);
 	crelay_put_text(tuple, crelay_reason_text(d->reason));
 	crelay_put_time(tuple, d->last_report_time);

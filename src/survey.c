@@ -572,7 +572,7 @@ note_clamped(CrelayDownstream *d, bool moved, const CrelayBounds *bounds)
 				(errmsg("cascade_relay: hold \"%s\" was moved to " CRELAY_LSN_FORMAT " by its size limit",
 						d->slot_name, LSN_FORMAT_ARGS(d->restart_lsn)),
 				 errdetail("Node \"%s\" is not protected until it has caught up.",
-						   d->pinned_by),
+						   d->pin.by),
 				 d->clamped_by_disk ?
 				 errhint("The file system of pg_wal has less free than \"%s\" leaves.",
 						 "cascade_relay.min_free_percent") : 0));
@@ -973,7 +973,7 @@ survey_pin(const CrelaySurvey *survey, const char *own_name, TimestampTz now,
 {
 	uint64		segment = survey->frontier.frontier_lsn / wal_segment_size;
 
-	if (strcmp(survey->frontier.pinned_by, own_name) == 0 ||
+	if (crelay_pin_is_own(&survey->frontier.pin, own_name) ||
 		segment >= survey->position.applied_lsn / wal_segment_size)
 		local->pinned_since = 0;
 	else if (local->pinned_since == 0 ||
@@ -997,7 +997,7 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 	node->flush_lsn = survey->position.flush_lsn;
 	node->replay_lsn = survey->position.applied_lsn;
 	node->frontier_lsn = survey->frontier.frontier_lsn;
-	strlcpy(node->pinned_by, survey->frontier.pinned_by, sizeof(node->pinned_by));
+	node->pin = survey->frontier.pin;
 	node->observed_at = now;
 	node->state = own_state(survey, local);
 	/* what the upstream's walsender measured came with the last reply */

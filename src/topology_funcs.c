@@ -18,6 +18,7 @@
 #include "funcapi.h"
 #include "utils/array.h"
 
+#include "frontier.h"
 #include "topology.h"
 #include "tree.h"
 #include "tuple.h"
@@ -105,7 +106,7 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put_lsn(tuple, node->flush_lsn);
 	crelay_put_lsn(tuple, node->replay_lsn);
 	crelay_put_lsn(tuple, node->frontier_lsn);
-	crelay_put_text(tuple, node->pinned_by);
+	crelay_put_pin(tuple, &node->pin);
 	crelay_put_lsn(tuple, node->oldest_wal_lsn);
 	crelay_put_truth(tuple, node->protected);
 	crelay_put_bigint(tuple, lag, lag >= 0);
@@ -181,6 +182,35 @@ append_branches(StringInfo line, const CrelayTree *tree, int r)
 		appendStringInfoString(line, "? ");
 }
 
+/*
+ * Where a pin is, without what goes without saying: what is not said to be
+ * elsewhere stands on the node itself.
+ */
+static void
+append_pin(StringInfo line, const CrelayPin *pin, const char *node_name)
+{
+	if (pin->by[0] == '\0' || crelay_pin_is_own(pin, node_name))
+		return;
+	appendStringInfoString(line, " pinned by ");
+	switch (pin->kind)
+	{
+		case CRELAY_PIN_NODE:
+			appendStringInfoString(line, pin->by);
+			return;
+		case CRELAY_PIN_SLOT:
+			appendStringInfo(line, "slot %s", pin->slot);
+			break;
+		case CRELAY_PIN_HOLD:
+			appendStringInfo(line, "hold for %s", pin->by);
+			break;
+		case CRELAY_PIN_WALSENDER:
+			appendStringInfo(line, "walsender of %s", pin->by);
+			break;
+	}
+	if (strcmp(pin->on, node_name) != 0)
+		appendStringInfo(line, " on %s", pin->on);
+}
+
 static void
 append_marks(StringInfo line, const CrelayTree *tree, int r)
 {
@@ -192,8 +222,7 @@ append_marks(StringInfo line, const CrelayTree *tree, int r)
 		appendStringInfoString(line, " UNPROTECTED");
 	if (!node->managed)
 		appendStringInfoString(line, " unmanaged");
-	if (node->pinned_by[0] != '\0' && strcmp(node->pinned_by, node->name) != 0)
-		appendStringInfo(line, " pinned by %s", node->pinned_by);
+	append_pin(line, &node->pin, node->name);
 	for (int bit = 0; bit < 32; bit++)
 	{
 		const char *code = NULL;

@@ -138,6 +138,15 @@ crelay_put_incarnation(CrelayTuple *tuple, uint32 incarnation)
 	crelay_put_text(tuple, incarnation != 0 ? psprintf("%08x", incarnation) : NULL);
 }
 
+/* The three columns pinned_by, pinned_on and pinned_slot. */
+static inline void
+crelay_put_pin(CrelayTuple *tuple, const CrelayPin *pin)
+{
+	crelay_put_text(tuple, pin->by);
+	crelay_put_text(tuple, pin->on);
+	crelay_put_text(tuple, pin->slot);
+}
+
 static inline void
 crelay_put_null(CrelayTuple *tuple)
 {

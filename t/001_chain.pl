@@ -53,7 +53,7 @@ is( value(
 	join(' ',
 		qw(node_name upstream_name depth path role replica_class state managed
 		  is_local timeline flush_lsn replay_lsn frontier_lsn pinned_by
-		  oldest_wal_lsn protected replay_lag_bytes replay_lag backend_xmin
+		  pinned_on pinned_slot oldest_wal_lsn protected replay_lag_bytes replay_lag backend_xmin
 		  xmin_pinned_by hot_standby_feedback location conninfo refusal warnings
 		  observed_at incarnation version)),
 	'the columns of cascade_topology');

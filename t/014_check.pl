@@ -194,7 +194,7 @@ found($_, 'warning', 'stale_node', 'l') for ($p, $i);
 # what it needs is given up
 set($p, q{cascade_relay.max_hold_size = '2MB'});
 found($p, 'critical', 'hold_clamped', 'i', 'WAL that node "l" needs');
-found($i, 'critical', 'hold_clamped', 'i', 'pinned by l');
+found($i, 'critical', 'hold_clamped', 'i', 'pinned by node "l"');
 reset_to($p, 'cascade_relay.max_hold_size', 'max_slot_wal_keep_size', 'max_wal_size');
 gone($p, 'unbounded');
 found($p, 'critical', 'hold_clamped', 'i', 'WAL that node "l" needs');

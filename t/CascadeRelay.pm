@@ -587,7 +587,7 @@ sub encode_report
 			map { _lsn($m{$_}) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn oldest_wal_lsn))
 		  . _string($m{pinned_by} // '')
 		  . _string($m{xmin_pinned_by} // '')
-		  . (defined $m{of} ? pack('N', $m{of}) : ''));
+		  . pack('N', $m{of} // 0));
 
 	if ($m{tree})
 	{

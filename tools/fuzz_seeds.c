@@ -102,7 +102,7 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		row.replay_lag = i % 2 ? i * 1000 : -1;
 		row.backend_xmin = (uint32_t) (700 + i);
 		row.observed_at = i % 4 ? NOW - i * INT64_C(1000000) : 0;
-		strcpy(row.pinned_by, "node_0");
+		strcpy(row.pin.by, "node_0");
 		strcpy(row.xmin_pinned_by, "node_1");
 		strcpy(row.location, "eu-west");
 		strcpy(row.conninfo, "host=10.0.0.5 port=5432");
@@ -113,7 +113,7 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		row.path_interval_ms = (uint32_t) i * 1000;
 		if (full)
 		{
-			fill(row.pinned_by, sizeof(row.pinned_by), 'p');
+			fill(row.pin.by, sizeof(row.pin.by), 'p');
 			fill(row.xmin_pinned_by, sizeof(row.xmin_pinned_by), 'q');
 			fill(row.location, sizeof(row.location), 'l');
 			fill(row.conninfo, sizeof(row.conninfo), 'c');
@@ -144,7 +144,7 @@ write_report(const char *name, bool tree, int history, int rows, bool full)
 	report.frontier_lsn = UINT64_C(0x3000000000000003);
 	report.hold_target_lsn = UINT64_C(0x4000000000000004);
 	report.oldest_wal_lsn = UINT64_MAX;
-	strcpy(report.pinned_by, "walreceiver#4711");
+	strcpy(report.pin.by, "walreceiver#4711");
 	strcpy(report.xmin_pinned_by, "reporting");
 	report.incarnation = rows > 0 ? 0xa1b2c3d4 : 0;
 	report.has_tree = tree;

@@ -61,6 +61,15 @@ put_version(CrelayNode *node, const char *version)
 }
 
 static void
+set_pin(CrelayPin *pin, CrelayPinKind kind, const char *by, const char *on, const char *slot)
+{
+	pin->kind = kind;
+	put_name(pin->by, by);
+	snprintf(pin->on, sizeof(pin->on), "%s", on);
+	snprintf(pin->slot, sizeof(pin->slot), "%s", slot);
+}
+
+static void
 add_row(Scene *s, int at, const char *name, int upstream)
 {
 	CrelayNode *node = &s->nodes[at];
@@ -73,7 +82,7 @@ add_row(Scene *s, int at, const char *name, int upstream)
 	node->protected = CRELAY_TRUE;
 	node->timeline = 1;
 	node->frontier_lsn = LSN(100);
-	put_name(node->pinned_by, name);
+	set_pin(&node->pin, CRELAY_PIN_NODE, name, name, "");
 	s->rows[at].node = node;
 	if (upstream < 0)
 	{
@@ -109,7 +118,7 @@ add_child(Scene *s, int of)
 	hold->reported_frontier = LSN(100);
 	hold->reported_target = LSN(98);
 	hold->counted = true;
-	put_name(hold->pinned_by, s->nodes[of].name);
+	set_pin(&hold->pin, CRELAY_PIN_NODE, s->nodes[of].name, s->nodes[of].name, "");
 
 	slot->kind = CRELAY_KIND_SLOT;
 	put_name(slot->name, s->nodes[of].name);
@@ -167,7 +176,7 @@ set_healthy(Scene *s, int local)
 	facts->slots_total = 10;
 	facts->own_lsn = LSN(100);
 	facts->frontier_lsn = LSN(100);
-	facts->pinned_by = facts->name;
+	set_pin(&facts->pin, CRELAY_PIN_NODE, facts->name, facts->name, "");
 	facts->xmin_pinned_by = "";
 	facts->size_limit = 80 * MB;
 	facts->max_wal_size = 10 * MB;
@@ -551,7 +560,7 @@ clamped_for_good(Scene *s)
 {
 	clamped(s);
 	s->downstreams[0].reported_frontier = LSN(99) - 1;
-	put_name(s->downstreams[0].pinned_by, "l");
+	set_pin(&s->downstreams[0].pin, CRELAY_PIN_NODE, "l", "l", "");
 }
 
 static void
@@ -759,7 +768,7 @@ clamped_for_good_below(Scene *s)
 static void
 pinned(Scene *s)
 {
-	s->facts.pinned_by = "l";
+	set_pin(&s->facts.pin, CRELAY_PIN_NODE, "l", "l", "");
 	s->facts.frontier_lsn = LSN(90);
 	s->facts.pinned_since = NOW - LONG - 1;
 }
@@ -1520,7 +1529,7 @@ test_words(void)
 	set_healthy(&scene, P);
 	slot_of_moved(&scene);
 	look(&scene, &findings);
-	is_text(findings.message, "replication slot \"l\" keeps 10 MB of WAL and is not in use: its node does not stream from here any more",
+	is_text(findings.message, "replication slot \"l\" keeps 10 MB of WAL and is not in use: node \"l\" streams from \"i\", not from here",
 			"why a slot of a known node is an orphan");
 
 	set_healthy(&scene, P);
@@ -1563,11 +1572,34 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "node \"l\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
 			"who pins what for how long");
+	is_text(findings.hint, "Find out why node \"l\" does not go on. To let go of its WAL, on node \"i\": SELECT cascade_release('l');",
+			"and where that can be ended");
+	set_pin(&scene.facts.pin, CRELAY_PIN_SLOT, "l", "x", "l");
+	scene.facts.pinned_via = "i";
+	look(&scene, &findings);
+	is_text(findings.message, "slot \"l\" on node \"x\", by way of \"i\", has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
+			"a slot that is called like a live node is a place");
+	is_text(findings.hint, "No node is seen to stream through it, whatever it is called. If it is not needed, on node \"x\": SELECT pg_catalog.pg_drop_replication_slot('l'); or list it there in cascade_relay.ignore_slots.",
+			"and the live node is not to blame");
+	set_pin(&scene.facts.pin, CRELAY_PIN_SLOT, "l", "i", "l_slot");
+	look(&scene, &findings);
+	is_text(findings.message, "slot \"l_slot\" on node \"i\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
+			"the way is not said twice");
+	is_text(findings.hint, "Find out why \"l\" does not go on.", "one that is in use is not dropped");
+	set_pin(&scene.facts.pin, CRELAY_PIN_HOLD, "l", "i", "cascade_relay_l_00000003");
+	look(&scene, &findings);
+	is_text(findings.message, "the hold for node \"l\" on node \"i\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
+			"a hold whose node has not called");
+	set_pin(&scene.facts.pin, CRELAY_PIN_WALSENDER, "p", "p", "");
+	scene.facts.pinned_via = "p";
+	look(&scene, &findings);
+	is_text(findings.message, "the walsender of \"p\" on node \"p\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
+			"a walsender that is called like this node");
 
 	set_healthy(&scene, P);
 	near_limit(&scene);
 	look(&scene, &findings);
-	is_text(findings.message, "the hold of node \"i\" keeps 60 MB of at most 80 MB, pinned by \"i\": soon WAL is given up",
+	is_text(findings.message, "the hold of node \"i\" keeps 60 MB of at most 80 MB, pinned by node \"i\": soon WAL is given up",
 			"how near a hold is to its limit");
 
 	set_healthy(&scene, P);

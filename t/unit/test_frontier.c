@@ -194,13 +194,13 @@ is_frontier(CrelayFrontier got, uint64_t frontier, const char *pinned_by,
 {
 	bool		same = got.frontier_lsn == frontier &&
 	got.hold_target_lsn == target &&
-	strcmp(got.pinned_by, pinned_by) == 0;
+	strcmp(got.pin.by, pinned_by) == 0;
 
 	ok(same, "%s", what);
 	if (!same)
 		printf("#   got: frontier %llx by %s, target %llx\n"
 			   "#   expected: frontier %llx by %s, target %llx\n",
-			   (unsigned long long) got.frontier_lsn, got.pinned_by,
+			   (unsigned long long) got.frontier_lsn, got.pin.by,
 			   (unsigned long long) got.hold_target_lsn,
 			   (unsigned long long) frontier, pinned_by,
 			   (unsigned long long) target);
@@ -215,7 +215,7 @@ reported(const char *name, uint64_t hold, uint64_t frontier, uint64_t target,
 	d.reported = true;
 	d.reported_frontier = frontier;
 	d.reported_target = target;
-	snprintf(d.reported_pinned_by, sizeof(d.reported_pinned_by), "%s", pinned_by);
+	snprintf(d.reported_pin.by, sizeof(d.reported_pin.by), "%s", pinned_by);
 	return d;
 }
 
@@ -244,14 +244,14 @@ test_minimum(void)
 	is_frontier(compute(9 * MB, 0, d, 3), 4 * MB, "hold", 4 * MB,
 				"the lowest of slot, walsender and hold");
 	ok(d[0].counted && d[1].counted && d[2].counted, "all three are counted");
-	ok(strcmp(d[0].pinned_by, "slot") == 0 && strcmp(d[1].pinned_by, "sender") == 0 &&
-	   strcmp(d[2].pinned_by, "hold") == 0, "each is pinned by itself");
+	ok(strcmp(d[0].pin.by, "slot") == 0 && strcmp(d[1].pin.by, "sender") == 0 &&
+	   strcmp(d[2].pin.by, "hold") == 0, "each is pinned by itself");
 
 	d[2].released_lsn = UINT64_MAX;
 	is_frontier(compute(9 * MB, 0, d, 3), 5 * MB, "sender", 5 * MB,
 				"without the released one, the next");
 	ok(!d[2].counted && d[2].reason == CRELAY_NOT_RELEASED &&
-	   d[2].pinned_by[0] == '\0', "the released one is said to be so");
+	   d[2].pin.by[0] == '\0', "the released one is said to be so");
 
 	is_frontier(compute(3 * MB, 0, d, 3), 3 * MB, "own", 3 * MB,
 				"the own position can be the lowest");
@@ -315,6 +315,52 @@ test_zero(void)
 	ok(!d[1].counted, "a walsender before its first reply does not");
 }
 
+static bool
+is_place(const CrelayPin *pin, CrelayPinKind kind, const char *by, const char *on,
+		 const char *slot)
+{
+	return pin->kind == kind && strcmp(pin->by, by) == 0 &&
+		strcmp(pin->on, on) == 0 && strcmp(pin->slot, slot) == 0;
+}
+
+/*
+ * A pin is a place: names may be those of other nodes, or this node's own.
+ */
+static void
+test_places(void)
+{
+	CrelayDownstream d[4];
+	CrelayFrontier f;
+
+	d[0] = downstream(CRELAY_KIND_SLOT, "own", 6 * MB);
+	strcpy(d[0].slot_name, "own");
+	d[1] = downstream(CRELAY_KIND_WALSENDER, "own", 5 * MB);
+	d[2] = downstream(CRELAY_KIND_HOLD, "child", 4 * MB);
+	strcpy(d[2].slot_name, "cascade_relay_child_00000001");
+	d[3] = reported("child2", 3 * MB, 3 * MB, 3 * MB, "");
+	f = compute(9 * MB, 0, d, 0);
+	ok(is_place(&f.pin, CRELAY_PIN_NODE, "own", "own", "") && f.pinned_via == NULL &&
+	   crelay_pin_is_own(&f.pin, "own"), "the own position");
+	f = compute(9 * MB, 0, d, 1);
+	ok(is_place(&f.pin, CRELAY_PIN_SLOT, "own", "own", "own") && f.pinned_via == &d[0] &&
+	   !crelay_pin_is_own(&f.pin, "own"), "a slot that is called like this node");
+	f = compute(9 * MB, 0, d, 2);
+	ok(is_place(&f.pin, CRELAY_PIN_WALSENDER, "own", "own", "") && f.pinned_via == &d[1] &&
+	   !crelay_pin_is_own(&f.pin, "own"), "a walsender that is called like this node");
+	f = compute(9 * MB, 0, d, 3);
+	ok(is_place(&f.pin, CRELAY_PIN_HOLD, "child", "own", "cascade_relay_child_00000001"),
+	   "the hold of a child that has not called");
+	f = compute(9 * MB, 0, d, 4);
+	ok(is_place(&f.pin, CRELAY_PIN_NODE, "child2", "child2", ""), "a child that does not say more");
+	d[3].reported_pin.kind = CRELAY_PIN_SLOT;
+	strcpy(d[3].reported_pin.by, "own");
+	strcpy(d[3].reported_pin.on, "deep");
+	strcpy(d[3].reported_pin.slot, "own");
+	f = compute(9 * MB, 0, d, 4);
+	ok(is_place(&f.pin, CRELAY_PIN_SLOT, "own", "deep", "own") && f.pinned_via == &d[3],
+	   "a slot far below that is called like this node");
+}
+
 static void
 test_reported(void)
 {
@@ -323,7 +369,7 @@ test_reported(void)
 	d[0] = reported("child", 3 * MB, 6 * MB, 5 * MB, "leaf");
 	is_frontier(compute(9 * MB, 8 * MB, d, 1), 6 * MB, "leaf", 3 * MB,
 				"the frontier by the report, the target by the hold below it");
-	is_text(d[0].pinned_by, "leaf", "pinned by whom the child names");
+	is_text(d[0].pin.by, "leaf", "pinned by whom the child names");
 
 	d[0] = reported("child", 5 * MB + 1, 6 * MB, 5 * MB, "");
 	is_frontier(compute(9 * MB, 8 * MB, d, 1), 6 * MB, "child", 5 * MB,
@@ -679,6 +725,7 @@ main(void)
 	test_ties();
 	test_zero();
 	test_reported();
+	test_places();
 	test_spare();
 	test_random();
 	test_limit();

@@ -245,6 +245,32 @@ sample_hello(void)
 	return hello;
 }
 
+/* A place of each kind in turn. */
+static CrelayPin
+sample_pin(uint32_t i)
+{
+	CrelayPin	pin;
+
+	memset(&pin, 0, sizeof(pin));
+	pin.kind = (CrelayPinKind) (i % (CRELAY_PIN_LAST + 1));
+	strcpy(pin.by, pin.kind == CRELAY_PIN_WALSENDER ? "walreceiver#4711" : "node_0007");
+	strcpy(pin.on, pin.kind == CRELAY_PIN_NODE ? "node_0007" : "node_0008");
+	if (pin.kind == CRELAY_PIN_SLOT || pin.kind == CRELAY_PIN_HOLD)
+		strcpy(pin.slot, "leaf_slot");
+	return pin;
+}
+
+/* The longest place that can be. */
+static void
+fill_pin(CrelayPin *pin)
+{
+	memset(pin, 0, sizeof(*pin));
+	pin->kind = CRELAY_PIN_SLOT;
+	fill(pin->by, sizeof(pin->by), '#');
+	fill(pin->on, sizeof(pin->on), 'n');
+	fill(pin->slot, sizeof(pin->slot), 's');
+}
+
 static CrelayProof
 sample_proof(uint32_t count)
 {
@@ -276,7 +302,7 @@ sample_report(bool has_tree)
 	report.frontier_lsn = UINT64_C(0x3000000000000003);
 	report.hold_target_lsn = UINT64_C(0x4000000000000004);
 	report.oldest_wal_lsn = UINT64_C(0x5000000000000005);
-	strcpy(report.pinned_by, "walreceiver#4711");
+	report.pin = sample_pin(CRELAY_PIN_NODE);
 	strcpy(report.xmin_pinned_by, "reporting");
 	report.incarnation = 0xa1b2c3d4;
 	report.has_tree = has_tree;
@@ -359,7 +385,7 @@ sample_row(uint32_t i)
 	row.oldest_wal_lsn = UINT64_C(0x900000000) + i;
 	row.replay_lag = i == 0 ? -1 : (int64_t) i * 1000001;
 	row.backend_xmin = 700 + i;
-	strcpy(row.pinned_by, "node_0007");
+	row.pin = sample_pin(i);
 	strcpy(row.xmin_pinned_by, "node_0009");
 	strcpy(row.location, "default");
 	strcpy(row.conninfo, "host=10.0.0.5 port=5432");
@@ -381,7 +407,7 @@ largest_row(void)
 	fill(row.name, sizeof(row.name), '~');
 	fill(row.upstream_name, sizeof(row.upstream_name), ' ');
 	row.upstream_incarnation = 0;
-	fill(row.pinned_by, sizeof(row.pinned_by), '#');
+	fill_pin(&row.pin);
 	fill(row.xmin_pinned_by, sizeof(row.xmin_pinned_by), '%');
 	fill(row.location, sizeof(row.location), '/');
 	fill(row.conninfo, sizeof(row.conninfo), '=');
@@ -546,11 +572,10 @@ test_report(void)
 	report.protected = CRELAY_TRUE;
 	report.hot_standby_feedback = CRELAY_TRUE;
 	report.has_tree = false;
-	fill(report.pinned_by, sizeof(report.pinned_by), 'x');
+	fill_pin(&report.pin);
 	fill(report.xmin_pinned_by, sizeof(report.xmin_pinned_by), 'y');
 	m = encode_report(&report, 0);
-	ok(m.size > 0 && m.size <= 256, "a report without a tree takes at most 256 bytes");
-	is_number(m.size, 250, "that is, at most 250");
+	is_number(m.size, 356, "a report without a tree takes at most 356 bytes");
 	ok(decode(m) == NULL, "and can be read");
 	free(m.data);
 
@@ -560,7 +585,7 @@ test_report(void)
 	ok(memcmp(&report, &got, sizeof(got)) == 0, "it comes back as it was, about included");
 	free(m.data);
 
-	fill(report.pinned_by, sizeof(report.pinned_by), 'a');
+	fill_pin(&report.pin);
 	fill(report.about.slot_name, sizeof(report.about.slot_name), 'b');
 	fill(report.about.application_name, sizeof(report.about.application_name), 'c');
 	fill(report.about.location, sizeof(report.about.location), 'd');
@@ -683,7 +708,7 @@ test_rows(void)
 	m = encode_report(&report, 0);
 	is_number(i - m.size, crelay_message_size_bound(2) - crelay_message_size_bound(1),
 			  "the longest row takes what the bound says");
-	is_number(i - m.size, 897, "that is, 897 bytes");
+	is_number(i - m.size, 1003, "that is, 1003 bytes");
 	free(m.data);
 	expected = sample_row(3);
 	m = row_message(&expected, &error);
@@ -1146,14 +1171,45 @@ test_cleaning(void)
 	Message		m;
 	const char *error;
 
-	strcpy(report.pinned_by, "caf\303\251\n");
+	strcpy(report.pin.by, "caf\303\251\n");
 	memset(report.about.conninfo, 'c', sizeof(report.about.conninfo));
 	memset(report.about.location, 0x80, sizeof(report.about.location));
 	m = encode_report(&report, 0);
 	ok(crelay_message_get_report(m.data, m.size, &got, &rows, &error), "strange text is sent in a form that is read");
-	is_text(got.pinned_by, "caf???", "each byte that is not printable is a question mark");
+	is_text(got.pin.by, "caf???", "each byte that is not printable is a question mark");
 	is_number(strlen(got.about.conninfo), CRELAY_CONNINFO_LEN - 1, "a string without an end is cut");
 	is_number(strlen(got.about.location), CRELAY_LOCATION_LEN - 1, "any string is");
+	free(m.data);
+}
+
+/*
+ * The place of a pin goes into commands that are printed: nothing but the
+ * characters of a slot name gets there.
+ */
+static void
+test_places(void)
+{
+	static const char *const bad[] = {"x'; DROP TABLE t; --", "X", "a-b", "a b"};
+	CrelayNode	row = sample_row(0);
+	const char *error;
+	Message		m;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		row.pin = sample_pin(CRELAY_PIN_SLOT);
+		strcpy(row.pin.slot, bad[i]);
+		rejects(row_message(&row, &error), "a name is not a slot name", bad[i]);
+		row.pin = sample_pin(CRELAY_PIN_HOLD);
+		strcpy(row.pin.on, bad[i]);
+		rejects(row_message(&row, &error), "a name is not a node name", bad[i]);
+	}
+	row.pin = sample_pin(CRELAY_PIN_SLOT);
+	row.pin.on[0] = '\0';
+	row.pin.slot[0] = '\0';
+	accepts(row_message(&row, &error), "a place that is not known");
+	row.pin.kind = (CrelayPinKind) (CRELAY_PIN_LAST + 1);
+	m = row_message(&row, &error);
+	is_text(error, "a value is out of range", "an unknown kind of pin is not written");
 	free(m.data);
 }
 
@@ -1282,7 +1338,8 @@ test_older_sender(void)
 	Message		whole = report_message(1);
 	Message		m = without_section(whole, TAG_SOFTWARE);
 	Message		shorter;
-	size_t		interval = 4;
+	size_t		place = 1;		/* a node's own */
+	size_t		interval = 4 + place;
 	size_t		proof = 4 + CRELAY_PROOF_SIZE + interval;
 	size_t		address = 1 + strlen("host=10.0.0.1 port=5432") + proof;
 
@@ -1314,7 +1371,7 @@ test_older_sender(void)
 	   strcmp(row.xmin_pinned_by, "node_0009") == 0, "and without a version");
 	free(shorter.data);
 
-	rejects(without_row_end(m, 1), "a section is too short", "half an interval is none");
+	rejects(without_row_end(m, place + 1), "a section is too short", "half an interval is none");
 	rejects(without_row_end(m, interval + 1), "a section is too short", "half of what it shows is nothing");
 	rejects(without_row_end(m, proof + 1), "a section is too short", "half an address is none");
 	rejects(without_row_end(m, address + 1), "a section is too short", "half a version is none");
@@ -1641,7 +1698,7 @@ main(void)
 	test_truncation(report_message(3), 1);
 	test_truncation(reply_message(3, 3), 3);
 	test_short_section(hello_message(), TAG_HELLO, 0, "a hello");
-	test_short_section(report_message(3), TAG_REPORT, 4, "a report");
+	test_short_section(report_message(3), TAG_REPORT, 1, "a report");
 	test_short_section(report_message(3), TAG_ABOUT, 0, "an about");
 	test_short_section(report_message(3), TAG_ROWS, 0, "a rows");
 	test_short_section(reply_message(3, 3), TAG_REPLY, 0, "a reply");
@@ -1658,6 +1715,7 @@ main(void)
 	test_enums();
 	test_newer_sender();
 	test_older_sender();
+	test_places();
 	test_fit();
 	test_too_many();
 	test_small_buffer();

@@ -265,7 +265,7 @@ ask_frontier(Tree *tree, int node)
 
 			d->reported_frontier = report->frontier_lsn;
 			d->reported_target = report->hold_target_lsn;
-			strcpy(d->reported_pinned_by, report->pinned_by);
+			d->reported_pin = report->pin;
 		}
 		children[n] = i;
 		downstreams[n++] = *d;
@@ -316,7 +316,7 @@ print_node(const Tree *tree, int number, int i)
 	print_number(tree->upstream[i] < 0 ? -1 : d->counted);
 	if (f != NULL)
 		printf("\t%" PRIu64 "\t%" PRIu64 "\t%s", f->frontier_lsn,
-			   f->hold_target_lsn, f->pinned_by);
+			   f->hold_target_lsn, f->pin.by);
 	else
 		printf("\t\\N\t\\N\t\\N");
 	putchar('\n');
