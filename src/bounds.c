@@ -34,15 +34,24 @@ static TimestampTz read_again_at;
 static uint64 floor_before;
 
 /*
+ * max_slot_wal_keep_size in bytes, -1 for none.
+ */
+static int64
+max_slot_keep(void)
+{
+	return max_slot_wal_keep_size_mb < 0 ? -1 :
+		(int64) max_slot_wal_keep_size_mb * 1024 * 1024;
+}
+
+/*
  * The bounds, with what the disk leaves as given.
  */
 void
 crelay_bounds_of(const CrelaySettings *settings, uint64 own_lsn,
 				 const CrelayDiskBound *disk, CrelayBounds *bounds)
 {
-	bounds->limit = crelay_hold_limit(settings->max_hold_size,
-									  max_slot_wal_keep_size_mb < 0 ? -1 :
-									  (int64) max_slot_wal_keep_size_mb * 1024 * 1024,
+	bounds->can_hold = crelay_can_hold(max_slot_keep(), wal_segment_size);
+	bounds->limit = crelay_hold_limit(settings->max_hold_size, max_slot_keep(),
 									  wal_segment_size);
 	bounds->disk = *disk;
 	bounds->floor_lsn = crelay_hold_clamp(disk->floor_lsn, own_lsn, bounds->limit);
@@ -128,11 +137,11 @@ crelay_bounds_look(const CrelaySettings *settings, const CrelayPosition *positio
 int64
 crelay_bounds_watch(uint64 own_lsn, const CrelayDownstream *downstreams, int n)
 {
-	int64		keep = (int64) max_slot_wal_keep_size_mb * 1024 * 1024;
+	int64		keep = max_slot_keep() / wal_segment_size * wal_segment_size;
 	int64		margin = keep - crelay_hold_limit(-1, keep, wal_segment_size);
 	int64		nearest = PG_INT64_MAX;
 
-	if (max_slot_wal_keep_size_mb < 0)
+	if (max_slot_keep() < 0 || !crelay_can_hold(max_slot_keep(), wal_segment_size))
 		return -1;
 	for (int i = 0; i < n; i++)
 	{

@@ -26,6 +26,7 @@
 
 typedef struct CrelayBounds
 {
+	bool		can_hold;		/* else the server gives every slot up */
 	int64		limit;			/* bytes behind the own position, -1 none */
 	CrelayDiskBound disk;		/* as the worker last saw it */
 	uint64		floor_lsn;		/* of both: no hold may stand lower; 0 none */

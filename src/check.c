@@ -31,7 +31,10 @@
  *	no_free_slot	 tree	C  a node has no hold for want of a slot
  *					 here	W  the last free slot is left, none for a hold
  *							C  no slot is left, none for a new standby either
- *	hold_dropped	 tree	W  somebody else dropped a hold; it was placed again
+ *	keep_size_too_low here	C  the server gives every slot up, so that nothing
+ *							   can be held
+ *	hold_dropped	 tree	W  somebody else dropped a hold, or the server gave
+ *							   it up; it was placed again
  *					 here	C  its node is away and cannot place it again
  *	hold_clamped	 here	W  a hold keeps nearly as much as it may
  *					 tree	W  the bound lets a hold keep less than it should
@@ -143,6 +146,8 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "unprotected";
 		case CRELAY_CHECK_NO_FREE_SLOT:
 			return "no_free_slot";
+		case CRELAY_CHECK_KEEP_SIZE_TOO_LOW:
+			return "keep_size_too_low";
 		case CRELAY_CHECK_HOLD_DROPPED:
 			return "hold_dropped";
 		case CRELAY_CHECK_HOLD_CLAMPED:
@@ -730,6 +735,29 @@ is_placed_too_high(const CrelayCheckFacts *facts, const CrelayDownstream *d)
 }
 
 /*
+ * Of each node that should be held here, its own finding says that it is not.
+ */
+static void
+check_keep_size(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	bool		wanted = false;
+
+	for (int i = 0; i < facts->ndownstreams; i++)
+	{
+		const CrelayDownstream *d = &facts->downstreams[i];
+
+		if (d->kind == CRELAY_KIND_HOLD && !d->ancestor && d->released_lsn == 0)
+			wanted = true;
+	}
+	if (facts->can_hold || !wanted)
+		return;
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_KEEP_SIZE_TOO_LOW, facts->name,
+		   "Set max_slot_wal_keep_size to what the disk can bear, several WAL segments at least, or to -1, and reload.",
+		   "max_slot_wal_keep_size is less than one WAL segment: the server gives up every replication slot that lags, and this node can hold nothing");
+}
+
+/*
  * A hold that was dropped is placed again, and its node, or this one for a node
  * that is away, says so.  Here it is about what could not be done.
  */
@@ -742,19 +770,23 @@ check_dropped(Look *look, const CrelayDownstream *d)
 	bool		too_high = is_placed_too_high(facts, d);
 
 	if (d->kind != CRELAY_KIND_HOLD || (!gone && !d->invalidated && !too_high) ||
-		(child != NULL && !child->away) || d->released_lsn != 0 || d->own || d->ancestor ||
+		!facts->can_hold || (child != NULL && !child->away) || d->released_lsn != 0 || d->own || d->ancestor ||
 		lives_again(facts, d->name))
 		return;
 	if (too_high)
 	{
 		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_DROPPED, d->name,
+			   d->dropped_by_server ?
+			   "Bring the node back soon, if its WAL is still there. Raise max_slot_wal_keep_size, if there is room for the WAL." :
 			   "Bring the node back soon, if its WAL is still there. An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
-			   "the hold of node \"%s\", which is away, was dropped by somebody else, and could be placed again only at %X/%0*X: WAL that it may need before that is not held any more",
-			   d->name, (unsigned) (d->restart_lsn >> 32), facts->lsn_digits, (unsigned) d->restart_lsn);
+			   "the hold of node \"%s\", which is away, was %s, and could be placed again only at %X/%0*X: WAL that it may need before that is not held any more",
+			   d->name, d->dropped_by_server ? "invalidated by the server" : "dropped by somebody else",
+			   (unsigned) (d->restart_lsn >> 32), facts->lsn_digits, (unsigned) d->restart_lsn);
 		return;
 	}
 	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_DROPPED, d->name,
-		   "Bring the node back soon. An HA manager may drop slots that it does not know, and max_slot_wal_keep_size lets the server give slots up.",
+		   gone ? "Bring the node back soon. An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_." :
+		   "Bring the node back soon. Raise max_slot_wal_keep_size, if there is room for the WAL.",
 		   gone ? "the hold of node \"%s\", which is away, was dropped by somebody else: its WAL is not held any more" :
 		   "the hold of node \"%s\", which is away, was invalidated by the server: its WAL is not held any more",
 		   d->name);
@@ -764,11 +796,12 @@ static void
 check_dropped_of(Look *look, const CrelayCheckRow *row)
 {
 	const CrelayCheckFacts *facts = look->facts;
+	bool		by_server;
 
 	/* of a node that is away, its upstream says so in its row */
-	if (!warns(row, CRELAY_WARN_HOLD_DROPPED) &&
+	if (!warns(row, CRELAY_WARN_HOLD_LOST) &&
 		(row->state != CRELAY_STATE_DOWN || lives_again(facts, row->node->name) ||
-		 (row->node->warnings & CRELAY_WARN_HOLD_DROPPED) == 0))
+		 (row->node->warnings & CRELAY_WARN_HOLD_LOST) == 0))
 		return;
 	for (int i = 0; i < facts->ndownstreams; i++)
 	{
@@ -777,10 +810,13 @@ check_dropped_of(Look *look, const CrelayCheckRow *row)
 			facts->downstreams[i].incarnation == row->node->incarnation)
 			return;
 	}
+	by_server = (row->node->warnings & CRELAY_WARN_HOLD_INVALIDATED) != 0;
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_HOLD_DROPPED, row->node->name,
+		   by_server ? "Raise max_slot_wal_keep_size there, if there is room for the WAL." :
 		   "An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
-		   "the hold of node \"%s\" on \"%s\" was dropped by somebody else, and was placed again: WAL may have been lost",
-		   row->node->name, row->node->upstream_name);
+		   "the hold of node \"%s\" on \"%s\" was %s, and was placed again: WAL may have been lost",
+		   row->node->name, row->node->upstream_name,
+		   by_server ? "invalidated by the server" : "dropped by somebody else");
 }
 
 /*
@@ -1530,6 +1566,7 @@ look_at_all(Look *look)
 	each_row(look, check_unprotected);
 	check_slots(look);
 	each_row(look, check_slots_of);
+	check_keep_size(look);
 	each_downstream(look, check_dropped);
 	each_row(look, check_dropped_of);
 	each_downstream(look, check_clamped);

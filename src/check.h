@@ -38,6 +38,7 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_VOTING_CASCADES,
 	CRELAY_CHECK_UNPROTECTED,
 	CRELAY_CHECK_NO_FREE_SLOT,
+	CRELAY_CHECK_KEEP_SIZE_TOO_LOW,
 	CRELAY_CHECK_HOLD_DROPPED,
 	CRELAY_CHECK_HOLD_CLAMPED,
 	CRELAY_CHECK_DISK_RESERVE,
@@ -120,6 +121,7 @@ typedef struct CrelayCheckFacts
 	int64_t		xmin_age;		/* transactions */
 
 	/* the bounds of its holds */
+	bool		can_hold;		/* else the server gives every slot up */
 	int64_t		size_limit;		/* bytes, -1 none */
 	CrelayDiskBound disk;
 	int64_t		hold_timeout;	/* microseconds; 0 never */

@@ -200,6 +200,7 @@ add_bounds(CrelayCheckFacts *facts, const CrelaySettings *settings)
 	CrelayBounds bounds;
 
 	crelay_bounds_get(settings, facts->own_lsn, &bounds);
+	facts->can_hold = bounds.can_hold;
 	facts->size_limit = bounds.limit;
 	facts->disk = bounds.disk;
 	facts->hold_timeout = (int64) settings->hold_timeout_s * 1000000;

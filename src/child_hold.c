@@ -39,7 +39,8 @@ crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,
 	request->slot_name = slot_name;
 	request->create = true;
 	request->target = Max(wanted, bounds.floor_lsn);
-	hold->bounded = request->target != wanted;
+	request->impossible = !bounds.can_hold;
+	hold->bounded = bounds.can_hold && request->target != wanted;
 	/* what was let go of is not to come back by the next report */
 	released_lsn = crelay_registry_released_lsn(slot_name);
 	hold->released = released_lsn / wal_segment_size > request->target / wal_segment_size;
@@ -51,37 +52,13 @@ crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,
 }
 
 /*
- * Whether the node of a hold is at work here, as far as that can be told of one
- * that does not report: by its session, or a walsender that looks like its own.
- */
-static bool
-is_at_work(const CrelaySnapshot *snapshot, const CrelayDownstream *hold,
-		   const CrelayDownstream *downstreams, int n)
-{
-	if (hold->child >= 0 && snapshot->children[hold->child].session_pid != 0)
-		return true;
-	for (int i = 0; i < n; i++)
-	{
-		const CrelayDownstream *d = &downstreams[i];
-
-		if (d->kind != CRELAY_KIND_HOLD && d->pid != 0 &&
-			(d->incarnation == hold->incarnation || strcmp(d->name, hold->name) == 0 ||
-			 strcmp(d->application_name, hold->name) == 0))
-			return true;
-	}
-	return false;
-}
-
-/*
  * Touches the holds that no report has touched for a while, where the server gives
- * up slots that nobody uses: this node's own; those whose nodes are at work, but
- * cannot report, because their cascade_relay is too old or too new, or on another
- * history, where a report moves nothing; and all while reports are off, for then
- * they are to stay as they are.  That of a node that is away is idle indeed.
+ * up slots that nobody uses.  A hold is in use as long as it counts: it waits for a
+ * node that may be away, and "cascade_relay.hold_timeout" says for how long.  What
+ * was released is left to the server.
  */
 void
-crelay_child_hold_touch(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
-						const CrelayDownstream *downstreams, int n, TimestampTz now)
+crelay_child_hold_touch(const CrelayDownstream *downstreams, int n, TimestampTz now)
 {
 	static TimestampTz touched_at;
 	int64		pause = Min(TOUCH_US, (int64) crelay_slot_idle_timeout() * 1000000 / 4);
@@ -94,8 +71,8 @@ crelay_child_hold_touch(const CrelaySettings *settings, const CrelaySnapshot *sn
 		const CrelayDownstream *d = &downstreams[i];
 
 		if (d->kind == CRELAY_KIND_HOLD && d->slot_name[0] != '\0' &&
-			(!d->reported || now - d->last_report_time >= pause) &&
-			(d->own || !settings->enabled || is_at_work(snapshot, d, downstreams, n)))
+			(d->own || d->released_lsn == 0) &&
+			(!d->reported || now - d->last_report_time >= pause))
 			crelay_hold_touch(d->slot_name);
 	}
 }

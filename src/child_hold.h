@@ -6,8 +6,7 @@
  * Owns: what is asked of hold.c for a child - how far the bounds let it reach
  * back, and under which cover.  A report asks so, and so does the worker when
  * it places a hold again that somebody else has dropped, so that both go by the
- * same rules.  And that the server does not give up, as idle, what no report
- * touches while its node is at work.
+ * same rules.  And that the server does not take a hold that counts for idle.
  *
  * Not here: whether it is asked at all (report_funcs.c, missed.c), and doing it
  * (hold.c).
@@ -35,9 +34,7 @@ typedef struct CrelayChildHold
 
 extern void crelay_child_hold_want(CrelayChildHold *hold, const char *slot_name,
 								   uint64 wanted, const CrelayPosition *position);
-extern void crelay_child_hold_touch(const CrelaySettings *settings,
-									const CrelaySnapshot *snapshot,
-									const CrelayDownstream *downstreams, int n,
+extern void crelay_child_hold_touch(const CrelayDownstream *downstreams, int n,
 									TimestampTz now);
 
 #endif							/* CRELAY_CHILD_HOLD_H */

@@ -1152,6 +1152,7 @@ apply_note(CrelayDownstream *d, const CrelayHoldNote *notes, int n)
 		d->reports_seen = notes[i].reports_seen;
 		d->missed = notes[i].lsn != 0 && !is_valid_hold(d);
 		d->dropped_at = notes[i].dropped_at;
+		d->dropped_by_server = notes[i].dropped_by_server;
 		d->remembered_need = notes[i].need;
 		if (d->missed || d->dropped_at != 0)
 			d->remembered_lsn = notes[i].lsn;

@@ -327,26 +327,37 @@ crelay_frontier_compute(const CrelayOwn *own, CrelayDownstream *downstreams,
 }
 
 /*
+ * Returns true if max_slot_wal_keep_size lets a slot keep WAL at all.  The server
+ * takes whole segments of it: with less than one it invalidates, at each
+ * checkpoint, every slot that does not stand in the segment being written.
+ */
+bool
+crelay_can_hold(int64_t max_slot_keep, uint64_t segment_size)
+{
+	return max_slot_keep < 0 || max_slot_keep >= (int64_t) segment_size;
+}
+
+/*
  * How far behind its node's own position a hold may stay, in bytes, or -1 for
  * no bound.  max_hold_size is taken as it is.  max_slot_wal_keep_size is the
- * server's own bound, at which it invalidates a slot, so a margin is kept: two
- * segments, because it counts in whole segments and a checkpoint can come
+ * server's own bound, at which it invalidates a slot; it counts in whole
+ * segments.  A margin is kept: two segments, because a checkpoint can come
  * between two of our passes, and an eighth of it for what is written in that
- * time.  Of that bound at least one segment is always left.
+ * time.  Of that bound at least one segment is always left.  If nothing can be
+ * held under it, it bounds nothing: the server itself will see to that.
  */
 int64_t
 crelay_hold_limit(int64_t max_hold_size, int64_t max_slot_keep,
 				  uint64_t segment_size)
 {
-	int64_t		segment = (int64_t) segment_size;
 	int64_t		limit = max_hold_size;
 
-	if (max_slot_keep >= 0)
+	if (max_slot_keep >= 0 && crelay_can_hold(max_slot_keep, segment_size))
 	{
-		int64_t		bound = max_slot_keep - max_slot_keep / 8 - 2 * segment;
+		int64_t		segments = max_slot_keep / (int64_t) segment_size;
+		int64_t		bound = segments - segments / 8 - 2;
 
-		if (bound < segment)
-			bound = segment;
+		bound = (bound < 1 ? 1 : bound) * (int64_t) segment_size;
 		if (limit < 0 || bound < limit)
 			limit = bound;
 	}

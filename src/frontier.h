@@ -54,6 +54,7 @@ extern void crelay_frontier_compute(const CrelayOwn *own,
 									CrelayDownstream *downstreams, int n,
 									CrelayFrontier *result);
 
+extern bool crelay_can_hold(int64_t max_slot_keep, uint64_t segment_size);
 extern int64_t crelay_hold_limit(int64_t max_hold_size, int64_t max_slot_keep,
 								 uint64_t segment_size);
 extern uint64_t crelay_hold_clamp(uint64_t target, uint64_t own_lsn,

@@ -267,7 +267,7 @@ crelay_guc_define(bool preloading)
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("cascade_relay.enabled",
 							 "Whether this node reports, and moves the holds of its downstreams.",
-							 "While it is off, holds stay where they are.",
+							 "While it is off, holds stay where they are, within their bounds.",
 							 &enabled_setting, true,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);

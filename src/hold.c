@@ -404,6 +404,12 @@ crelay_hold_apply(const CrelayHoldRequest *request,
 		result->reason = CRELAY_HELD_FOREIGN_SLOT;
 		return;
 	}
+	if (request->impossible)
+	{
+		/* one that is there stays, until the server gives it up */
+		result->reason = CRELAY_HELD_KEEP_SIZE;
+		return;
+	}
 	if (facts.active_pid != 0 && facts.active_pid != MyProcPid)
 	{
 		/* it stays where it is; what it holds cannot be looked at safely */

@@ -51,6 +51,7 @@ typedef struct CrelayHoldRequest
 	uint64		cover_lsn;		/* from where on it is one */
 	bool		again;			/* it was there: what the cover has of it will
 								 * do, if that is not all */
+	bool		impossible;		/* the server would give it up at once */
 	bool		unloaded;		/* this server does not preload the library */
 	bool		quiet;			/* an error is not logged by
 								 * crelay_hold_try(): it was, when it came

@@ -156,6 +156,12 @@ log_placed(const char *slot_name, const CrelayHoldResult *result)
 				(errmsg("cascade_relay: \"%s\" is too low for hold \"%s\"", "wal_level", slot_name),
 				 errdetail("If this node is promoted, nodes that lag may not find their WAL here."),
 				 errhint("Set it to \"%s\" and restart this server.", "replica")));
+	if (result->reason == CRELAY_HELD_KEEP_SIZE && logged_reason != result->reason)
+		ereport(LOG,
+				(errmsg("cascade_relay: \"%s\" is too low for hold \"%s\"",
+						"max_slot_wal_keep_size", slot_name),
+				 errdetail("If this node is promoted, nodes that lag may not find their WAL here."),
+				 errhint("Set it to several WAL segments at least, or to -1, and reload.")));
 	logged_reason = result->reason;
 }
 
@@ -179,6 +185,7 @@ keep(const CrelayPosition *position, const CrelayBounds *bounds,
 	hold_name(local, name);
 	request.slot_name = name;
 	request.create = true;
+	request.impossible = !bounds->can_hold;
 	request.target = Max(local->tree_hold_lsn, bounds->floor_lsn);
 	if (failed ? rested >= 0 && rested < RETRY_US :
 		may_rest(downstreams, n, name, request.target, rested))

@@ -1406,6 +1406,8 @@ crelay_refusal_text(CrelayRefusal refusal)
 			return "it does not preload cascade_relay, and nothing there bounds the WAL that slots keep";
 		case CRELAY_HELD_WAL_LEVEL:
 			return "with the wal_level that it has it can keep no replication slot";
+		case CRELAY_HELD_KEEP_SIZE:
+			return "max_slot_wal_keep_size there is less than one WAL segment, so nothing can be held";
 	}
 	return "a reason that this version does not know";
 }
@@ -1452,6 +1454,8 @@ crelay_refusal_hint(CrelayRefusal refusal)
 			return "Set max_slot_wal_keep_size there and reload; or add cascade_relay to shared_preload_libraries there, and restart it.";
 		case CRELAY_HELD_WAL_LEVEL:
 			return "Set wal_level to replica, or logical, on the upstream and restart it.";
+		case CRELAY_HELD_KEEP_SIZE:
+			return "Set max_slot_wal_keep_size on the upstream to what its disk can bear, several WAL segments at least, or to -1, and reload.";
 	}
 	return "";
 }

@@ -81,10 +81,12 @@ typedef enum CrelayRefusal
 	CRELAY_HELD_BUSY,			/* accepted, but somebody has the slot */
 	CRELAY_HELD_DIVERGED,		/* accepted, but on another history */
 	CRELAY_REFUSE_UNBOUNDED,	/* not preloaded, and no bound for slots */
-	CRELAY_HELD_WAL_LEVEL		/* accepted, but no slots with its wal_level */
+	CRELAY_HELD_WAL_LEVEL,		/* accepted, but no slots with its wal_level */
+	CRELAY_HELD_KEEP_SIZE		/* accepted, but its server keeps no WAL for
+								 * slots */
 } CrelayRefusal;
 
-#define CRELAY_REFUSAL_LAST		CRELAY_HELD_WAL_LEVEL
+#define CRELAY_REFUSAL_LAST		CRELAY_HELD_KEEP_SIZE
 
 /* First message of a session. */
 typedef struct CrelayHello

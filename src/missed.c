@@ -163,6 +163,7 @@ crelay_missed_note(const CrelayDownstream *d, const CrelayBounds *bounds,
 				   CrelayHoldNote *note)
 {
 	note->dropped_at = d->dropped_at;
+	note->dropped_by_server = d->dropped_by_server;
 	note->need = d->reported ? d->reported_frontier : d->remembered_need;
 	if (d->own || d->ancestor || d->released_lsn != 0)
 		note->lsn = 0;
@@ -250,8 +251,9 @@ find_attempt(const char *slot_name)
  * did for the same reason.  An error was logged by itself.
  */
 static void
-note_failure(const char *slot_name, bool error, CrelayRefusal reason, TimestampTz now)
+note_failure(const CrelayDownstream *d, bool error, CrelayRefusal reason, TimestampTz now)
 {
+	const char *slot_name = d->key;
 	Attempt    *attempt = find_attempt(slot_name);
 	bool		news = attempt == NULL || attempt->reason != reason;
 
@@ -267,7 +269,10 @@ note_failure(const char *slot_name, bool error, CrelayRefusal reason, TimestampT
 	attempt->reason = reason;
 	if (news && !error)
 		ereport(LOG,
-				(errmsg("cascade_relay: hold \"%s\" was dropped by somebody else, and cannot be placed again: %s",
+				(d->invalidated ?
+				 errmsg("cascade_relay: hold \"%s\" was invalidated by the server, and cannot be placed again: %s",
+						slot_name, crelay_refusal_text(reason)) :
+				 errmsg("cascade_relay: hold \"%s\" was dropped by somebody else, and cannot be placed again: %s",
 						slot_name, crelay_refusal_text(reason)),
 				 errhint("%s", crelay_refusal_hint(reason))));
 }
@@ -306,7 +311,8 @@ settle(CrelayDownstream *d, const CrelayHoldResult *result, TimestampTz now)
 {
 	forget_failure(d->key);
 	crelay_hold_log(d->key, result, true);
-	if (!crelay_registry_note_replaced(d->key, result->held_lsn, result->reason, now))
+	if (!crelay_registry_note_replaced(d->key, result->held_lsn, result->reason,
+									   result->replaced, now))
 	{
 		(void) crelay_hold_drop_try(d->key, crelay_registry_is_forgotten, d->key);
 		return;
@@ -316,6 +322,7 @@ settle(CrelayDownstream *d, const CrelayHoldResult *result, TimestampTz now)
 	d->invalidated = false;
 	d->missed = false;
 	d->dropped_at = now;
+	d->dropped_by_server = result->replaced;
 }
 
 /*
@@ -350,5 +357,5 @@ crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 	if (done && result.held_lsn != 0)
 		settle(d, &result, now);
 	else
-		note_failure(d->key, !done, result.reason, now);
+		note_failure(d, !done, result.reason, now);
 }

@@ -149,6 +149,11 @@ typedef enum CrelayState
 #define CRELAY_WARN_STALE_NODE			(1u << 8)
 #define CRELAY_WARN_REGISTRY_FULL		(1u << 9)
 #define CRELAY_WARN_NOT_PRELOADED		(1u << 10)
+#define CRELAY_WARN_HOLD_INVALIDATED	(1u << 11)
+
+/* Why a hold had to be placed again: somebody dropped it, or the server gave it up. */
+#define CRELAY_WARN_HOLD_LOST \
+	(CRELAY_WARN_HOLD_DROPPED | CRELAY_WARN_HOLD_INVALIDATED)
 
 /*
  * One node of the tree.  Key and parent are (name, incarnation); an unmanaged
@@ -359,6 +364,7 @@ typedef struct CrelayDownstream
 								 * has invalidated it */
 	int64_t		dropped_at;		/* when it was placed again after that; 0
 								 * never */
+	bool		dropped_by_server;	/* it had been invalidated then */
 	uint64_t	remembered_lsn; /* what it held before that; 0 unknown */
 	uint64_t	remembered_need;	/* what its node had confirmed when it
 									 * last called; 0 unknown */

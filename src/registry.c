@@ -571,11 +571,10 @@ crelay_registry_publish_children(const CrelayChildView *views, int n,
 			connected++;
 			continue;			/* it says the rest by itself */
 		}
-		if (((child->node.warnings & CRELAY_WARN_HOLD_DROPPED) != 0) != views[i].hold_dropped)
+		if ((child->node.warnings & CRELAY_WARN_HOLD_LOST) != views[i].hold_lost)
 			crelay_shared->membership_seq++;
-		child->node.warnings &= ~CRELAY_WARN_HOLD_DROPPED;
-		if (views[i].hold_dropped)
-			child->node.warnings |= CRELAY_WARN_HOLD_DROPPED;
+		child->node.warnings &= ~CRELAY_WARN_HOLD_LOST;
+		child->node.warnings |= views[i].hold_lost;
 		/* one that has reported since may have got another */
 		child->hold_gone = !views[i].held && child->reports == views[i].reports;
 		if (!views[i].held && has_lapsed(child, heard_since))

@@ -67,7 +67,9 @@ typedef struct CrelayChild
 	TimestampTz connected_at;	/* 0: has not called, and is only held */
 	TimestampTz last_report;
 	TimestampTz duplicate_seen; /* another live node asked for its name */
-	TimestampTz hold_dropped_at;	/* somebody else dropped its hold */
+	TimestampTz hold_dropped_at;	/* its hold was lost, and placed again */
+	bool		hold_dropped_by_server; /* which had invalidated it; else
+										 * somebody else has dropped it */
 	uint64		reports;
 	uint64		hold_target_lsn;
 	uint64		told_seq;		/* what of the tree it was last told */
@@ -243,6 +245,7 @@ typedef struct CrelayHoldNote
 	uint64		need;			/* what its node had confirmed when it last
 								 * called; 0 unknown */
 	TimestampTz dropped_at;		/* when it was placed again then; 0 never */
+	bool		dropped_by_server;	/* it had been invalidated then */
 } CrelayHoldNote;
 
 /* What the worker found out about a child by looking at its walsender. */
@@ -256,7 +259,8 @@ typedef struct CrelayChildView
 	bool		by_sender;		/* it streams, and does not say itself: */
 	uint64		flush_lsn;
 	uint64		replay_lsn;
-	bool		hold_dropped;	/* of one that is not connected: not long ago */
+	uint32		hold_lost;		/* of one that is not connected: the warning,
+								 * if that was not long ago */
 	int64		silent;
 	uint64		silent_reports;
 	uint64		lapsed_lsn;
@@ -311,7 +315,8 @@ extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid
 								   TimestampTz now, bool *diverged);
 extern bool crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 									 CrelayRefusal reason);
-extern void crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now);
+extern void crelay_registry_note_dropped(int child_slot, pid_t pid, bool by_server,
+										 TimestampTz now);
 extern void crelay_registry_hold_name(int child_slot, char *name);
 extern bool crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked,
 									  TimestampTz now);
@@ -346,7 +351,8 @@ extern void crelay_registry_publish_released(const CrelayReleased *released, int
 											 uint64 released_seq);
 extern bool crelay_registry_is_missed(const char *hold_name, TimestampTz now);
 extern bool crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
-										  CrelayRefusal reason, TimestampTz now);
+										  CrelayRefusal reason, bool by_server,
+										  TimestampTz now);
 extern void crelay_registry_publish_children(const CrelayChildView *views, int n,
 											 TimestampTz heard_since);
 extern void crelay_registry_publish_unmanaged(const CrelayNode *nodes, int n,

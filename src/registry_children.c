@@ -204,7 +204,10 @@ new_child(const CrelayHello *hello)
 	child->node.role = CRELAY_ROLE_STANDBY;
 	child->node.replay_lag = -1;
 	if ((note = crelay_registry_find_note(child->hold_name)) != NULL)
+	{
 		child->hold_dropped_at = note->dropped_at;
+		child->hold_dropped_by_server = note->dropped_by_server;
+	}
 	return slot;
 }
 
@@ -718,18 +721,21 @@ crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 }
 
 /*
- * Remembers that somebody else dropped the child's hold, so that it is told for
- * a while.
+ * Remembers that somebody else dropped the child's hold, or that the server had
+ * invalidated it, so that it is told for a while.
  */
 void
-crelay_registry_note_dropped(int child_slot, pid_t pid, TimestampTz now)
+crelay_registry_note_dropped(int child_slot, pid_t pid, bool by_server, TimestampTz now)
 {
 	CrelayChild *child;
 
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
 	child = &crelay_shared->children[child_slot];
 	if (child->in_use && child->session_pid == pid)
+	{
 		child->hold_dropped_at = now;
+		child->hold_dropped_by_server = by_server;
+	}
 	LWLockRelease(crelay_shared->lock);
 }
 
@@ -805,7 +811,8 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 			reply->warnings |= CRELAY_WARN_DUPLICATE_NAME;
 		if (child->hold_dropped_at != 0 &&
 			GetCurrentTimestamp() - child->hold_dropped_at < dropped_shown_us)
-			reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
+			reply->warnings |= child->hold_dropped_by_server ?
+				CRELAY_WARN_HOLD_INVALIDATED : CRELAY_WARN_HOLD_DROPPED;
 		counts = crelay_released_lsn(child->hold_name) == 0;
 	}
 	reply->root_known = crelay_local_knows_root(local, settings.stale_timeout_ms);

@@ -309,7 +309,7 @@ crelay_registry_is_missed(const char *hold_name, TimestampTz now)
  */
 bool
 crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
-							  CrelayRefusal reason, TimestampTz now)
+							  CrelayRefusal reason, bool by_server, TimestampTz now)
 {
 	CrelayHoldNote *note;
 	int			child;
@@ -318,10 +318,14 @@ crelay_registry_note_replaced(const char *hold_name, uint64 held_lsn,
 	note = crelay_registry_find_note(hold_name);
 	child = crelay_registry_find_hold(hold_name);
 	if (note != NULL)
+	{
 		note->dropped_at = now;
+		note->dropped_by_server = by_server;
+	}
 	if (note != NULL && child >= 0)
 	{
 		crelay_shared->children[child].hold_dropped_at = now;
+		crelay_shared->children[child].hold_dropped_by_server = by_server;
 		crelay_shared->children[child].held_lsn = held_lsn;
 		crelay_shared->children[child].hold_gone = false;
 		crelay_shared->children[child].hold_reason = reason;

@@ -245,7 +245,8 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
 		drop_former_hold(slot_name);
 	if (result.replaced || (result.created && had_hold))
-		crelay_registry_note_dropped(my_child_slot, MyProcPid, GetCurrentTimestamp());
+		crelay_registry_note_dropped(my_child_slot, MyProcPid, result.replaced,
+									 GetCurrentTimestamp());
 }
 
 /*

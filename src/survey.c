@@ -360,10 +360,15 @@ settle_uncalled(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
 		(void) crelay_registry_forget(d->key);
 }
 
-static bool
-was_not_long_ago(TimestampTz event, TimestampTz now, int64 stale_after)
+/*
+ * The warning about a hold that was placed again, if that was not long ago.
+ */
+static uint32
+hold_lost(TimestampTz dropped_at, bool by_server, TimestampTz now, int64 stale_after)
 {
-	return event != 0 && now - event < stale_after * CRELAY_LONG_TIMEOUTS;
+	if (dropped_at == 0 || now - dropped_at >= stale_after * CRELAY_LONG_TIMEOUTS)
+		return 0;
+	return by_server ? CRELAY_WARN_HOLD_INVALIDATED : CRELAY_WARN_HOLD_DROPPED;
 }
 
 /*
@@ -372,7 +377,7 @@ was_not_long_ago(TimestampTz event, TimestampTz now, int64 stale_after)
  */
 static void
 fill_uncalled(CrelayNode *node, const CrelayDownstream *hold, const CrelayLocal *local,
-			  bool hold_dropped)
+			  uint32 warnings)
 {
 	memset(node, 0, sizeof(CrelayNode));
 	strlcpy(node->name, hold->name, sizeof(node->name));
@@ -383,8 +388,7 @@ fill_uncalled(CrelayNode *node, const CrelayDownstream *hold, const CrelayLocal 
 	node->role = CRELAY_ROLE_STANDBY;
 	node->state = CRELAY_STATE_DOWN;
 	node->replay_lag = -1;
-	if (hold_dropped)
-		node->warnings = CRELAY_WARN_HOLD_DROPPED;
+	node->warnings = warnings;
 }
 
 static void
@@ -428,7 +432,7 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 			(!is_expected(d, in_recovery) ||
 			 !crelay_registry_expect(d, &local->node, snapshot->forgotten_seq)))
 			fill_uncalled(&nodes[n_nodes++], d, local,
-						  was_not_long_ago(d->dropped_at, now, stale_after));
+						  hold_lost(d->dropped_at, d->dropped_by_server, now, stale_after));
 	}
 	crelay_registry_publish_unmanaged(nodes, n_nodes, forgotten_seq);
 }
@@ -518,7 +522,8 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].state = child_state(child, senders[i], now, stale_after);
 		views[i].replica_class = child_class(child, senders[i], local);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
-		views[i].hold_dropped = was_not_long_ago(child->hold_dropped_at, now, stale_after);
+		views[i].hold_lost = hold_lost(child->hold_dropped_at, child->hold_dropped_by_server,
+									   now, stale_after);
 		view_sender(child, senders[i], now, stale_after, &views[i]);
 		/* each has one, and be it without a slot */
 		views[i].silent = holds[i]->silent;
@@ -742,12 +747,11 @@ survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 			continue;
 		if (settings->enabled)
 			crelay_missed_place(d, snapshot, position, now);
+		/* the bounds of the disk hold also while reports are off */
+		if (d->slot_name[0] != '\0')
+			clamp_hold(d, bounds, position);
 		if (settings->enabled)
-		{
-			if (d->slot_name[0] != '\0')
-				clamp_hold(d, bounds, position);
 			count_silence(d, snapshot, elapsed, settings, position);
-		}
 		if (d->slot_name[0] == '\0' && !d->missed)
 			continue;
 		strlcpy(note->slot_name, d->key, sizeof(note->slot_name));
@@ -761,7 +765,7 @@ survey_holds(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 	n_notes = Min(n_notes, max_replication_slots);
 	crelay_registry_publish_notes(notes, n_notes, snapshot->forgotten_seq);
 	crelay_missed_save(notes, n_notes, false);
-	crelay_child_hold_touch(settings, snapshot, downstreams, n, now);
+	crelay_child_hold_touch(downstreams, n, now);
 }
 
 /*

@@ -643,6 +643,8 @@ crelay_warning_text(uint32_t bit)
 			return "registry_full";
 		case CRELAY_WARN_NOT_PRELOADED:
 			return "not_preloaded";
+		case CRELAY_WARN_HOLD_INVALIDATED:
+			return "hold_invalidated";
 	}
 	return NULL;
 }

@@ -43,6 +43,7 @@ static CrelayHistory my_history;
 /* What it was told, and when somebody else had dropped its hold. */
 static bool my_hold_was_there;
 static TimestampTz my_hold_dropped_at;
+static bool my_hold_dropped_by_server;
 
 /* ---- who may speak for a node ---- */
 
@@ -321,7 +322,8 @@ serve_hold(const CrelayReport *report, const CrelayPosition *position,
 	request.create = true;
 	request.unloaded = true;
 	request.target = Max(report->hold_target_lsn, bounds.floor_lsn);
-	if (request.target != report->hold_target_lsn)
+	request.impossible = !bounds.can_hold;
+	if (!request.impossible && request.target != report->hold_target_lsn)
 		reply->warnings |= CRELAY_WARN_HOLD_CLAMPED;
 
 	crelay_hold_apply(&request, position, &result);
@@ -331,7 +333,10 @@ serve_hold(const CrelayReport *report, const CrelayPosition *position,
 	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
 		drop_former_hold(slot_name);
 	if (result.replaced || (result.created && my_hold_was_there))
+	{
 		my_hold_dropped_at = GetCurrentTimestamp();
+		my_hold_dropped_by_server = result.replaced;
+	}
 	my_hold_was_there |= result.held_lsn != 0;
 }
 
@@ -392,7 +397,8 @@ crelay_unloaded_fill_reply(CrelayReply *reply)
 	dropped_shown_us = (int64) settings.stale_timeout_ms * 1000 * CRELAY_LONG_TIMEOUTS;
 	if (my_hold_dropped_at != 0 &&
 		GetCurrentTimestamp() - my_hold_dropped_at < dropped_shown_us)
-		reply->warnings |= CRELAY_WARN_HOLD_DROPPED;
+		reply->warnings |= my_hold_dropped_by_server ?
+			CRELAY_WARN_HOLD_INVALIDATED : CRELAY_WARN_HOLD_DROPPED;
 	strlcpy(reply->hops[0].name, settings.node_name, sizeof(reply->hops[0].name));
 	reply->hops[0].incarnation = reply->incarnation;
 	reply->hops[0].held_lsn = reply->held_lsn;

@@ -242,7 +242,8 @@ is(ask($d, hello(node_name => 'l', incarnation => $l_incarnation)), 'ok none', '
 $lsn = value($p, 'SELECT pg_current_wal_lsn()');
 ($reply) = $d->query('SELECT ' . report_sql(report($lsn)));
 $reply = decode_reply($reply);
-is("$reply->{answer} $reply->{refusal} " . ($reply->{warnings} & 1 << 6), 'ok none 64', 'has it placed again, and is told that it was lost');
+is("$reply->{answer} $reply->{refusal} " . ($reply->{warnings} & (1 << 6 | 1 << 11)), 'ok none 2048',
+	'has it placed again, and is told that the server had given it up');
 $d->quit;
 
 unlike(slurp_file($_->logfile), qr/PANIC|TRAP|terminated by signal 1[01]|invalid configuration parameter/, $_->name . ' logs nothing worse') for ($p, $u, $i, $l, $m);

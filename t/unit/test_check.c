@@ -163,6 +163,7 @@ set_healthy(Scene *s, int local)
 	facts->started_at = NOW - 1000 * LONG;
 	facts->segment_size = MB;
 	facts->lsn_digits = 1;
+	facts->can_hold = true;
 	facts->name = s->nodes[local].name;
 	facts->incarnation = s->nodes[local].incarnation;
 	facts->version = "1.9";
@@ -546,6 +547,28 @@ invalidated_while_away(Scene *s)
 	leave(s, I, SECOND);
 	s->downstreams[0].invalidated = true;
 	s->downstreams[0].child = -1;
+}
+
+/* and was placed again: the bit says whose work it was */
+static void
+invalidated(Scene *s)
+{
+	s->nodes[I].warnings = CRELAY_WARN_HOLD_INVALIDATED;
+}
+
+/* max_slot_wal_keep_size is less than a segment */
+static void
+cannot_hold(Scene *s)
+{
+	invalidated_while_away(s);
+	s->facts.can_hold = false;
+}
+
+static void
+needs_not_hold(Scene *s)
+{
+	cannot_hold(s);
+	s->facts.ndownstreams = 0;
 }
 
 static void
@@ -1300,6 +1323,9 @@ static const struct
 	{"it was released", P, dropped_and_released, "ok ok p"},
 	{"its node was rebuilt", P, dropped_and_rebuilt, "ok ok p"},
 	{"the server has invalidated it", P, invalidated_while_away, "critical hold_dropped i"},
+	{"it was placed again", P, invalidated, "warning hold_dropped i"},
+	{"the server invalidates every slot", P, cannot_hold, "critical keep_size_too_low p"},
+	{"and nobody is to be held", P, needs_not_hold, "ok ok p"},
 	{"a bound cuts what clones need", P, clamped, "warning hold_clamped i"},
 	{"a bound cuts what a node needs", P, clamped_for_good, "critical hold_clamped i"},
 	{"a bound in the segment that a node needs", P, just_clamped_for_good, "warning hold_clamped i"},

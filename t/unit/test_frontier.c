@@ -560,7 +560,14 @@ test_limit(void)
 	is_limit(60 * mb, 80 * mb, 60 * mb, "the smaller of both: max_hold_size");
 	is_limit(70 * mb, 80 * mb, 68 * mb, "the smaller of both: max_slot_wal_keep_size");
 	is_limit(NO_LIMIT, 3 * mb, mb, "one segment is left of a small max_slot_wal_keep_size");
-	is_limit(NO_LIMIT, 0, mb, "one segment is left of none");
+	is_limit(NO_LIMIT, mb, mb, "or of a single one");
+	is_limit(NO_LIMIT, 4 * mb + mb / 2, 2 * mb, "the server counts whole segments");
+	is_limit(NO_LIMIT, mb - 1, NO_LIMIT, "what lets nothing be held bounds nothing");
+	is_limit(7 * mb, 0, 7 * mb, "nor does it where there is another bound");
+	ok(crelay_can_hold(-1, MB) && crelay_can_hold(mb, MB) && crelay_can_hold(INT64_MAX, MB),
+	   "a segment can be held, or more");
+	ok(!crelay_can_hold(0, MB) && !crelay_can_hold(mb - 1, MB) &&
+	   !crelay_can_hold(512 * mb, 1024 * MB), "less than a segment cannot");
 	is_limit(0, 80 * mb, 0, "max_hold_size of nothing is no less beside another bound");
 	is_limit(10, 0, 10, "nor is one below a segment");
 	is_limit(INT64_MAX, INT64_MAX, INT64_MAX - INT64_MAX / 8 - 2 * mb, "no overflow");
