@@ -11,11 +11,19 @@
 
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "bounds.h"
+#include "compat.h"
 #include "frontier.h"
 #include "registry.h"
+
+/*
+ * Number of files, the oldest first, that may be given up before the next
+ * checkpoint: to see whether they are archived costs a look at each.
+ */
+#define MAX_FILES		4096
 
 /*
  * The folder is read again when it may have changed unseen, but for at most a
@@ -24,7 +32,8 @@
 #define READ_SHARE		100
 
 /* The folder as it was last read.  In the worker, or where there is none. */
-static uint64 oldest_wal;
+static CrelayWalFile *wal_files;
+static int	n_wal_files;
 static uint64 end_of_wal;
 static XLogSegNo removed_then;
 static TimestampTz read_at;
@@ -70,6 +79,12 @@ crelay_bounds_get(const CrelaySettings *settings, uint64 own_lsn, CrelayBounds *
 	crelay_bounds_of(settings, own_lsn, &disk, bounds);
 }
 
+static uint64
+oldest_wal(void)
+{
+	return n_wal_files > 0 ? wal_files[0].start_lsn : 0;
+}
+
 /*
  * Reads the folder again when WAL was removed since.  The server counts a file
  * as removed before it does so, and older ones may come after it: as long as
@@ -77,26 +92,60 @@ crelay_bounds_get(const CrelaySettings *settings, uint64 own_lsn, CrelayBounds *
  * if it was read.
  */
 static bool
-look_at_files(bool short_of_room, TimestampTz now)
+look_at_files(bool short_of_room, bool with_archiver, TimestampTz now)
 {
 	XLogSegNo	removed = XLogGetLastRemovedSegno();
-	bool		unsure = short_of_room || oldest_wal / wal_segment_size <= removed;
+	bool		unsure = short_of_room || oldest_wal() / wal_segment_size <= removed;
 
-	if (oldest_wal != 0 && removed == removed_then &&
+	if (n_wal_files != 0 && removed == removed_then &&
 		!(unsure && (now >= read_again_at || now < read_at)))
 		return false;
 	read_at = GetCurrentTimestamp();
-	crelay_read_wal_files(&oldest_wal, &end_of_wal);
+	if (wal_files == NULL)
+		wal_files = MemoryContextAlloc(TopMemoryContext, sizeof(CrelayWalFile) * 2 * MAX_FILES);
+	n_wal_files = 0;
+	n_wal_files = crelay_read_wal_files(wal_files, MAX_FILES, &end_of_wal);
+	if (with_archiver)
+		crelay_read_unarchived(wal_files, n_wal_files);
 	read_again_at = GetCurrentTimestamp();
 	read_again_at += (read_again_at - read_at) * READ_SHARE;
 	removed_then = removed;
 	return true;
 }
 
+static void
+judge_disk(const CrelaySettings *settings, const CrelayPosition *position,
+		   const CrelayDisk *seen, CrelayDiskBound *disk)
+{
+	crelay_disk_bound(seen, settings->min_free_percent, position->flush_lsn,
+					  position->restart_redo, (int64) max_wal_size_mb * 1024 * 1024,
+					  wal_segment_size, disk);
+}
+
 /*
- * For the worker, or a session that has none: looks at the files and the disk.  disk has what was found the
- * last time, and gets what is found now.  Returns the start of the oldest WAL
- * file.
+ * Where no hold may stand lower on a disk that is short: for that it matters what
+ * else keeps WAL.
+ */
+static void
+find_floor(const CrelaySettings *settings, const CrelayPosition *position,
+		   CrelayDisk *seen, CrelayDiskBound *disk)
+{
+	char		slot_name[CRELAY_SLOT_LEN] = "";
+
+	seen->nfiles = n_wal_files;
+	seen->files = wal_files;
+	seen->slot_lsn = crelay_read_lowest_slot(slot_name);
+	seen->slot_name = slot_name;
+	seen->max_slot_keep = max_slot_keep();
+	seen->wal_keep = (int64) wal_keep_size_mb * 1024 * 1024;
+	seen->unsummarized_lsn = crelay_oldest_unsummarized();
+	judge_disk(settings, position, seen, disk);
+}
+
+/*
+ * For the worker, or a session that has none: looks at the files and the disk.
+ * disk has what was found the last time, and gets what is found now.  Returns the
+ * start of the oldest WAL file.
  *
  * A floor is believed when two readings of the folder agree on it, so after the
  * first one it is to be looked at again soon: files that are just being removed
@@ -110,22 +159,21 @@ crelay_bounds_look(const CrelaySettings *settings, const CrelayPosition *positio
 	uint64		floor;
 	bool		read_anew;
 
-	read_anew = look_at_files(disk->known && disk->left < (int64) disk->reserve / 2, now);
+	read_anew = look_at_files(disk->known && disk->left < (int64) disk->reserve / 2,
+							  settings->min_free_percent > 0, now);
 	if (settings->min_free_percent > 0 &&
 		!crelay_read_wal_disk(&seen.total, &seen.free))
 		seen.total = 0;
-	seen.oldest_lsn = oldest_wal;
 	seen.end_lsn = end_of_wal;
-	crelay_disk_bound(&seen, settings->min_free_percent, position->flush_lsn,
-					  position->restart_redo,
-					  (int64) max_wal_size_mb * 1024 * 1024,
-					  wal_segment_size, disk);
+	judge_disk(settings, position, &seen, disk);
+	if (disk->left < 0)
+		find_floor(settings, position, &seen, disk);
 	floor = disk->floor_lsn;
 	disk->floor_lsn = Min(floor, floor_before);
 	*look_again = read_anew && floor > floor_before;
 	if (read_anew)
 		floor_before = floor;
-	return oldest_wal;
+	return oldest_wal();
 }
 
 /*

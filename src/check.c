@@ -42,6 +42,8 @@
  *	disk_reserve	 here	W  the disk has hardly room for what holds keep, or
  *							   none, so that whoever falls behind is given up
  *							C  WAL that a node needs was given up for it
+ *							C  giving up holds would free too little: something
+ *							   else keeps the WAL, which is named
  *	hold_timeout	 here	W  a node has been silent for half of the time
  *							C  and for all of it: its hold was released
  *	pinned_long		 here	W  another node has kept the same WAL for long
@@ -901,6 +903,42 @@ check_clamped(Look *look, const CrelayDownstream *d)
 }
 
 /*
+ * The disk is short, and not by holds alone: they are not given up for nothing.
+ */
+static void
+check_kept(Look *look, const char *room)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const char *hint = "";
+	char		keeper[CRELAY_SLOT_LEN + 32];
+
+	switch (facts->disk.kept_by)
+	{
+		case CRELAY_KEPT_BY_NOTHING:
+			return;
+		case CRELAY_KEPT_BY_SLOT:
+			snprintf(keeper, sizeof(keeper), "replication slot \"%s\"", facts->disk.kept_slot);
+			hint = "Give pg_wal more room, or see to it that the slot moves on; if nobody needs it, drop it with pg_drop_replication_slot().";
+			break;
+		case CRELAY_KEPT_BY_KEEP_SIZE:
+			snprintf(keeper, sizeof(keeper), "wal_keep_size");
+			hint = "Give pg_wal more room, or lower wal_keep_size and reload.";
+			break;
+		case CRELAY_KEPT_BY_SUMMARY:
+			snprintf(keeper, sizeof(keeper), "the WAL summarizer");
+			hint = "Give pg_wal more room, and see in the log why the WAL summarizer does not get on; summarize_wal = off switches it off.";
+			break;
+		case CRELAY_KEPT_BY_ARCHIVER:
+			snprintf(keeper, sizeof(keeper), "the archiver");
+			hint = "Give pg_wal more room, and see in the log and in pg_stat_archiver why WAL is not archived.";
+			break;
+	}
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DISK_RESERVE, facts->name, hint,
+		   "with %s free on the file system of pg_wal, holds cannot make enough room: %s keeps the WAL all the same",
+		   room, keeper);
+}
+
+/*
  * What the disk costs, or is about to.  What fills it need not be a hold; but
  * only where there is one, somebody loses by it.
  */
@@ -931,14 +969,15 @@ check_disk(Look *look)
 		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DISK_RESERVE, facts->name, hint,
 			   "with %s free on the file system of pg_wal, holds keep %s and not what is needed",
 			   room, size);
-	else if (disk->left < 0)
+	else if (disk->left < 0 && disk->kept_by == CRELAY_KEPT_BY_NOTHING)
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_DISK_RESERVE, facts->name, hint,
 			   "with %s free on the file system of pg_wal, holds may keep no more than the %s that they do: who falls behind will not be protected",
 			   room, size);
-	else if (near && kept > (uint64_t) facts->max_wal_size)
+	else if (disk->left >= 0 && near && kept > (uint64_t) facts->max_wal_size)
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_DISK_RESERVE, facts->name, hint,
 			   "with %s free on the file system of pg_wal, holds that keep %s must soon give up WAL",
 			   room, size);
+	check_kept(look, room);
 }
 
 /*

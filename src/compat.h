@@ -31,6 +31,9 @@
 #error "cascade_relay needs PostgreSQL 15 or newer"
 #endif
 
+#if PG_VERSION_NUM >= 170000
+#include "postmaster/walsummarizer.h"
+#endif
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"				/* in postgres.h before */
 #endif
@@ -153,6 +156,19 @@ crelay_slot_idle_timeout(void)
 	return idle_replication_slot_timeout_secs;
 #else
 	return 0;
+#endif
+}
+
+/*
+ * From where on WAL is kept until it is summarized, 0 if none is.
+ */
+static inline XLogRecPtr
+crelay_oldest_unsummarized(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return GetOldestUnsummarizedLSN(NULL, NULL);
+#else
+	return InvalidXLogRecPtr;
 #endif
 }
 

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include <netdb.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "access/timeline.h"
@@ -212,18 +213,30 @@ crelay_read_history(uint32 timeline)
 	return &history;
 }
 
+static int
+compare_wal_files(const void *a, const void *b)
+{
+	const CrelayWalFile *first = a;
+	const CrelayWalFile *second = b;
+
+	if (first->start_lsn != second->start_lsn)
+		return first->start_lsn < second->start_lsn ? -1 : 1;
+	return first->timeline < second->timeline ? -1 : first->timeline > second->timeline;
+}
+
 /*
- * The start of the oldest WAL file in the folder, and the end of the last one,
- * which may be there for WAL to come; 0 if there is none.  Errors are the
- * caller's to survive: a folder that cannot be read is one.
+ * The end of the last WAL file in the folder, which may be there for WAL to come;
+ * and the oldest files, in order, as many as there is room for.  The array must
+ * have twice that room.  Errors are the caller's to survive: a folder that cannot
+ * be read is one.
  */
-void
-crelay_read_wal_files(uint64 *oldest, uint64 *end)
+int
+crelay_read_wal_files(CrelayWalFile *files, int room, uint64 *end)
 {
 	DIR		   *dir = AllocateDir(XLOGDIR);
 	struct dirent *entry;
-	XLogSegNo	first = 0;
 	XLogSegNo	last = 0;
+	int			n = 0;
 
 	while ((entry = ReadDir(dir, XLOGDIR)) != NULL)
 	{
@@ -233,23 +246,90 @@ crelay_read_wal_files(uint64 *oldest, uint64 *end)
 		if (!IsXLogFileName(entry->d_name))
 			continue;
 		XLogFromFileName(entry->d_name, &tli, &segno, wal_segment_size);
-		if (first == 0 || segno < first)
-			first = segno;
 		last = Max(last, segno);
+		if (n == 2 * room)
+		{
+			qsort(files, n, sizeof(CrelayWalFile), compare_wal_files);
+			n = room;
+		}
+		files[n].start_lsn = segno * wal_segment_size;
+		files[n].timeline = tli;
+		files[n++].unarchived = false;
 	}
 	FreeDir(dir);
-	*oldest = first * wal_segment_size;
+	qsort(files, n, sizeof(CrelayWalFile), compare_wal_files);
 	*end = last != 0 ? (last + 1) * wal_segment_size : 0;
+	return Min(n, room);
 }
 
+/*
+ * The start of the oldest WAL file, 0 if there is none.
+ */
 uint64
 crelay_read_oldest_wal(void)
 {
-	uint64		oldest;
+	CrelayWalFile files[2];
 	uint64		end;
 
-	crelay_read_wal_files(&oldest, &end);
-	return oldest;
+	return crelay_read_wal_files(files, 1, &end) > 0 ? files[0].start_lsn : 0;
+}
+
+/*
+ * Marks the files that the server keeps until they are archived.  On a standby
+ * that does not archive always none is.
+ */
+void
+crelay_read_unarchived(CrelayWalFile *files, int n)
+{
+	if (!XLogArchivingActive() ||
+		(!XLogArchivingAlways() && GetRecoveryState() == RECOVERY_STATE_ARCHIVE))
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		char		name[MAXFNAMELEN];
+		char		path[MAXPGPATH];
+		struct stat st;
+
+		XLogFileName(name, files[i].timeline, files[i].start_lsn / wal_segment_size,
+					 wal_segment_size);
+		StatusFilePath(path, name, ".done");
+		files[i].unarchived = stat(path, &st) != 0;
+	}
+}
+
+/*
+ * The lowest restart_lsn of all slots but holds, and the slot's name; 0 if none
+ * keeps WAL.
+ */
+uint64
+crelay_read_lowest_slot(char *slot_name)
+{
+	uint64		lowest = 0;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+		char		node_name[CRELAY_NODE_NAME_MAX + 1];
+		uint32		incarnation;
+		uint64		restart_lsn;
+		bool		invalidated;
+
+		if (!slot->in_use)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		restart_lsn = slot->data.restart_lsn;
+		invalidated = crelay_slot_data_invalidated(&slot->data);
+		SpinLockRelease(&slot->mutex);
+		if (restart_lsn == 0 || invalidated || (lowest != 0 && restart_lsn >= lowest) ||
+			(SlotIsPhysical(slot) &&
+			 crelay_hold_name_parse(NameStr(slot->data.name), node_name, &incarnation)))
+			continue;
+		lowest = restart_lsn;
+		strlcpy(slot_name, NameStr(slot->data.name), CRELAY_SLOT_LEN);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return lowest;
 }
 
 /*

@@ -50,7 +50,9 @@ typedef struct CrelayReceiver
 extern void crelay_read_position(CrelayPosition *position);
 extern void crelay_read_receiver(CrelayReceiver *receiver);
 extern const CrelayHistory *crelay_read_history(uint32 timeline);
-extern void crelay_read_wal_files(uint64 *oldest, uint64 *end);
+extern int	crelay_read_wal_files(CrelayWalFile *files, int room, uint64 *end);
+extern void crelay_read_unarchived(CrelayWalFile *files, int n);
+extern uint64 crelay_read_lowest_slot(char *slot_name);
 extern uint64 crelay_read_oldest_wal(void);
 extern bool crelay_read_wal_disk(uint64 *total, uint64 *avail);
 extern uint32 crelay_read_own_xmin(void);

@@ -399,6 +399,72 @@ room_to_checkpoint(const CrelayDisk *disk, uint64_t own_lsn, uint64_t redo_lsn,
 }
 
 /*
+ * From which segment on something other than holds keeps the WAL, as the server
+ * computes it at a checkpoint: the archiver aside, which keeps single files.
+ */
+static uint64_t
+kept_segment(const CrelayDisk *disk, uint64_t own_segment, uint64_t segment_size,
+			 CrelayKeeper *keeper)
+{
+	uint64_t	kept = own_segment;
+	uint64_t	segments = (uint64_t) disk->wal_keep / segment_size;
+
+	*keeper = CRELAY_KEPT_BY_NOTHING;
+	if (disk->slot_lsn != 0 && disk->slot_lsn / segment_size < kept)
+	{
+		uint64_t	most = (uint64_t) disk->max_slot_keep / segment_size;
+
+		kept = disk->slot_lsn / segment_size;
+		if (disk->max_slot_keep >= 0 && own_segment - kept > most)
+			kept = own_segment - most;
+		*keeper = CRELAY_KEPT_BY_SLOT;
+	}
+	if (segments > own_segment - kept)
+	{
+		kept = segments < own_segment ? own_segment - segments : 0;
+		*keeper = CRELAY_KEPT_BY_KEEP_SIZE;
+	}
+	if (disk->unsummarized_lsn != 0 && disk->unsummarized_lsn / segment_size < kept)
+	{
+		kept = disk->unsummarized_lsn / segment_size;
+		*keeper = CRELAY_KEPT_BY_SUMMARY;
+	}
+	return kept;
+}
+
+/*
+ * Where no hold may stand lower, so that the next checkpoint frees that many
+ * files; 0 if it would free none.  Only files count that nothing else keeps.  If
+ * there are too few, all of them are to go, and keeper says what keeps the rest.
+ */
+static uint64_t
+floor_to_free(const CrelayDisk *disk, uint64_t own_lsn, uint64_t nwanted,
+			  uint64_t segment_size, CrelayKeeper *keeper)
+{
+	uint64_t	own_segment = own_lsn / segment_size;
+	uint64_t	kept = kept_segment(disk, own_segment, segment_size, keeper);
+	uint64_t	floor = 0;
+
+	for (int i = 0; i < disk->nfiles && nwanted > 0; i++)
+	{
+		const CrelayWalFile *file = &disk->files[i];
+
+		if (file->start_lsn / segment_size >= kept)
+			break;
+		if (file->unarchived)
+		{
+			*keeper = CRELAY_KEPT_BY_ARCHIVER;
+			continue;
+		}
+		floor = file->start_lsn + segment_size;
+		nwanted--;
+	}
+	if (nwanted == 0)
+		*keeper = CRELAY_KEPT_BY_NOTHING;
+	return floor;
+}
+
+/*
  * What the file system of pg_wal leaves for holds: how many more bytes they
  * may keep, and where no hold may stand lower if they keep too many.  That is
  * counted from the oldest file on: moving a hold frees nothing before the next
@@ -412,7 +478,7 @@ crelay_disk_bound(const CrelayDisk *disk, int min_free_percent, uint64_t own_lsn
 				  CrelayDiskBound *bound)
 {
 	uint64_t	needed;
-	uint64_t	floor;
+	uint64_t	missing;
 
 	memset(bound, 0, sizeof(CrelayDiskBound));
 	if (min_free_percent <= 0 || disk->total == 0)
@@ -422,11 +488,13 @@ crelay_disk_bound(const CrelayDisk *disk, int min_free_percent, uint64_t own_lsn
 	bound->reserve = disk->total / 100 * (uint64_t) min_free_percent;
 	needed = bound->reserve + room_to_checkpoint(disk, own_lsn, redo_lsn, max_wal_size);
 	bound->left = (int64_t) (disk->free - needed);
-	if (bound->left >= 0 || disk->oldest_lsn == 0)
+	if (bound->left >= 0 || disk->nfiles == 0)
 		return;
-	floor = disk->oldest_lsn + (uint64_t) -bound->left + segment_size - 1;
-	floor -= floor % segment_size;
-	bound->floor_lsn = floor < own_lsn ? floor : own_lsn;
+	missing = (uint64_t) -bound->left;
+	bound->floor_lsn = floor_to_free(disk, own_lsn, (missing + segment_size - 1) / segment_size,
+									 segment_size, &bound->kept_by);
+	if (bound->kept_by == CRELAY_KEPT_BY_SLOT)
+		snprintf(bound->kept_slot, sizeof(bound->kept_slot), "%s", disk->slot_name);
 }
 
 /*

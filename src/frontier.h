@@ -43,8 +43,14 @@ typedef struct CrelayDisk
 {
 	uint64_t	total;			/* bytes; 0 unknown */
 	uint64_t	free;			/* to an ordinary user */
-	uint64_t	oldest_lsn;		/* start of the oldest WAL file; 0 unknown */
-	uint64_t	end_lsn;		/* end of the last one, made for WAL to come */
+	uint64_t	end_lsn;		/* end of the last file, made for WAL to come */
+	int			nfiles;
+	const CrelayWalFile *files; /* the oldest ones, in order */
+	uint64_t	slot_lsn;		/* lowest of all slots but holds; 0 none */
+	const char *slot_name;		/* that stands there */
+	int64_t		max_slot_keep;	/* beyond which slots keep nothing; -1 none */
+	int64_t		wal_keep;		/* bytes that are kept in any case */
+	uint64_t	unsummarized_lsn;	/* WAL from here on is kept; 0 none */
 } CrelayDisk;
 
 extern bool crelay_pin_is_own(const CrelayPin *pin, const char *node_name);

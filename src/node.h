@@ -255,6 +255,24 @@ typedef struct CrelayHop
 	uint64_t	held_lsn;		/* 0: holds nothing, or nobody has seen it */
 } CrelayHop;
 
+/* A file in pg_wal. */
+typedef struct CrelayWalFile
+{
+	uint64_t	start_lsn;
+	uint32_t	timeline;
+	bool		unarchived;		/* the server keeps it until it is archived */
+} CrelayWalFile;
+
+/* What keeps WAL on this node that no hold needs to keep. */
+typedef enum CrelayKeeper
+{
+	CRELAY_KEPT_BY_NOTHING = 0,
+	CRELAY_KEPT_BY_SLOT,		/* which is no hold */
+	CRELAY_KEPT_BY_KEEP_SIZE,	/* wal_keep_size */
+	CRELAY_KEPT_BY_SUMMARY,		/* it is not summarized yet */
+	CRELAY_KEPT_BY_ARCHIVER		/* it is not archived yet */
+} CrelayKeeper;
+
 /* What the file system of pg_wal leaves for holds; see crelay_disk_bound(). */
 typedef struct CrelayDiskBound
 {
@@ -263,6 +281,9 @@ typedef struct CrelayDiskBound
 	uint64_t	reserve;		/* bytes that are to stay free */
 	uint64_t	free;
 	uint64_t	floor_lsn;		/* no hold may stand lower; 0 no bound */
+	CrelayKeeper kept_by;		/* why giving up holds frees too little, or
+								 * nothing */
+	char		kept_slot[CRELAY_SLOT_LEN]; /* the slot that keeps it */
 } CrelayDiskBound;
 
 typedef enum CrelayDownstreamKind

@@ -14,7 +14,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use lib 't';
-use SmallDisk;
+use SmallDisk (1);
 use CascadeRelay;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

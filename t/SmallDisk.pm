@@ -1,8 +1,8 @@
 # SmallDisk.pm: a file system that a test may fill.
 #
-# "use SmallDisk" comes before everything else in a test.  tools/test, as root,
-# has mounted one in a mount namespace of its own, and names it in
-# CRELAY_SMALL_DISK.  Else the test starts itself anew in a user namespace,
+# "use SmallDisk (1)" comes before everything else in a test; tests that may run at
+# the same time take different numbers.  tools/test, as root, has mounted a few in
+# a mount namespace of its own, and names them in CRELAY_SMALL_DISK.  Else the test starts itself anew in a user namespace,
 # where an ordinary user may mount one.  Either way it is gone with the last
 # process in there.  Where neither is possible the test is left out, but not in
 # CI, where that would go unnoticed.
@@ -30,17 +30,26 @@ sub _namespaces
 		'unshare', '--user', "--map-user=$uid", "--map-group=$gid", '--');
 }
 
+my $dir;
+
 sub import
 {
-	return if $ENV{CRELAY_SMALL_DISK};
+	my (undef, $number) = @_;
+
+	die 'use SmallDisk (number)' unless $number;
+	if ($ENV{CRELAY_SMALL_DISK})
+	{
+		$dir = "$ENV{CRELAY_SMALL_DISK}.$number";
+		return;
+	}
 
 	my $tmp = $ENV{TESTDATADIR} // ($ENV{TESTDIR} ? "$ENV{TESTDIR}/tmp_check" : 'tmp_check');
-	make_path("$tmp/small_disk");
-	my $dir = abs_path("$tmp/small_disk");
+	make_path("$tmp/small_disk.$number");
+	$dir = abs_path("$tmp/small_disk.$number");
 
 	if ($> != 0 && system(join(' ', map { "'" . s/'/'\\''/gr . "'" } _namespaces($dir), 'true') . ' >&2') == 0)
 	{
-		$ENV{CRELAY_SMALL_DISK} = $dir;
+		$ENV{CRELAY_SMALL_DISK} = $dir =~ s/\.\d+$//r;
 		exec _namespaces($dir), $^X, (map { "-I$_" } @INC), $0, @ARGV or die "exec: $!";
 	}
 	die "no small disk: neither a user namespace here, nor one from tools/test as root" if $ENV{CI};
@@ -51,13 +60,13 @@ sub import
 # Its folder.
 sub dir
 {
-	return $ENV{CRELAY_SMALL_DISK};
+	return $dir;
 }
 
 # Its size, and what is free of it, in bytes.
 sub room
 {
-	my (undef, $total, undef, $free) = split ' ', (split /\n/, `LC_ALL=C df -Pk '$ENV{CRELAY_SMALL_DISK}'`)[1];
+	my (undef, $total, undef, $free) = split ' ', (split /\n/, `LC_ALL=C df -Pk '$dir'`)[1];
 
 	return ($total * 1024, $free * 1024);
 }

@@ -21,8 +21,8 @@
 # crelay_copy_tree FROM TO		the sources without build products
 # crelay_private_prefix DIR		a PostgreSQL in DIR; PG_CONFIG is then its own
 # crelay_as_user COMMAND ...		as an unprivileged user, root or not
-# crelay_small_disk			as root: from now on crelay_as_user has a small
-#					file system of its own, CRELAY_SMALL_DISK
+# crelay_small_disk			as root: from now on crelay_as_user has small
+#					file systems of its own, CRELAY_SMALL_DISK.1 and .2
 # crelay_make DIR TARGET ...		make in a copy of the sources, for PG_CONFIG
 # crelay_sweep				stop what runs in $crelay_scratch, remove it
 
@@ -232,18 +232,19 @@ crelay_as_user()
 	fi
 }
 
-# A file system that a test may fill, in a mount namespace that ends with the
+# File systems that tests may fill, in a mount namespace that ends with the
 # command.  In a chroot the propagation of mounts cannot be changed.  What may
 # not mount at all goes without.
 crelay_small_disk()
 {
 	local propagation dir=$crelay_scratch/small_disk
 	crelay_is_root || return 0
-	mkdir -p "$dir"
+	mkdir -p "$dir.1" "$dir.2"
 	for propagation in private unchanged
 	do
 		crelay_namespace=(unshare --mount --propagation "$propagation" sh -c
-			'mount -t tmpfs -o "size=64m,mode=700,uid=$1" tmpfs "$2" && shift 2 && exec "$@"'
+			'for n in 1 2; do mount -t tmpfs -o "size=64m,mode=700,uid=$1" tmpfs "$2.$n" || exit; done
+			shift 2 && exec "$@"'
 			sh "$(id -u "$(crelay_user)")" "$dir")
 		if "${crelay_namespace[@]}" true 2>/dev/null
 		then

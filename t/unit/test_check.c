@@ -676,6 +676,24 @@ disk_none(Scene *s)
 	s->facts.disk.floor_lsn = LSN(30);
 }
 
+/* something else keeps the WAL, so that no hold is given up for it */
+static void
+disk_kept(Scene *s)
+{
+	disk(s, -1);
+	s->facts.disk.kept_by = CRELAY_KEPT_BY_ARCHIVER;
+}
+
+static void
+disk_kept_in_part(Scene *s)
+{
+	disk_none(s);
+	clamped_for_good(s);
+	s->downstreams[0].clamped_by_disk = true;
+	s->facts.disk.kept_by = CRELAY_KEPT_BY_SLOT;
+	snprintf(s->facts.disk.kept_slot, sizeof(s->facts.disk.kept_slot), "other");
+}
+
 static void
 disk_none_without_holds(Scene *s)
 {
@@ -1340,6 +1358,9 @@ static const struct
 	{"what holds keep is not the reason", P, disk_hardly_for_little, "ok ok p"},
 	{"the disk has no room for more", P, disk_none, "warning disk_reserve p"},
 	{"nobody loses by it", P, disk_none_without_holds, "ok ok p"},
+	{"something else keeps the WAL", P, disk_kept, "critical disk_reserve p"},
+	{"and not all of it", P, disk_kept_in_part,
+	"critical hold_clamped i; critical disk_reserve p; critical disk_reserve p"},
 	{"the disk takes what is needed", P, disk_given_up, "critical hold_clamped i; critical disk_reserve p"},
 	{"it took what is needed, and has room again", P, disk_given_up_once, "critical hold_clamped i"},
 	{"it is not the disk that takes it", P, disk_none_but_size_given_up,

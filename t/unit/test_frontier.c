@@ -589,10 +589,28 @@ test_clamp(void)
 			  "no overflow");
 }
 
+/* The files of a disk, from that one on. */
+static CrelayWalFile files[64];
+
+static void
+put_files(CrelayDisk *disk, uint64_t oldest_lsn, uint64_t end_lsn)
+{
+	disk->files = files;
+	disk->nfiles = 0;
+	disk->end_lsn = end_lsn;
+	for (uint64_t lsn = oldest_lsn; lsn < end_lsn; lsn += MB)
+	{
+		files[disk->nfiles].unarchived = false;
+		files[disk->nfiles++].start_lsn = lsn;
+	}
+}
+
 /*
  * A disk of 1000 MB of which 100 are to stay free: the last checkpoint's redo
  * is at 90 MB, this node at 95, files go from 40 to 99, and max_wal_size is 20.
  */
+static const CrelayDisk usual_disk = {.total = 1000 * MB,.free = 111 * MB,.max_slot_keep = -1};
+
 static void
 is_disk(const CrelayDisk *disk, int percent, uint64_t own_lsn, uint64_t redo_lsn,
 		int64_t left, uint64_t floor_lsn, const char *what)
@@ -611,9 +629,11 @@ static void
 test_disk(void)
 {
 	const int64_t mb = MB;
-	CrelayDisk	disk = {1000 * MB, 111 * MB, 40 * MB, 99 * MB};
+	CrelayDisk	disk = usual_disk;
 	CrelayDisk	later;
 	CrelayDiskBound bound;
+
+	put_files(&disk, 40 * MB, 99 * MB);
 
 	is_disk(&disk, 10, 95 * MB, 90 * MB, 0, 0, "the reserve, and what WAL needs until the next checkpoint");
 	is_disk(&disk, 9, 95 * MB, 90 * MB, 10 * mb, 0, "a smaller reserve leaves more");
@@ -624,9 +644,9 @@ test_disk(void)
 	is_disk(&disk, 10, 95 * MB, 90 * MB, -10 * mb, 50 * MB, "counted from the oldest file");
 	disk.free = 0;
 	is_disk(&disk, 10, 95 * MB, 90 * MB, -111 * mb, 95 * MB, "never beyond the own position");
-	disk.oldest_lsn = 0;
+	disk.nfiles = 0;
 	is_disk(&disk, 10, 95 * MB, 90 * MB, -111 * mb, 0, "without files nothing can go");
-	disk.oldest_lsn = 40 * MB;
+	put_files(&disk, 40 * MB, 99 * MB);
 	disk.total = 0;
 	is_disk(&disk, 10, 95 * MB, 90 * MB, 0, 0, "an unknown disk bounds nothing");
 	disk.total = 1000 * MB;
@@ -646,7 +666,7 @@ test_disk(void)
 	is_disk(&later, 10, 103 * MB, 90 * MB, -6 * mb, 46 * MB, "and beyond");
 	/* a checkpoint that removes the six, or keeps them for reuse */
 	later = disk;
-	later.oldest_lsn = 46 * MB;
+	put_files(&later, 46 * MB, 99 * MB);
 	later.free += 6 * MB;
 	is_disk(&later, 10, 95 * MB, 90 * MB, 0, 0, "six were removed");
 	later.free -= 6 * MB;
@@ -657,6 +677,84 @@ test_disk(void)
 	ok(bound.known && bound.reserve == 100 * MB && bound.free == 105 * MB, "what is told of it");
 	crelay_disk_bound(&disk, 0, 95 * MB, 90 * MB, 20 * mb, MB, &bound);
 	ok(!bound.known, "and nothing when it is switched off");
+}
+
+/*
+ * The same disk, with ten files missing: what is not freed by holds.
+ */
+static void
+is_kept(const CrelayDisk *disk, uint64_t floor_lsn, CrelayKeeper keeper, const char *what)
+{
+	CrelayDiskBound bound;
+
+	crelay_disk_bound(disk, 10, 95 * MB, 90 * MB, 20 * MB, MB, &bound);
+	ok(bound.left == -10 * (int64_t) MB && bound.floor_lsn == floor_lsn && bound.kept_by == keeper &&
+	   (keeper == CRELAY_KEPT_BY_SLOT) == (bound.kept_slot[0] != '\0'), what);
+	if (bound.floor_lsn != floor_lsn || bound.kept_by != keeper)
+		printf("#   got: %llu, %d, expected: %llu, %d\n", (unsigned long long) bound.floor_lsn,
+			   (int) bound.kept_by, (unsigned long long) floor_lsn, (int) keeper);
+}
+
+static void
+test_kept(void)
+{
+	CrelayDisk	disk = usual_disk;
+
+	put_files(&disk, 40 * MB, 99 * MB);
+	disk.free = 101 * MB;
+	disk.slot_name = "s";
+	is_kept(&disk, 50 * MB, CRELAY_KEPT_BY_NOTHING, "only holds keep WAL");
+
+	disk.slot_lsn = 60 * MB;
+	is_kept(&disk, 50 * MB, CRELAY_KEPT_BY_NOTHING, "a slot that stands high enough");
+	disk.slot_lsn = 50 * MB;
+	is_kept(&disk, 50 * MB, CRELAY_KEPT_BY_NOTHING, "a slot just there");
+	disk.slot_lsn = 50 * MB - 1;
+	is_kept(&disk, 49 * MB, CRELAY_KEPT_BY_SLOT, "a slot one byte lower keeps a file");
+	disk.slot_lsn = 40 * MB + 1;
+	is_kept(&disk, 0, CRELAY_KEPT_BY_SLOT, "a slot in the oldest file keeps all");
+	disk.max_slot_keep = 60 * MB;
+	is_kept(&disk, 0, CRELAY_KEPT_BY_SLOT, "and may");
+	disk.max_slot_keep = 50 * MB;
+	is_kept(&disk, 45 * MB, CRELAY_KEPT_BY_SLOT, "but for what the server gives up");
+	disk.max_slot_keep = 40 * MB + 7;
+	is_kept(&disk, 50 * MB, CRELAY_KEPT_BY_NOTHING, "which is enough");
+
+	disk.slot_lsn = 0;
+	disk.wal_keep = 45 * MB;
+	is_kept(&disk, 50 * MB, CRELAY_KEPT_BY_NOTHING, "wal_keep_size up to there");
+	disk.wal_keep = 46 * MB;
+	is_kept(&disk, 49 * MB, CRELAY_KEPT_BY_KEEP_SIZE, "wal_keep_size of one file more");
+	disk.wal_keep = 55 * MB;
+	is_kept(&disk, 0, CRELAY_KEPT_BY_KEEP_SIZE, "wal_keep_size keeps all");
+	disk.wal_keep = 500 * MB;
+	is_kept(&disk, 0, CRELAY_KEPT_BY_KEEP_SIZE, "and more than there ever was");
+
+	disk.wal_keep = MB - 1;
+	disk.unsummarized_lsn = 45 * MB + 5;
+	is_kept(&disk, 45 * MB, CRELAY_KEPT_BY_SUMMARY, "what is not summarized");
+	disk.slot_lsn = 44 * MB;
+	disk.max_slot_keep = -1;
+	is_kept(&disk, 44 * MB, CRELAY_KEPT_BY_SLOT, "of two the lower one is named");
+
+	disk = usual_disk;
+	put_files(&disk, 40 * MB, 99 * MB);
+	disk.free = 101 * MB;
+	for (int i = 0; i < disk.nfiles; i++)
+		files[i].unarchived = i >= 5;
+	is_kept(&disk, 45 * MB, CRELAY_KEPT_BY_ARCHIVER, "what is archived is freed");
+	files[3].unarchived = true;
+	files[20].unarchived = false;
+	is_kept(&disk, 61 * MB, CRELAY_KEPT_BY_ARCHIVER, "wherever it is");
+	for (int i = 0; i < disk.nfiles; i++)
+		files[i].unarchived = i < 3;
+	is_kept(&disk, 53 * MB, CRELAY_KEPT_BY_NOTHING, "or further up, if need be");
+	for (int i = 0; i < disk.nfiles; i++)
+		files[i].unarchived = true;
+	is_kept(&disk, 0, CRELAY_KEPT_BY_ARCHIVER, "nothing is archived");
+	disk.slot_lsn = 40 * MB;
+	disk.slot_name = "s";
+	is_kept(&disk, 0, CRELAY_KEPT_BY_SLOT, "nor would it help");
 }
 
 /* ---- what protects ---- */
@@ -738,6 +836,7 @@ main(void)
 	test_limit();
 	test_clamp();
 	test_disk();
+	test_kept();
 	test_covers();
 	test_hops();
 	return done_testing();
