@@ -49,6 +49,9 @@ typedef struct Move
 	char		slot_name[CRELAY_SLOT_LEN];
 	char		remembered[CRELAY_CONNINFO_LEN];	/* its address, once */
 	CrelayPlace place;
+	CrelayRole	target_role;	/* as it has answered; UNKNOWN: not asked */
+	uint32		target_timeline;
+	uint64		target_lsn;
 	CrelayPosition position;	/* of this node, as the move began */
 	instr_time	start;
 	int			timeout_ms;
@@ -104,6 +107,8 @@ explain_reason(CrelayPlanReason reason, CrelayClass replica_class)
 			return "That node streams, directly or not, from this one.";
 		case CRELAY_PLAN_UNKNOWN_UPSTREAM:
 			return "This node does not know a node of that name.";
+		case CRELAY_PLAN_TWO_PRIMARIES:
+			return "That node is a primary on an older timeline than one that has been known here.";
 		case CRELAY_PLAN_VOTING_DIRECT_ONLY:
 			return replica_class == CRELAY_CLASS_UNKNOWN ?
 				"Whether this node is on the durability path is not known." :
@@ -193,42 +198,59 @@ nap(long ms)
  */
 
 /*
- * Whether the policy lets this node stream from there; returns the address of
- * the target, NULL if it is not known: the one that is given, else the one that
- * the policy trusts, else the one that it did before this server was restarted
- * with its upstream gone.
- *
- * What the tree says about who is there, and about nobody else's WAL, is as
- * old as the last reply, and an upstream that has just died gives none any
- * more: so whether the target is there is left to finding out.
+ * Returns the address of the target, NULL if it is not known: the one that is
+ * given, else the one that the policy trusts, else the one that it trusted
+ * before, when this node streamed from there or the upstream was not gone yet.
  */
 static const char *
-plan(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
+find_address(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
 {
-	int			self = crelay_policy_here(policy);
 	int			target = crelay_policy_find(policy, move->target);
-	CrelayPlanQuestion question = {0};
-	CrelayPlan	answer;
 
 	if (conninfo == NULL && crelay_policy_is_ambiguous(policy, move->target))
 		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 			   "more than one live node has that name",
 			   "A login would be sent to one of them, and it may not be the one that is meant.",
 			   "Give the host and port of the right one as conninfo.");
-	if (conninfo == NULL && target < 0 &&
+	if (conninfo == NULL && target >= 0)
+		conninfo = crelay_policy_address(policy, crelay_policy_here(policy), target);
+	if (conninfo == NULL &&
 		crelay_places_find(move->target, move->remembered, sizeof(move->remembered)))
 		conninfo = move->remembered;
+	return conninfo;
+}
+
+/*
+ * Refuses the target if the policy does.  As long as the target itself can
+ * still be asked for its role, only for what its answer cannot change.
+ *
+ * The tree is as old as the last reply, and an upstream that has just died
+ * gives none any more.  So the target's role is as the target has answered, and
+ * whether it is there is left to finding out.
+ */
+static void
+check_plan(const Move *move, const CrelayPolicyTree *policy, const char *address)
+{
+	int			self = crelay_policy_here(policy);
+	int			target = crelay_policy_find(policy, move->target);
+	CrelayPlanQuestion question = {0};
+	CrelayPlan	answer;
+
 	question.node_name = move->node_name;
 	question.requested = move->target;
-	question.has_conninfo = conninfo != NULL;
+	question.has_conninfo = address != NULL;
 	question.replica_class = self >= 0 ?
 		policy->nodes[policy->rows[self].node].replica_class : CRELAY_CLASS_UNKNOWN;
+	question.seen_role = move->target_role;
+	question.seen_timeline = move->target_timeline;
 	crelay_policy_plan(policy, &question, &answer);
-	if (answer.refusal != CRELAY_PLAN_OK &&
-		(answer.refusal != CRELAY_PLAN_NOT_AVAILABLE || policy->rows[target].cyclic ||
-		 policy->rows[target].below_cycle))
+	if (answer.refusal == CRELAY_PLAN_OK ||
+		(move->target_role == CRELAY_ROLE_UNKNOWN && address != NULL &&
+		 answer.refusal != CRELAY_PLAN_SELF_REFERENCE))
+		return;
+	if (answer.refusal != CRELAY_PLAN_NOT_AVAILABLE || policy->rows[target].cyclic ||
+		policy->rows[target].below_cycle)
 		refuse_plan(move, answer.refusal, question.replica_class);
-	return conninfo != NULL ? conninfo : crelay_policy_address(policy, self, target);
 }
 
 /*
@@ -373,8 +395,10 @@ read_history(Move *move, uint32 timeline, CrelayHistory *history)
 }
 
 static void
-check_history(Move *move, uint32 timeline, uint64 lsn)
+check_history(Move *move)
 {
+	uint32		timeline = move->target_timeline;
+	uint64		lsn = move->target_lsn;
 	const CrelayHistory *ours = crelay_read_history(move->position.timeline);
 	CrelayHistory theirs;
 	char	   *detail;
@@ -394,24 +418,21 @@ check_history(Move *move, uint32 timeline, uint64 lsn)
 }
 
 /*
- * Looks at the target with the connection that the walreceiver will make: who
- * lets that in, and has a walsender for it, will do so again.
+ * Asks the target who it is: its cluster, position and role.
  */
 static void
-check_target(Move *move)
+identify_target(Move *move)
 {
 	const char *identifier;
 	const char *timeline;
-	uint64		lsn;
+	const char *standby;
 
-	if (!open_probe(move, step_ms(move)))
-		refuse_session(move, move->probe, "it does not let this node in");
 	if (!crelay_session_ask(move->probe, "IDENTIFY_SYSTEM", 0, NULL, step_ms(move)))
 		refuse_session(move, move->probe, "it does not say who it is");
 	identifier = crelay_session_value(move->probe, 0, 0);
 	timeline = crelay_session_value(move->probe, 0, 1);
-	lsn = parse_lsn(crelay_session_value(move->probe, 0, 2));
-	if (identifier == NULL || timeline == NULL || lsn == 0)
+	move->target_lsn = parse_lsn(crelay_session_value(move->probe, 0, 2));
+	if (identifier == NULL || timeline == NULL || move->target_lsn == 0)
 		refuse(move, ERRCODE_PROTOCOL_VIOLATION, "it does not say who it is", NULL, NULL);
 	if (strtou64(identifier, NULL, 10) != GetSystemIdentifier())
 		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -420,7 +441,27 @@ check_target(Move *move)
 						identifier, GetSystemIdentifier()),
 			   psprintf("Check \"%s\" on \"%s\".", "cascade_relay.advertised_conninfo",
 						move->target));
-	check_history(move, (uint32) strtoul(timeline, NULL, 10), lsn);
+	move->target_timeline = (uint32) strtoul(timeline, NULL, 10);
+
+	if (!crelay_session_ask(move->probe, "SHOW in_hot_standby", 0, NULL, step_ms(move)))
+		refuse_session(move, move->probe, "it does not say whether it is a standby");
+	standby = crelay_session_value(move->probe, 0, 0);
+	move->target_role = standby != NULL && strcmp(standby, "off") == 0 ?
+		CRELAY_ROLE_PRIMARY : CRELAY_ROLE_STANDBY;
+}
+
+/*
+ * Looks at the target with the connection that the walreceiver will make: who
+ * lets that in, and has a walsender for it, will do so again.
+ */
+static void
+check_target(Move *move, const CrelayPolicyTree *policy, const char *address)
+{
+	if (!open_probe(move, step_ms(move)))
+		refuse_session(move, move->probe, "it does not let this node in");
+	identify_target(move);
+	check_plan(move, policy, address);
+	check_history(move);
 
 	/* its walsender is free again by the time that the real one comes */
 	crelay_session_close(move->probe);
@@ -895,13 +936,15 @@ run(Move *move, const char *conninfo)
 	crelay_guc_copy(&settings);
 	strlcpy(move->node_name, settings.node_name, sizeof(move->node_name));
 	tree = crelay_tree_for_policy(&policy);
-	choose_conninfo(move, plan(move, &policy, conninfo), &settings);
+	conninfo = find_address(move, &policy, conninfo);
+	check_plan(move, &policy, conninfo);
+	choose_conninfo(move, conninfo, &settings);
 	note_old_place(move, &tree->local);
 	if (is_there(move, &tree->local, &settings))
 		return psprintf("already %s", describe(move, &move->old_receiver));
 
 	crelay_read_position(&move->position);
-	check_target(move);
+	check_target(move, &policy, conninfo);
 	if (!open_session(move, step_ms(move)))
 		refuse_session(move, move->session, "it does not let this node in");
 	check_name(move);

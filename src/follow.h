@@ -3,8 +3,8 @@
  * follow.h
  *	  Moving this standby to another upstream, or leaving it where it was.
  *
- * Owns: the order of the steps - plan, look at the target as a walreceiver
- * would, have it adopt this node, set, wait until it streams, leave the old
+ * Owns: the order of the steps - look at the target as a walreceiver would,
+ * plan with what it has answered, have it adopt this node, set, wait until it streams, leave the old
  * place - and their undoing if one fails.
  *
  * Not here: whether the target is a good choice (policy.c), the slot there

@@ -219,7 +219,7 @@ remember(const CrelayPolicyTree *policy, Remembered *places, int n)
  * time.
  */
 void
-crelay_places_keep(MemoryContext context, TimestampTz now)
+crelay_places_keep(MemoryContext context, TimestampTz now, CrelayLocal *local)
 {
 	static Remembered *places;	/* as they should be in the file */
 	static char *content;
@@ -244,6 +244,7 @@ crelay_places_keep(MemoryContext context, TimestampTz now)
 		n = read_file(places);
 	}
 	(void) crelay_tree_for_policy(&policy);
+	crelay_tree_newest_primary(&policy, &local->newest_primary);
 	n = remember(&policy, places, n);
 
 	initStringInfo(&text);

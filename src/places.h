@@ -4,7 +4,7 @@
  *	  Where other nodes are, remembered across restarts.
  *
  * Owns: a small file beside the replication slots with the names of nodes and
- * where they can be found.  What a node knows of the tree lies in
+ * where they can be found; and the newest primary among them.  What a node knows of the tree lies in
  * shared memory, and comes from its upstream: a standby that starts when its
  * upstream is gone would know nobody whom it could follow instead.
  *
@@ -23,8 +23,11 @@
 
 #include "datatype/timestamp.h"
 
+#include "registry.h"
+
 /* for the worker */
-extern void crelay_places_keep(MemoryContext context, TimestampTz now);
+extern void crelay_places_keep(MemoryContext context, TimestampTz now,
+							   CrelayLocal *local);
 
 /* The address of a node, false if none is remembered. */
 extern bool crelay_places_find(const char *name, char *conninfo, Size size);

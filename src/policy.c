@@ -24,6 +24,8 @@ crelay_plan_reason_text(CrelayPlanReason reason)
 			return "would-create-cycle";
 		case CRELAY_PLAN_UNKNOWN_UPSTREAM:
 			return "unknown-upstream";
+		case CRELAY_PLAN_TWO_PRIMARIES:
+			return "two-primaries";
 		case CRELAY_PLAN_VOTING_DIRECT_ONLY:
 			return "voting-member-direct-only";
 		case CRELAY_PLAN_TIMELINE_DIVERGED:
@@ -52,6 +54,8 @@ crelay_plan_reason_hint(CrelayPlanReason reason)
 			return "Point primary_conninfo of one of the nodes on the cycle at a node outside of it.";
 		case CRELAY_PLAN_UNKNOWN_UPSTREAM:
 			return "Check the name, or say where that node will be.";
+		case CRELAY_PLAN_TWO_PRIMARIES:
+			return "Follow the primary on the newest timeline, and stop the older one: what is committed there is lost.";
 		case CRELAY_PLAN_VOTING_DIRECT_ONLY:
 			return "Point primary_conninfo at the primary, take the node out of synchronous_standby_names there, or set cascade_relay.replica_class to read_replica.";
 		case CRELAY_PLAN_TIMELINE_DIVERGED:
@@ -221,6 +225,25 @@ crelay_policy_primary(const CrelayPolicyTree *tree, const char *without)
 	return best;
 }
 
+/*
+ * The row of the primary on the newest timeline, -1 if no primary is known.
+ * Whether it is still there does not matter: it has committed what an older
+ * primary does not have.
+ */
+int
+crelay_policy_newest_primary(const CrelayPolicyTree *tree)
+{
+	int			newest = -1;
+
+	for (int row = 0; row < tree->nrows; row++)
+	{
+		if (is_primary(tree, row) &&
+			(newest < 0 || node_of(tree, row)->timeline > node_of(tree, newest)->timeline))
+			newest = row;
+	}
+	return newest;
+}
+
 static int
 top_of(const CrelayPolicyTree *tree, int row)
 {
@@ -328,12 +351,13 @@ is_connected_to(const CrelayPolicyTree *tree, int row, int upstream)
 
 /*
  * What speaks against a node (row -1: not in the tree) streaming from another
- * one, by order of precedence.  below: that one lies below the node.  Says too
- * whether all is proven that could speak against it.
+ * one, by order of precedence.  below: that one lies below the node; primary:
+ * it is out of recovery.  Says too whether all is proven that could speak
+ * against it.
  */
 static CrelayPlanReason
 judge(const CrelayPolicyTree *tree, const char *name, int row,
-	  CrelayClass replica_class, int upstream, bool below,
+	  CrelayClass replica_class, int upstream, bool below, bool primary,
 	  bool *proven, int64_t *missing)
 {
 	CrelayTruth follows = CRELAY_TRUE;
@@ -354,7 +378,9 @@ judge(const CrelayPolicyTree *tree, const char *name, int row,
 		return CRELAY_PLAN_SELF_REFERENCE;
 	if (below)
 		return CRELAY_PLAN_CYCLE;
-	if (replica_class != CRELAY_CLASS_READ_REPLICA && !is_primary(tree, upstream))
+	if (primary && node_of(tree, upstream)->timeline < tree->newest_primary)
+		return CRELAY_PLAN_TWO_PRIMARIES;
+	if (replica_class != CRELAY_CLASS_READ_REPLICA && !primary)
 		return CRELAY_PLAN_VOTING_DIRECT_ONLY;
 	if (follows == CRELAY_FALSE ||
 		node_of(tree, upstream)->state == CRELAY_STATE_DIVERGED ||
@@ -374,6 +400,10 @@ judge(const CrelayPolicyTree *tree, const char *name, int row,
  * Always a safe choice: the primary, unless something else was asked for and
  * nothing speaks against it.  A node that is the primary itself streams from
  * nobody, and neither does anybody while no primary is known.
+ *
+ * A tree that lost its root shows roles and places as they were then.  What the
+ * requested node itself has answered since therefore goes before its row: out
+ * of recovery it takes any node, unless a newer primary has been known.
  */
 void
 crelay_policy_plan(const CrelayPolicyTree *tree, const CrelayPlanQuestion *question,
@@ -397,19 +427,28 @@ crelay_policy_plan(const CrelayPolicyTree *tree, const CrelayPlanQuestion *quest
 		plan->refusal = CRELAY_PLAN_SELF_REFERENCE;
 	else if (requested < 0 && !question->has_conninfo)
 		plan->refusal = CRELAY_PLAN_UNKNOWN_UPSTREAM;
+	else if (question->seen_role == CRELAY_ROLE_PRIMARY)
+		plan->refusal = question->seen_timeline < tree->newest_primary ?
+			CRELAY_PLAN_TWO_PRIMARIES : CRELAY_PLAN_OK;
 	else if (requested < 0 && primary >= 0 &&
 			 question->replica_class != CRELAY_CLASS_READ_REPLICA)
 		plan->refusal = CRELAY_PLAN_VOTING_DIRECT_ONLY;
-	else if (requested >= 0 && requested != primary)
+	else if (requested >= 0 &&
+			 (requested != primary || question->seen_role == CRELAY_ROLE_STANDBY))
 		plan->refusal = judge(tree, question->node_name, self,
 							  question->replica_class, requested,
 							  is_below(tree, requested, question->node_name, self),
+							  question->seen_role == CRELAY_ROLE_UNKNOWN &&
+							  is_primary(tree, requested),
 							  &proven, &missing);
 	if (plan->refusal != CRELAY_PLAN_OK)
 		return;
 	plan->upstream = requested;
 	plan->as_requested = true;
-	plan->is_cascade = requested < 0 ? primary >= 0 : !is_primary(tree, requested);
+	if (question->seen_role != CRELAY_ROLE_UNKNOWN)
+		plan->is_cascade = question->seen_role == CRELAY_ROLE_STANDBY;
+	else
+		plan->is_cascade = requested < 0 ? primary >= 0 : !is_primary(tree, requested);
 }
 
 /* ---- all candidates ---- */
@@ -439,7 +478,7 @@ is_rooted(const CrelayPolicyTree *tree, int row, bool parent_rooted,
 		replica_class = CRELAY_CLASS_READ_REPLICA;
 	return parent_rooted &&
 		judge(tree, node->name, row, replica_class, parent, false,
-			  &proven, &missing) == CRELAY_PLAN_OK;
+			  is_primary(tree, parent), &proven, &missing) == CRELAY_PLAN_OK;
 }
 
 static CrelayTruth
@@ -540,7 +579,8 @@ fill_candidate(const CrelayPolicyTree *tree, const CrelayCandidateQuestion *ques
 												 node_of(tree, upstream)->location);
 	candidate->hops = candidate->rooted ? tree->rows[upstream].depth + 1 : -1;
 	candidate->reason = judge(tree, question->node_name, self, replica_class,
-							  upstream, candidate->below, &proven,
+							  upstream, candidate->below,
+							  is_primary(tree, upstream), &proven,
 							  &candidate->missing_wal);
 
 	/*

@@ -34,6 +34,7 @@ typedef enum CrelayPlanReason
 	CRELAY_PLAN_SELF_REFERENCE,
 	CRELAY_PLAN_CYCLE,
 	CRELAY_PLAN_UNKNOWN_UPSTREAM,
+	CRELAY_PLAN_TWO_PRIMARIES,
 	CRELAY_PLAN_VOTING_DIRECT_ONLY,
 	CRELAY_PLAN_TIMELINE_DIVERGED,
 	CRELAY_PLAN_NOT_AVAILABLE,
@@ -50,6 +51,7 @@ typedef struct CrelayPolicyTree
 	int			nrows;
 	bool		has_here;		/* nodes[0] is the node that shows this tree */
 	const CrelayHistory *history;	/* one that is known, or NULL */
+	uint32_t	newest_primary; /* highest timeline of a primary, 0 unknown */
 	uint64_t	segment_size;
 } CrelayPolicyTree;
 
@@ -59,6 +61,10 @@ typedef struct CrelayPlanQuestion
 	CrelayClass replica_class;	/* UNKNOWN is taken for voting */
 	const char *requested;		/* NULL or empty: nothing is asked for */
 	bool		has_conninfo;	/* of what is requested */
+
+	/* what the requested node itself has answered; UNKNOWN: not asked */
+	CrelayRole	seen_role;
+	uint32_t	seen_timeline;
 } CrelayPlanQuestion;
 
 typedef struct CrelayPlan
@@ -114,6 +120,7 @@ extern bool crelay_policy_is_ambiguous(const CrelayPolicyTree *tree,
 extern const char *crelay_policy_address(const CrelayPolicyTree *tree, int row,
 										 int upstream);
 extern int	crelay_policy_primary(const CrelayPolicyTree *tree, const char *without);
+extern int	crelay_policy_newest_primary(const CrelayPolicyTree *tree);
 extern void crelay_policy_plan(const CrelayPolicyTree *tree,
 							   const CrelayPlanQuestion *question,
 							   CrelayPlan *plan);

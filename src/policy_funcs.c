@@ -233,6 +233,10 @@ parse_tree(const char *text, CrelayPolicyTree *policy)
 	policy->has_here = false;
 	policy->history = NULL;
 	policy->segment_size = UINT64CONST(16) * 1024 * 1024;
+	policy->newest_primary = 0;
+	n = crelay_policy_newest_primary(policy);
+	if (n >= 0)
+		policy->newest_primary = nodes[rows[n].node].timeline;
 }
 
 static const CrelayNode *

@@ -119,6 +119,13 @@ typedef struct CrelayFull
 	char		role[CRELAY_SLOT_LEN];	/* of children, which role */
 } CrelayFull;
 
+/* The primary on the newest timeline that this node has known. */
+typedef struct CrelayNewestPrimary
+{
+	uint32		timeline;		/* 0: none */
+	char		name[CRELAY_NAME_LEN];
+} CrelayNewestPrimary;
+
 /*
  * What this node says of itself.  Written by the worker; by others only what
  * crelay_registry_publish_local() leaves as it is.
@@ -153,6 +160,7 @@ typedef struct CrelayLocal
 	int			nhops;
 	CrelayHop	hops[CRELAY_MAX_DEPTH];
 	CrelaySyncNames sync_names; /* of the root; on a primary its own */
+	CrelayNewestPrimary newest_primary;
 	TimestampTz last_report_time;
 	uint64		reports_sent;
 	uint64		reports_failed;

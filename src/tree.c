@@ -81,13 +81,14 @@ crelay_tree_read(void)
 }
 
 /*
- * The same, with what it takes to decide about it.
+ * The tree, with what it takes to decide about it.
  */
 CrelayTree *
 crelay_tree_for_policy(CrelayPolicyTree *policy)
 {
 	CrelayTree *tree = crelay_tree_read();
 	uint32		timeline = tree->local.node.timeline;
+	CrelayNewestPrimary newest = tree->local.newest_primary;
 
 	policy->nodes = tree->nodes;
 	policy->rows = tree->rows;
@@ -95,7 +96,43 @@ crelay_tree_for_policy(CrelayPolicyTree *policy)
 	policy->has_here = tree->local.ready;
 	policy->history = timeline != 0 ? crelay_read_history(timeline) : NULL;
 	policy->segment_size = wal_segment_size;
+	crelay_tree_newest_primary(policy, &newest);
+
+	/* what this node has replayed came from a primary, too */
+	policy->newest_primary = Max(newest.timeline, timeline);
 	return tree;
+}
+
+/*
+ * Returns true if a node of that name is there, and is a standby.
+ */
+static bool
+is_live_standby(const CrelayPolicyTree *policy, const char *name)
+{
+	int			row = crelay_policy_find(policy, name);
+	const CrelayNode *node = row >= 0 ? &policy->nodes[policy->rows[row].node] : NULL;
+
+	return node != NULL && node->role == CRELAY_ROLE_STANDBY &&
+		crelay_state_is_live(node->state);
+}
+
+/*
+ * Brings newest, the primary on the newest timeline that was known before, up
+ * to the tree.  A primary that has become a standby again, because it was
+ * rewound, has taken its timeline with it.
+ */
+void
+crelay_tree_newest_primary(const CrelayPolicyTree *policy, CrelayNewestPrimary *newest)
+{
+	int			row = crelay_policy_newest_primary(policy);
+	const CrelayNode *node = row >= 0 ? &policy->nodes[policy->rows[row].node] : NULL;
+
+	if (newest->timeline != 0 && is_live_standby(policy, newest->name))
+		memset(newest, 0, sizeof(CrelayNewestPrimary));
+	if (node == NULL || node->timeline < newest->timeline)
+		return;
+	newest->timeline = node->timeline;
+	strlcpy(newest->name, node->name, sizeof(newest->name));
 }
 
 /*

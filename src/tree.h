@@ -38,6 +38,8 @@ typedef struct CrelayTree
 
 extern CrelayTree *crelay_tree_read(void);
 extern CrelayTree *crelay_tree_for_policy(CrelayPolicyTree *policy);
+extern void crelay_tree_newest_primary(const CrelayPolicyTree *policy,
+									   CrelayNewestPrimary *newest);
 extern CrelayKnown *crelay_tree_known(CrelaySnapshot *snapshot, int *n);
 extern bool crelay_tree_knows_below(const CrelaySnapshot *snapshot, int child);
 extern bool crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin);

@@ -292,7 +292,7 @@ run_pass(void)
 	crelay_exchange_run(&settings, &survey, now, &local);
 	log_dropped_rows();
 	crelay_registry_publish_local(&local);
-	crelay_places_keep(worker_context, now);
+	crelay_places_keep(worker_context, now, &local);
 	return next_pass(&survey, now);
 }
 
