@@ -45,6 +45,7 @@ sub answer
 	my ($query) = @_;
 
 	return row($identity{systemid}, 1, $identity{lsn}, undef) if $query =~ /^IDENTIFY_SYSTEM/;
+	return row('on') if $query =~ /^SHOW in_hot_standby/;
 	return row('public') if $query =~ /pg_extension/;
 	return row('fake') if $query =~ /node_name/;
 	return message('E', "SERROR\0VERROR\0C42501\0Mnot for you\0\0") if $query =~ /cascade_adopt/;
