@@ -582,7 +582,7 @@ has_nothing_to_send(Move *move)
 	CrelayPosition position;
 	uint64		lsn;
 
-	if (!crelay_session_is_open(move->session) ||
+	if ((!crelay_session_is_open(move->session) && !open_session(move, step_ms(move))) ||
 		!crelay_session_ask(move->session,
 							"SELECT active, CASE WHEN pg_catalog.pg_is_in_recovery()"
 							" THEN greatest(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())"
@@ -793,15 +793,32 @@ warn_about_reports(const CrelaySettings *settings)
  *-------------------------------------------------------------------------
  */
 
+/*
+ * Drops the slot that the target has made.  The target may have ended the
+ * session meanwhile, because it was idle.
+ */
+static bool
+drop_on_target(Move *move)
+{
+	for (int attempt = 0; attempt < 2; attempt++)
+	{
+		if (!crelay_session_is_open(move->session) && !open_session(move, CLEANUP_MS))
+			return false;
+		if (drop_slot(move->session, move->slot_name, CLEANUP_MS))
+			return true;
+		if (crelay_session_is_open(move->session))
+			return false;
+	}
+	return false;
+}
+
 static void
 drop_adopted(Move *move)
 {
 	if (!move->adopted)
 		return;
 	move->adopted = false;
-	if (!crelay_session_is_open(move->session))
-		(void) open_session(move, CLEANUP_MS);
-	if (!drop_slot(move->session, move->slot_name, CLEANUP_MS))
+	if (!drop_on_target(move))
 		ereport(WARNING,
 				(errmsg("replication slot \"%s\" may be left behind on \"%s\"",
 						move->slot_name, move->target),

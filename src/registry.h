@@ -13,7 +13,8 @@
  *
  * Locking: one LWLock.  Every function takes and releases it by itself, and
  * while it is held there is no I/O, no other lock and no allocation.  Readers
- * copy out and decide on their copy.
+ * copy out and decide on their copy.  A signal may be sent: the lock is what
+ * keeps the pid of a session from being used again.
  *
  *-------------------------------------------------------------------------
  */
@@ -342,7 +343,8 @@ extern void crelay_registry_fill_reply(int child_slot, CrelayReply *reply);
 extern void crelay_registry_worker_start(uint64 system_identifier, uint64 start_id);
 extern void crelay_registry_worker_stop(void);
 extern void crelay_registry_set_stopping(bool stopping);
-extern int	crelay_registry_sessions(pid_t *pids, int max);
+extern bool crelay_registry_has_sessions(void);
+extern void crelay_registry_end_sessions(void);
 extern void crelay_local_set_target(CrelayLocal *local, uint64 hold_target);
 extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq);
 extern void crelay_registry_publish_local(const CrelayLocal *local);

@@ -15,6 +15,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
@@ -94,6 +96,22 @@ refuse_stranger(const CrelayHello *hello, char *detail, Size detail_size)
 }
 
 /*
+ * Ends the session that speaks for a child.  The child's node has another
+ * session by now, or needs none: nothing would come from this one any more, and
+ * a smart shutdown would wait for it.
+ *
+ * The caller holds the lock.  A session takes itself out under that lock before
+ * its process ends, so that the pid is still that of the session.
+ */
+void
+crelay_child_end_session(CrelayChild *child)
+{
+	if (child->session_pid != 0 && child->session_pid != MyProcPid)
+		(void) kill(child->session_pid, SIGTERM);
+	child->session_pid = 0;
+}
+
+/*
  * Finds the entry that a hello may take, -1 if a new one is needed.  A node
  * that is live under the same name, or with the same incarnation, is never
  * taken over, unless the very same worker says hello again.
@@ -125,7 +143,7 @@ find_claim(const CrelayHello *hello, TimestampTz now, CrelayClaim *claim)
 		if (same_name && same_incarnation)
 			claim->child_slot = i;
 		else if (child->start_id == hello->start_id)
-			child->session_pid = 0; /* it has changed its name */
+			crelay_child_end_session(child);	/* it has changed its name */
 	}
 	return CRELAY_REFUSE_NONE;
 }
@@ -323,6 +341,7 @@ crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 			crelay_shared->floor_seq++;
 		if (strcmp(child->role_name, role_name) != 0)
 			strlcpy(claim->former_role, child->role_name, sizeof(claim->former_role));
+		crelay_child_end_session(child);
 		child->session_pid = pid;
 		child->start_id = hello->start_id;
 		child->report_interval_ms = Min(hello->report_interval_ms, MAX_INTERVAL_MS);
@@ -434,21 +453,38 @@ crelay_registry_leave(pid_t pid)
 }
 
 /*
- * The processes that children report through, up to max of them.
+ * Returns true if any child reports through a session.
  */
-int
-crelay_registry_sessions(pid_t *pids, int max)
+bool
+crelay_registry_has_sessions(void)
 {
-	int			n = 0;
+	bool		found = false;
 
 	LWLockAcquire(crelay_shared->lock, LW_SHARED);
-	for (int i = 0; i < crelay_shared->nchildren && n < max; i++)
+	for (int i = 0; i < crelay_shared->nchildren && !found; i++)
+		found = crelay_shared->children[i].in_use &&
+			crelay_shared->children[i].session_pid != 0;
+	LWLockRelease(crelay_shared->lock);
+	return found;
+}
+
+/*
+ * Tells the sessions that children report through to end.  They take
+ * themselves out when they do.
+ */
+void
+crelay_registry_end_sessions(void)
+{
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	for (int i = 0; i < crelay_shared->nchildren; i++)
 	{
-		if (crelay_shared->children[i].in_use && crelay_shared->children[i].session_pid != 0)
-			pids[n++] = crelay_shared->children[i].session_pid;
+		const CrelayChild *child = &crelay_shared->children[i];
+
+		/* its pid is its own: see crelay_child_end_session() */
+		if (child->in_use && child->session_pid != 0)
+			(void) kill(child->session_pid, SIGTERM);
 	}
 	LWLockRelease(crelay_shared->lock);
-	return n;
 }
 
 /* ---- what it reports ---- */

@@ -230,8 +230,8 @@ crelay_registry_forget(const char *hold_name)
 			break;
 		}
 		crelay_rows_free(&child->rows);
+		crelay_child_end_session(child);
 		child->in_use = false;
-		child->session_pid = 0;
 		crelay_shared->floor_seq++;
 		crelay_shared->membership_seq++;
 	}

@@ -85,6 +85,7 @@ extern int	crelay_registry_find_hold(const char *hold_name);
 /* registry_children.c */
 extern bool crelay_child_is_live(const CrelayChild *child, TimestampTz now);
 extern void crelay_child_remove(CrelayChild *child);
+extern void crelay_child_end_session(CrelayChild *child);
 
 /* registry_forget.c */
 extern int	crelay_max_released(void);

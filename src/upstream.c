@@ -292,7 +292,7 @@ crelay_link_open(CrelayLink *link, const CrelayTarget *target,
 	link->deadline_ms = Max(deadline_ms, 1);
 
 	/* Nothing between here and crelay_params_free() throws. */
-	if (crelay_params_build(&params, target, link->deadline_ms, &error, &hint))
+	if (crelay_params_build(&params, target, link->deadline_ms, 0, &error, &hint))
 		link->conn = start_conn(&params, &error, &hint);
 	crelay_params_free(&params);
 	if (link->conn == NULL)

@@ -56,12 +56,14 @@ typedef struct CrelayParams
 } CrelayParams;
 
 /*
- * All parameters of a connection to the target, which must outlive them.
+ * All parameters of a connection to the target, which must outlive them.  The
+ * server over there ends the session once it is idle for idle_ms, 0 for never.
  * Returns false, with error and hint set to constants, if the target does not
  * name one place to go to.  Either way crelay_params_free() comes after.
  */
 extern bool crelay_params_build(CrelayParams *params,
 								const CrelayTarget *target, int deadline_ms,
+								int idle_ms,
 								const char **error, const char **hint);
 
 /*

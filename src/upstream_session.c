@@ -19,6 +19,12 @@
 #include "upstream_internal.h"
 #include "upstream_session.h"
 
+/*
+ * How long the other server lets a conversation be idle.  Nothing else there
+ * knows of it, and a smart shutdown waits for it.
+ */
+#define IDLE_MS				10000
+
 struct CrelaySession
 {
 	CrelaySessionKind kind;
@@ -319,7 +325,7 @@ start_connect(CrelaySession *session, const CrelayTarget *target, int timeout_ms
 	if (!AcquireExternalFD())
 		return fail_ourselves(session, "too many open files on this server",
 							  "Raise max_files_per_process or \"ulimit -n\".");
-	if (crelay_params_build(&params, target, timeout_ms, &error, &hint))
+	if (crelay_params_build(&params, target, timeout_ms, IDLE_MS, &error, &hint))
 	{
 		if (session->kind == CRELAY_SESSION_REPLICATION)
 			crelay_params_set_replication(&params);

@@ -4,7 +4,8 @@
  *	  A short conversation with another node, for a session of this server.
  *
  * Owns: one libpq connection that waits for its answers, with a deadline for
- * each, and gives way to cancel and terminate meanwhile.
+ * each, and gives way to cancel and terminate meanwhile.  The other server
+ * ends it once nothing was asked for ten seconds: open it again then.
  *
  * Not here: what is asked (follow.c), the worker's connection (upstream.c).
  * Like that one this belongs to the only room that sees libpq.

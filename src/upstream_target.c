@@ -21,6 +21,10 @@
  */
 #include "postgres.h"
 
+#ifndef WIN32
+#include <netinet/tcp.h>
+#endif
+
 #include "common/hashfn.h"
 #include "libpq-fe.h"
 #include "utils/guc.h"
@@ -29,6 +33,15 @@
 #include "upstream_session.h"
 
 #define DEFAULT_DATABASE		"postgres"
+
+/*
+ * How a connection notices that the other end has vanished: within 25 s while
+ * it is idle, and within 30 s while something is on its way.
+ */
+#define KEEPALIVES_IDLE			"10"	/* seconds */
+#define KEEPALIVES_INTERVAL		"5"
+#define KEEPALIVES_COUNT		"3"
+#define USER_TIMEOUT			"30000" /* milliseconds */
 
 static const char quoting_hint[] =
 "Check its quoting: a value with spaces, quotes or backslashes needs single quotes and escapes.";
@@ -293,20 +306,29 @@ params_set_host(CrelayParams *params)
  * The session's own settings.  The server gives up before this side does, so
  * that its reason arrives; why it ends a session at once is only a warning.  A
  * database or role may default to serializable, which a hot standby refuses.
- * The keepalives rid the upstream of sessions whose node has vanished.
+ *
+ * The rest rids the other server of a session whose node has vanished: what is
+ * idle by keepalives, what waits for an acknowledgement by a timeout of its
+ * own, which not every platform has; and by idle_session_timeout where nothing
+ * else there knows of the session.
  */
 static void
-params_set_session(CrelayParams *params, int deadline_ms)
+params_set_session(CrelayParams *params, int deadline_ms, int idle_ms)
 {
 	snprintf(params->options, sizeof(params->options),
 			 "-c statement_timeout=%d -c lock_timeout=%d"
-			 " -c idle_session_timeout=0"
+			 " -c idle_session_timeout=%d"
 			 " -c idle_in_transaction_session_timeout=0"
 			 " -c search_path= -c client_min_messages=warning"
 			 " -c default_transaction_isolation=read\\ committed"
-			 " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10"
-			 " -c tcp_keepalives_count=3",
-			 Max(deadline_ms / 4 * 3, 1), Max(deadline_ms / 2, 1));
+			 " -c tcp_keepalives_idle=" KEEPALIVES_IDLE
+			 " -c tcp_keepalives_interval=" KEEPALIVES_INTERVAL
+			 " -c tcp_keepalives_count=" KEEPALIVES_COUNT
+#ifdef TCP_USER_TIMEOUT
+			 " -c tcp_user_timeout=" USER_TIMEOUT
+#endif
+			 ,
+			 Max(deadline_ms / 4 * 3, 1), Max(deadline_ms / 2, 1), idle_ms);
 	params_set(params, "options", params->options);
 	params_set(params, "application_name", "cascade_relay");
 	params_set(params, "target_session_attrs", "any");
@@ -322,11 +344,13 @@ params_set_keepalives(CrelayParams *params)
 		params_have(params, "keepalives") ||
 		params_have(params, "keepalives_idle") ||
 		params_have(params, "keepalives_interval") ||
-		params_have(params, "keepalives_count"))
+		params_have(params, "keepalives_count") ||
+		params_have(params, "tcp_user_timeout"))
 		return;
-	params_set(params, "keepalives_idle", "30");
-	params_set(params, "keepalives_interval", "10");
-	params_set(params, "keepalives_count", "3");
+	params_set(params, "keepalives_idle", KEEPALIVES_IDLE);
+	params_set(params, "keepalives_interval", KEEPALIVES_INTERVAL);
+	params_set(params, "keepalives_count", KEEPALIVES_COUNT);
+	params_set(params, "tcp_user_timeout", USER_TIMEOUT);
 }
 
 /*
@@ -376,7 +400,8 @@ params_parse(CrelayParams *params, const char **hint)
  */
 bool
 crelay_params_build(CrelayParams *params, const CrelayTarget *target,
-					int deadline_ms, const char **error, const char **hint)
+					int deadline_ms, int idle_ms,
+					const char **error, const char **hint)
 {
 	const char *dbname;
 
@@ -392,7 +417,7 @@ crelay_params_build(CrelayParams *params, const CrelayTarget *target,
 	params_copy(params, params->upstream);
 	params_set_host(params);
 	params_set(params, "dbname", dbname ? dbname : DEFAULT_DATABASE);
-	params_set_session(params, deadline_ms);
+	params_set_session(params, deadline_ms, idle_ms);
 	params_set_keepalives(params);
 	if (params_have(params, "service"))
 		params_set(params, "replication", "false");

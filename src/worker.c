@@ -101,18 +101,14 @@ crelay_worker_register(void)
 static void
 check_stopping(void)
 {
-	pid_t	   *pids = palloc(sizeof(pid_t) * MaxConnections);
-	int			n = crelay_registry_sessions(pids, MaxConnections);
-	bool		stopping = n > 0 && crelay_instance_is_stopping();
+	bool		stopping;
 
-	if (n > 0)
-		crelay_registry_set_stopping(stopping);
-	for (int i = 0; stopping && i < n; i++)
-	{
-		if (BackendPidGetProc(pids[i]) != NULL)
-			(void) kill(pids[i], SIGTERM);
-	}
-	pfree(pids);
+	if (!crelay_registry_has_sessions())
+		return;
+	stopping = crelay_instance_is_stopping();
+	crelay_registry_set_stopping(stopping);
+	if (stopping)
+		crelay_registry_end_sessions();
 }
 
 /* ---- sleeping ---- */
