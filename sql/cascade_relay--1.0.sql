@@ -266,13 +266,14 @@ COMMENT ON FUNCTION cascade_adopt(text, text, pg_lsn) IS
 'makes a replication slot for a node that is to stream from here, from where its WAL is held, and returns that LSN; for roles with the REPLICATION attribute';
 
 CREATE FUNCTION cascade_follow(
-	target text,
+	upstream_name text,
+	conninfo text DEFAULT NULL,
 	timeout interval DEFAULT '30s',
-	conninfo text DEFAULT NULL)
+	dry_run bool DEFAULT false)
 RETURNS text
 AS 'MODULE_PATHNAME', 'cascade_follow'
 LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cascade_follow(text, interval, text) IS
+COMMENT ON FUNCTION cascade_follow(text, text, interval, bool) IS
 'moves this standby to another upstream and returns once it streams from there; if that fails, everything is as it was';
 
 CREATE FUNCTION cascade_release(node_name text) RETURNS pg_lsn
@@ -301,7 +302,7 @@ REVOKE ALL ON FUNCTION cascade_plan_upstream(text, text, text, text) FROM PUBLIC
 REVOKE ALL ON FUNCTION cascade_upstream_candidates(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_policy(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_check() FROM PUBLIC;
-REVOKE ALL ON FUNCTION cascade_follow(text, interval, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_follow(text, text, interval, bool) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_release(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_forget(text, bool) FROM PUBLIC;
 

@@ -160,6 +160,7 @@ crelay_read_receiver(CrelayReceiver *receiver)
 
 	memset(receiver, 0, sizeof(CrelayReceiver));
 	SpinLockAcquire(&walrcv->mutex);
+	receiver->pid = walrcv->pid;
 	receiver->running = walrcv->pid != 0;
 
 	/* it says so from its start on, connected or not */

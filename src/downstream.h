@@ -39,6 +39,7 @@ typedef struct CrelayPosition
 typedef struct CrelayReceiver
 {
 	bool		running;		/* there is a walreceiver process */
+	pid_t		pid;
 	bool		streaming;		/* and it is connected */
 	char		slot_name[CRELAY_SLOT_LEN];
 	char		host[NI_MAXHOST];	/* of the connection; empty unknown */

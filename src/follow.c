@@ -48,6 +48,7 @@ typedef struct Move
 	char		node_name[CRELAY_NODE_NAME_MAX + 1];
 	char		slot_name[CRELAY_SLOT_LEN];
 	char		remembered[CRELAY_CONNINFO_LEN];	/* its address, once */
+	bool		address_given;	/* by who asks for the move */
 	CrelayPlace place;
 	CrelayRole	target_role;	/* as it has answered; UNKNOWN: not asked */
 	uint32		target_timeline;
@@ -67,6 +68,9 @@ typedef struct Move
 	CrelayReceiver old_receiver;
 	bool		old_reachable;
 
+	pid_t		stopped_pid;	/* of the walreceiver that the new settings
+								 * end; 0: they change nothing */
+
 	/* what has to be undone */
 	CrelayRepoint repoint;
 	CrelaySession *session;		/* SQL on the target */
@@ -78,6 +82,22 @@ typedef struct Move
  * Refusing
  *-------------------------------------------------------------------------
  */
+
+/*
+ * SQLSTATEs of refusals, for programs.  The class is free for implementations;
+ * what a class of PostgreSQL's own describes has an SQLSTATE from there.
+ */
+#define REFUSED_SELF_REFERENCE		MAKE_SQLSTATE('R', 'L', '0', '0', '1')
+#define REFUSED_CYCLE				MAKE_SQLSTATE('R', 'L', '0', '0', '2')
+#define REFUSED_UNKNOWN_UPSTREAM	MAKE_SQLSTATE('R', 'L', '0', '0', '3')
+#define REFUSED_TWO_PRIMARIES		MAKE_SQLSTATE('R', 'L', '0', '0', '4')
+#define REFUSED_VOTING_DIRECT_ONLY	MAKE_SQLSTATE('R', 'L', '0', '0', '5')
+#define REFUSED_TIMELINE_DIVERGED	MAKE_SQLSTATE('R', 'L', '0', '0', '6')
+#define REFUSED_NOT_AVAILABLE		MAKE_SQLSTATE('R', 'L', '0', '0', '7')
+#define REFUSED_WAL_UNAVAILABLE		MAKE_SQLSTATE('R', 'L', '0', '0', '8')
+#define REFUSED_NO_ADDRESS			MAKE_SQLSTATE('R', 'L', '0', '0', '9')
+#define REFUSED_OTHER_NODE			MAKE_SQLSTATE('R', 'L', '0', '1', '0')
+#define REFUSED_OTHER_CLUSTER		MAKE_SQLSTATE('R', 'L', '0', '1', '1')
 
 static void
 refuse(const Move *move, int sqlstate, const char *why, const char *detail,
@@ -91,8 +111,35 @@ refuse(const Move *move, int sqlstate, const char *why, const char *detail,
 	pg_unreachable();
 }
 
+static int
+reason_sqlstate(CrelayPlanReason reason)
+{
+	switch (reason)
+	{
+		case CRELAY_PLAN_OK:
+			break;
+		case CRELAY_PLAN_SELF_REFERENCE:
+			return REFUSED_SELF_REFERENCE;
+		case CRELAY_PLAN_CYCLE:
+			return REFUSED_CYCLE;
+		case CRELAY_PLAN_UNKNOWN_UPSTREAM:
+			return REFUSED_UNKNOWN_UPSTREAM;
+		case CRELAY_PLAN_TWO_PRIMARIES:
+			return REFUSED_TWO_PRIMARIES;
+		case CRELAY_PLAN_VOTING_DIRECT_ONLY:
+			return REFUSED_VOTING_DIRECT_ONLY;
+		case CRELAY_PLAN_TIMELINE_DIVERGED:
+			return REFUSED_TIMELINE_DIVERGED;
+		case CRELAY_PLAN_NOT_AVAILABLE:
+			return REFUSED_NOT_AVAILABLE;
+		case CRELAY_PLAN_WAL_UNAVAILABLE:
+			return REFUSED_WAL_UNAVAILABLE;
+	}
+	return ERRCODE_INTERNAL_ERROR;
+}
+
 /*
- * What a refusal of a plan means.
+ * Says in words why a plan was refused.
  */
 static const char *
 explain_reason(CrelayPlanReason reason, CrelayClass replica_class)
@@ -102,25 +149,39 @@ explain_reason(CrelayPlanReason reason, CrelayClass replica_class)
 		case CRELAY_PLAN_OK:
 			break;
 		case CRELAY_PLAN_SELF_REFERENCE:
-			return "That is this node.";
+			return "it is this node";
 		case CRELAY_PLAN_CYCLE:
-			return "That node streams, directly or not, from this one.";
+			return "it streams, directly or not, from this node";
 		case CRELAY_PLAN_UNKNOWN_UPSTREAM:
-			return "This node does not know a node of that name.";
+			return "this node does not know a node of that name";
 		case CRELAY_PLAN_TWO_PRIMARIES:
-			return "That node is a primary on an older timeline than one that has been known here.";
+			return "it is a primary on an older timeline than one that has been known here";
 		case CRELAY_PLAN_VOTING_DIRECT_ONLY:
 			return replica_class == CRELAY_CLASS_UNKNOWN ?
-				"Whether this node is on the durability path is not known." :
-				"This node is on the durability path, and streams from the primary alone.";
+				"it is a standby, and whether this node is on the durability path is not known" :
+				"it is a standby, and this node is on the durability path and streams from the primary alone";
 		case CRELAY_PLAN_TIMELINE_DIVERGED:
-			return "That node is on another history of timelines.";
+			return "it is on another history of timelines";
 		case CRELAY_PLAN_NOT_AVAILABLE:
-			return "That node is not there, as far as this one knows.";
+			return "it cannot be reached, or leads to no primary";
 		case CRELAY_PLAN_WAL_UNAVAILABLE:
-			return "That node does not have the WAL any more that this one would ask for.";
+			return "it no longer has the WAL that this node would ask for";
 	}
 	return NULL;
+}
+
+/*
+ * Refuses for a reason of the policy, whose code goes into the detail, before
+ * what else there is to say.
+ */
+static void
+refuse_reason(const Move *move, CrelayPlanReason reason, const char *why,
+			  const char *detail, const char *hint)
+{
+	refuse(move, reason_sqlstate(reason), why,
+		   psprintf("The reason is \"%s\".%s%s", crelay_plan_reason_text(reason),
+					detail != NULL ? " " : "", detail != NULL ? detail : ""),
+		   hint);
 }
 
 static void
@@ -130,8 +191,7 @@ refuse_plan(const Move *move, CrelayPlanReason reason, CrelayClass replica_class
 
 	if (reason == CRELAY_PLAN_UNKNOWN_UPSTREAM)
 		hint = "Check the name, or give its host and port as conninfo.";
-	refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-		   crelay_plan_reason_text(reason), explain_reason(reason, replica_class), hint);
+	refuse_reason(move, reason, explain_reason(reason, replica_class), NULL, hint);
 }
 
 /*
@@ -141,20 +201,26 @@ static void
 refuse_session(const Move *move, const CrelaySession *session, const char *asked)
 {
 	const char *sqlstate = crelay_session_sqlstate(session);
-	const char *why = asked;
+	const char *detail = psprintf("%s.", crelay_session_error(session));
+	const char *hint = crelay_session_hint(session);
 
-	if (sqlstate[0] == '\0' || strncmp(sqlstate, "57P", 3) == 0)
-		why = crelay_plan_reason_text(CRELAY_PLAN_NOT_AVAILABLE);
+	if (crelay_session_lacks_extension(session))
+		refuse(move, ERRCODE_UNDEFINED_OBJECT, "it has no cascade_relay where it was asked",
+			   psprintf("%c%s", pg_toupper((unsigned char) detail[0]), detail + 1), hint);
+	else if (sqlstate[0] == '\0' || strncmp(sqlstate, "57P", 3) == 0)
+		refuse_reason(move, CRELAY_PLAN_NOT_AVAILABLE, "it cannot be reached",
+					  psprintf("%c%s", pg_toupper((unsigned char) detail[0]), detail + 1), hint);
 	else if (strncmp(sqlstate, "28", 2) == 0)
-		why = "it refuses the login";
+		refuse(move, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "it refuses the login",
+			   detail, hint);
 	else if (strcmp(sqlstate, "53300") == 0)
-		why = session == move->probe ? "it has no free walsender" :
-			"it has no free connection";
+		refuse(move, ERRCODE_TOO_MANY_CONNECTIONS,
+			   session == move->probe ? "it has no free walsender" :
+			   "it has no free connection", detail, hint);
 	else if (strcmp(sqlstate, "53400") == 0)
-		why = "it has no free replication slot";
-	refuse(move, ERRCODE_CONNECTION_FAILURE, why,
-		   psprintf("%s.", crelay_session_error(session)),
-		   crelay_session_hint(session));
+		refuse(move, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "it has no free replication slot",
+			   detail, hint);
+	refuse(move, ERRCODE_CONNECTION_FAILURE, asked, detail, hint);
 }
 
 /*-------------------------------------------------------------------------
@@ -270,6 +336,31 @@ lead_upstream_conninfo(const CrelayPlace *place, const CrelaySettings *settings,
 }
 
 /*
+ * An error unless the conninfo that was given says where, and nothing else:
+ * what is not taken over must not seem to be.
+ */
+static void
+check_given(const char *conninfo)
+{
+	char		keyword[64];
+	CrelayPlace place;
+	const char *error;
+
+	if (!crelay_place_read(&place, conninfo, &error))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid conninfo: %s", error),
+				 errhint("Give the host, the hostaddr or both, and the port, of one node.")));
+	if (crelay_conninfo_exceeds_place(conninfo, keyword, sizeof(keyword)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("conninfo must not set \"%s\"", keyword),
+				 errdetail("Only host, hostaddr and port are taken from it; all else stays as in \"%s\".",
+						   "primary_conninfo"),
+				 errhint("Change \"%s\" first, and reload.", "primary_conninfo")));
+}
+
+/*
  * Where the target is, and the connection strings that lead there.
  */
 static void
@@ -278,14 +369,12 @@ choose_conninfo(Move *move, const char *address, const CrelaySettings *settings)
 	const char *error;
 
 	if (address == NULL)
-		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			   "it does not say where it is", NULL,
+		refuse(move, REFUSED_NO_ADDRESS, "it does not say where it is", NULL,
 			   psprintf("Set \"%s\" on \"%s\" to its host and port, and reload there; or give them to %s as conninfo.",
 						"cascade_relay.advertised_conninfo", move->target,
 						"cascade_follow"));
 	if (!crelay_place_read(&move->place, address, &error))
-		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			   "its address is of no use", psprintf("As a connection string, %s.", error),
+		refuse(move, REFUSED_NO_ADDRESS, "its address is of no use", psprintf("As a connection string, %s.", error),
 			   psprintf("Set \"%s\" on \"%s\" to its host and port, and reload there; or give them to %s as conninfo.",
 						"cascade_relay.advertised_conninfo", move->target,
 						"cascade_follow"));
@@ -408,9 +497,9 @@ check_history(Move *move)
 					  timeline, LSN_FORMAT_ARGS(lsn), ours->timeline,
 					  LSN_FORMAT_ARGS(move->position.applied_lsn));
 	if (!crelay_history_agrees(ours, move->position.applied_lsn, &theirs, lsn))
-		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			   crelay_plan_reason_text(CRELAY_PLAN_TIMELINE_DIVERGED), detail,
-			   crelay_plan_reason_hint(CRELAY_PLAN_TIMELINE_DIVERGED));
+		refuse_reason(move, CRELAY_PLAN_TIMELINE_DIVERGED,
+					  explain_reason(CRELAY_PLAN_TIMELINE_DIVERGED, CRELAY_CLASS_UNKNOWN), detail,
+					  crelay_plan_reason_hint(CRELAY_PLAN_TIMELINE_DIVERGED));
 	if (timeline < ours->timeline)
 		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 			   "it has not reached this node's timeline yet", detail,
@@ -435,8 +524,7 @@ identify_target(Move *move)
 	if (identifier == NULL || timeline == NULL || move->target_lsn == 0)
 		refuse(move, ERRCODE_PROTOCOL_VIOLATION, "it does not say who it is", NULL, NULL);
 	if (strtou64(identifier, NULL, 10) != GetSystemIdentifier())
-		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			   "it belongs to another database cluster",
+		refuse(move, REFUSED_OTHER_CLUSTER, "it belongs to another database cluster",
 			   psprintf("Its system identifier is %s, and that of this node " UINT64_FORMAT ".",
 						identifier, GetSystemIdentifier()),
 			   psprintf("Check \"%s\" on \"%s\".", "cascade_relay.advertised_conninfo",
@@ -493,8 +581,7 @@ check_name(Move *move)
 	if (!ask_name(move, step_ms(move), &name))
 		refuse_session(move, move->session, "it does not say who it is");
 	if (name != NULL && strcmp(name, move->target) != 0)
-		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			   "its address leads to another node",
+		refuse(move, REFUSED_OTHER_NODE, "its address leads to another node",
 			   psprintf("That node is called \"%s\".", name),
 			   psprintf("Check \"%s\" on \"%s\".", "cascade_relay.advertised_conninfo",
 						move->target));
@@ -554,6 +641,7 @@ static bool
 is_connected(const Move *move, const CrelayReceiver *receiver)
 {
 	return receiver->running && receiver->streaming &&
+		receiver->pid != move->stopped_pid &&
 		strcmp(receiver->slot_name, move->slot_name) == 0 &&
 		is_target_address(move, receiver->host, receiver->port);
 }
@@ -923,6 +1011,33 @@ describe(const Move *move, const CrelayReceiver *receiver)
 					LSN_FORMAT_ARGS(receiver->start_lsn));
 }
 
+static char *
+describe_place(const CrelayPlace *place)
+{
+	const char *host = place->host[0] != '\0' ? place->host : place->hostaddr;
+
+	if (place->host[0] != '\0' && place->hostaddr[0] != '\0')
+		return psprintf("host \"%s\" (%s), port %s", host, place->hostaddr, place->port);
+	return psprintf("host \"%s\", port %s", host, place->port);
+}
+
+/*
+ * Returns true if the node streams from the very place that was given, by host,
+ * address and port.
+ */
+static bool
+is_old_place(const Move *move)
+{
+	CrelayPlace old;
+	const char *error;
+
+	return is_target_address(move, move->old_receiver.host, move->old_receiver.port) &&
+		crelay_place_read(&old, move->old_conninfo, &error) &&
+		strcmp(old.host, move->place.host) == 0 &&
+		strcmp(old.hostaddr, move->place.hostaddr) == 0 &&
+		strcmp(old.port, move->place.port) == 0;
+}
+
 /*
  * Whether the node is where it should go to, as both ends say.  Who takes the
  * reports is who feeds it, unless a setting sends them somewhere else.
@@ -932,15 +1047,30 @@ is_there(const Move *move, const CrelayLocal *local, const CrelaySettings *setti
 {
 	const CrelayReceiver *receiver = &move->old_receiver;
 
-	return local->upstream_state == CRELAY_UPSTREAM_CONNECTED &&
-		strcmp(local->upstream_name, move->target) == 0 &&
-		receiver->streaming && receiver->heard && receiver->slot_name[0] != '\0' &&
-		(!crelay_conninfo_names_host(settings->upstream_conninfo) ||
-		 is_target_address(move, receiver->host, receiver->port));
+	if (local->upstream_state != CRELAY_UPSTREAM_CONNECTED ||
+		strcmp(local->upstream_name, move->target) != 0 ||
+		!receiver->streaming || !receiver->heard || receiver->slot_name[0] == '\0')
+		return false;
+	if (move->address_given)
+		return is_old_place(move);
+	return !crelay_conninfo_names_host(settings->upstream_conninfo) ||
+		is_target_address(move, receiver->host, receiver->port);
+}
+
+/*
+ * Sets both.  The server replaces its walreceiver if either of them changes.
+ */
+static void
+change_settings(Move *move)
+{
+	crelay_repoint_save(&move->repoint);
+	if (crelay_repoint_changes(&move->repoint, move->conninfo, move->slot_name))
+		move->stopped_pid = move->old_receiver.pid;
+	crelay_repoint_set(&move->repoint, move->conninfo, move->slot_name);
 }
 
 static char *
-run(Move *move, const char *conninfo)
+run(Move *move, const char *conninfo, bool dry_run)
 {
 	CrelaySettings settings;
 	CrelayPolicyTree policy;
@@ -965,10 +1095,13 @@ run(Move *move, const char *conninfo)
 	if (!open_session(move, step_ms(move)))
 		refuse_session(move, move->session, "it does not let this node in");
 	check_name(move);
+	if (dry_run)
+		return psprintf("would stream from \"%s\" at %s with slot \"%s%s\"; nothing was changed",
+						move->target, describe_place(&move->place), CRELAY_ADOPTED_PREFIX,
+						move->node_name);
 	adopt(move);
 
-	crelay_repoint_save(&move->repoint);
-	crelay_repoint_set(&move->repoint, move->conninfo, move->slot_name);
+	change_settings(move);
 	wait_for_streaming(move, &receiver);
 
 	/* done: nothing of it is undone any more */
@@ -989,7 +1122,7 @@ run(Move *move, const char *conninfo)
  * error finds a transaction in order.
  */
 static char *
-run_guarded(Move *move, const char *conninfo)
+run_guarded(Move *move, const char *conninfo, bool dry_run)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -1000,7 +1133,7 @@ run_guarded(Move *move, const char *conninfo)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		answer = run(move, conninfo);
+		answer = run(move, conninfo, dry_run);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
@@ -1028,10 +1161,11 @@ run_guarded(Move *move, const char *conninfo)
 
 /*
  * Moves this node to the target, whose address may be given (else NULL), and
- * returns a sentence that says so, once it streams from there.
+ * returns a sentence that says so, once it streams from there.  A dry run stops
+ * before anything is changed, here or on the target.
  */
 char *
-crelay_follow(const char *target, const char *conninfo, int timeout_ms)
+crelay_follow(const char *target, const char *conninfo, int timeout_ms, bool dry_run)
 {
 	LOCKTAG		tag;
 	Move	   *move;
@@ -1048,6 +1182,8 @@ crelay_follow(const char *target, const char *conninfo, int timeout_ms)
 				 errdetail("The password in \"%s\" would be sent there.",
 						   "primary_conninfo"),
 				 errhint("Only a superuser may; others follow the nodes that the tree knows.")));
+	if (conninfo != NULL)
+		check_given(conninfo);
 
 	/* no database, and a kind of its own: in no advisory lock's way */
 	SET_LOCKTAG_ADVISORY(tag, InvalidOid, 0x43524c59, 0, 3);
@@ -1061,8 +1197,9 @@ crelay_follow(const char *target, const char *conninfo, int timeout_ms)
 	move->probe = crelay_session_create(TopMemoryContext);
 	strlcpy(move->target, target, sizeof(move->target));
 	move->timeout_ms = timeout_ms;
+	move->address_given = conninfo != NULL;
 	INSTR_TIME_SET_CURRENT(move->start);
-	answer = run_guarded(move, conninfo);
+	answer = run_guarded(move, conninfo, dry_run);
 	LockRelease(&tag, ExclusiveLock, false);
 	return answer;
 }

@@ -27,6 +27,6 @@
 #include "postgres.h"
 
 extern char *crelay_follow(const char *target, const char *conninfo,
-						   int timeout_ms);
+						   int timeout_ms, bool dry_run);
 
 #endif							/* CRELAY_FOLLOW_H */

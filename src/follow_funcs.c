@@ -158,32 +158,40 @@ timeout_milliseconds(const Interval *timeout)
 }
 
 /*
- * cascade_follow(target text, timeout interval, conninfo text) returns text
+ * cascade_follow(upstream_name text, conninfo text, timeout interval,
+ * dry_run bool) returns text
  *
  * Moves this node to that upstream, or leaves it where it is, with the reason.
  */
 Datum
 cascade_follow(PG_FUNCTION_ARGS)
 {
+	static const char *const names[] = {"upstream_name", "conninfo", "timeout", "dry_run"};
 	const char *target;
 	const char *conninfo = NULL;
 	int			timeout_ms;
+	bool		dry_run;
 	QueryDesc  *query;
 	char	   *answer;
 
 	crelay_registry_require();
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "target" : "timeout")));
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		/* no conninfo: where the tree says */
+		if (i != 1 && PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not be null", names[i])));
+	}
 	target = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	timeout_ms = timeout_milliseconds(PG_GETARG_INTERVAL_P(1));
-	if (!PG_ARGISNULL(2))
-		conninfo = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	if (!PG_ARGISNULL(1))
+		conninfo = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	timeout_ms = timeout_milliseconds(PG_GETARG_INTERVAL_P(2));
+	dry_run = PG_GETARG_BOOL(3);
 	query = query_alone(fcinfo);
 	if (query != NULL)
 		release_snapshots(query);
-	answer = crelay_follow(target, conninfo, timeout_ms);
+	answer = crelay_follow(target, conninfo, timeout_ms, dry_run);
 	if (query != NULL)
 		renew_snapshots(query);
 	PG_RETURN_TEXT_P(cstring_to_text(answer));

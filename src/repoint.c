@@ -205,15 +205,23 @@ save_setting(CrelaySavedSetting *setting, const char *value)
 	setting->value = copy;
 }
 
+static void
+forget_file(CrelayRepointFile *file)
+{
+	forget_setting(&file->conninfo);
+	forget_setting(&file->slot_name);
+}
+
 /*
  * Reads what postgresql.auto.conf says, of which the last word counts.
  */
-void
-crelay_repoint_save(CrelayRepoint *saved)
+static void
+read_file(CrelayRepointFile *file)
 {
 	ConfigVariable *head = NULL;
 	ConfigVariable *tail = NULL;
 
+	forget_file(file);
 	if (access(PG_AUTOCONF_FILENAME, F_OK) != 0)
 		return;
 	if (!ParseConfigFile(PG_AUTOCONF_FILENAME, false, NULL, 0, 0, DEBUG5, &head, &tail))
@@ -224,18 +232,41 @@ crelay_repoint_save(CrelayRepoint *saved)
 	for (const ConfigVariable *item = head; item != NULL; item = item->next)
 	{
 		if (item->name != NULL && pg_strcasecmp(item->name, CONNINFO) == 0)
-			save_setting(&saved->conninfo, item->value);
+			save_setting(&file->conninfo, item->value);
 		else if (item->name != NULL && pg_strcasecmp(item->name, SLOT_NAME) == 0)
-			save_setting(&saved->slot_name, item->value);
+			save_setting(&file->slot_name, item->value);
 	}
 	FreeConfigVariables(head);
 }
 
 void
+crelay_repoint_save(CrelayRepoint *saved)
+{
+	read_file(&saved->before);
+}
+
+void
 crelay_repoint_forget(CrelayRepoint *saved)
 {
-	forget_setting(&saved->conninfo);
-	forget_setting(&saved->slot_name);
+	forget_file(&saved->before);
+	forget_file(&saved->ours);
+}
+
+/*
+ * Returns true if these values are others than those in effect, which come from
+ * postgresql.auto.conf if that has any.
+ */
+bool
+crelay_repoint_changes(const CrelayRepoint *saved, const char *conninfo,
+					   const char *slot_name)
+{
+	const char *old_conninfo = saved->before.conninfo.present ?
+	saved->before.conninfo.value : PrimaryConnInfo;
+	const char *old_slot_name = saved->before.slot_name.present ?
+	saved->before.slot_name.value : PrimarySlotName;
+
+	return old_conninfo == NULL || strcmp(old_conninfo, conninfo) != 0 ||
+		old_slot_name == NULL || strcmp(old_slot_name, slot_name) != 0;
 }
 
 /*
@@ -301,10 +332,37 @@ reload(void)
 void
 crelay_repoint_set(CrelayRepoint *saved, const char *conninfo, const char *slot_name)
 {
+	save_setting(&saved->ours.conninfo, conninfo);
+	save_setting(&saved->ours.slot_name, slot_name);
 	saved->changed = true;
 	alter_system(SLOT_NAME, slot_name);
 	alter_system(CONNINFO, conninfo);
 	reload();
+}
+
+static bool
+is_same_setting(const CrelaySavedSetting *a, const CrelaySavedSetting *b)
+{
+	return a->present == b->present &&
+		(!a->present || strcmp(a->value, b->value) == 0);
+}
+
+/*
+ * Puts one of them back, unless another session has changed it since: what that
+ * wants is newer than what was there before.
+ */
+static void
+restore_setting(const char *name, const CrelaySavedSetting *before,
+				const CrelaySavedSetting *ours, const CrelaySavedSetting *now)
+{
+	if (is_same_setting(now, before))
+		return;
+	if (is_same_setting(now, ours))
+		alter_system(name, before->value);
+	else
+		ereport(WARNING,
+				(errmsg("parameter \"%s\" was changed by another session meanwhile, and stays as that has set it",
+						name)));
 }
 
 /*
@@ -313,10 +371,15 @@ crelay_repoint_set(CrelayRepoint *saved, const char *conninfo, const char *slot_
 void
 crelay_repoint_restore(CrelayRepoint *saved)
 {
+	CrelayRepointFile now = {0};
+
 	if (!saved->changed)
 		return;
-	alter_system(CONNINFO, saved->conninfo.value);
-	alter_system(SLOT_NAME, saved->slot_name.value);
+	read_file(&now);
+	restore_setting(CONNINFO, &saved->before.conninfo, &saved->ours.conninfo, &now.conninfo);
+	restore_setting(SLOT_NAME, &saved->before.slot_name, &saved->ours.slot_name,
+					&now.slot_name);
+	forget_file(&now);
 	reload();
 	saved->changed = false;
 }

@@ -28,11 +28,18 @@ typedef struct CrelaySavedSetting
 	char	   *value;
 } CrelaySavedSetting;
 
-/* Both, as they were, in memory that lives until it is freed. */
-typedef struct CrelayRepoint
+/* Both, as the file has them. */
+typedef struct CrelayRepointFile
 {
 	CrelaySavedSetting conninfo;
 	CrelaySavedSetting slot_name;
+} CrelayRepointFile;
+
+/* Both, in memory that lives until it is freed. */
+typedef struct CrelayRepoint
+{
+	CrelayRepointFile before;	/* as they were */
+	CrelayRepointFile ours;		/* as they were set */
 	bool		changed;		/* they may not be what they were any more */
 } CrelayRepoint;
 
@@ -41,6 +48,8 @@ extern void crelay_repoint_check_effect(void);
 extern void crelay_repoint_check_manager(void);
 
 extern void crelay_repoint_save(CrelayRepoint *saved);
+extern bool crelay_repoint_changes(const CrelayRepoint *saved,
+								   const char *conninfo, const char *slot_name);
 extern void crelay_repoint_set(CrelayRepoint *saved, const char *conninfo,
 							   const char *slot_name);
 extern void crelay_repoint_restore(CrelayRepoint *saved);

@@ -456,3 +456,9 @@ crelay_session_sqlstate(const CrelaySession *session)
 {
 	return session->complaint.sqlstate;
 }
+
+bool
+crelay_session_lacks_extension(const CrelaySession *session)
+{
+	return session->failure.lacks_extension;
+}

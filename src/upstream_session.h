@@ -68,6 +68,7 @@ extern const char *crelay_session_schema(const CrelaySession *session);
 extern const char *crelay_session_error(const CrelaySession *session);
 extern const char *crelay_session_hint(const CrelaySession *session);
 extern const char *crelay_session_sqlstate(const CrelaySession *session);
+extern bool crelay_session_lacks_extension(const CrelaySession *session);
 
 /*-------------------------------------------------------------------------
  * Where another node is
@@ -99,6 +100,12 @@ extern bool crelay_place_read(CrelayPlace *place, const char *conninfo,
 extern bool crelay_place_redirect(const CrelayPlace *place,
 								  const char *conninfo, char *dst, Size size,
 								  const char **error);
+
+/*
+ * Returns true if a conninfo says more than where to go to, with the first
+ * keyword that does.
+ */
+extern bool crelay_conninfo_exceeds_place(const char *conninfo, char *keyword, Size size);
 
 /* Whether a conninfo says itself where to go to. */
 extern bool crelay_conninfo_names_host(const char *conninfo);

@@ -635,6 +635,25 @@ crelay_conninfo_names_host(const char *conninfo)
 	return named;
 }
 
+bool
+crelay_conninfo_exceeds_place(const char *conninfo, char *keyword, Size size)
+{
+	PQconninfoOption *options;
+	bool		exceeds = false;
+
+	(void) parse_conninfo(conninfo, &options);
+	for (PQconninfoOption *o = options; !exceeds && o != NULL && o->keyword != NULL; o++)
+	{
+		if (o->val == NULL || strcmp(o->keyword, "host") == 0 ||
+			strcmp(o->keyword, "hostaddr") == 0 || strcmp(o->keyword, "port") == 0)
+			continue;
+		strlcpy(keyword, o->keyword, size);
+		exceeds = true;
+	}
+	PQconninfoFree(options);
+	return exceeds;
+}
+
 static bool
 place_copy(char *dst, Size size, const char *value)
 {

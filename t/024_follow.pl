@@ -182,7 +182,7 @@ write_segments($p, 2);
 wait_for($m, "SELECT pg_last_wal_receive_lsn() > '$conflicts'", 'm has received what conflicts, all at once');
 kill 'CONT', $startup;
 wait_for($m, q{SELECT wait_event = 'RecoveryApplyDelay' FROM pg_stat_activity WHERE backend_type = 'startup'}, '... and waits before the commit in it');
-my $command = IPC::Run::start([ 'psql', '-XAt', '-d', $m->connstr('postgres'), '-c', q{SELECT cascade_follow('p', '15s')} ], '>', \$out, '2>', \$err);
+my $command = IPC::Run::start([ 'psql', '-XAt', '-d', $m->connstr('postgres'), '-c', q{SELECT cascade_follow('p', timeout => '15s')} ], '>', \$out, '2>', \$err);
 wait_for($m, q{SELECT setting LIKE '% port=} . $p->port . q{ %' FROM pg_file_settings WHERE name = 'primary_conninfo' ORDER BY seqno DESC LIMIT 1},
 	'the command waits');
 $m->append_conf('postgresql.conf', 'recovery_min_apply_delay = 0');

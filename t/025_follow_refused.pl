@@ -103,17 +103,26 @@ sub refused
 
 # ---- who it may not follow ----
 
-refused(q{'l'}, qr/cannot follow "l": self-reference/, 'itself');
-refused(q{'m'}, qr/cannot follow "m": would-create-cycle\nDETAIL:  That node streams, directly or not, from this one/, 'its own leaf');
-refused(q{'nobody'}, qr/cannot follow "nobody": unknown-upstream\n.*\nHINT:  Check the name, or give its host and port/, 'nobody');
+refused(q{'l'}, qr/cannot follow "l": it is this node\nDETAIL:  The reason is "self-reference"/, 'itself');
+refused(q{'m'}, qr/cannot follow "m": it streams, directly or not, from this node\nDETAIL:  The reason is "would-create-cycle"/, 'its own leaf');
+refused(q{'nobody'}, qr/cannot follow "nobody": this node does not know a node of that name\nDETAIL:  The reason is "unknown-upstream"\.\nHINT:  Check the name, or give its host and port/, 'nobody');
 refused(q{'d'}, qr/cannot follow "d": it does not say where it is\nHINT:  Set "cascade_relay.advertised_conninfo" on "d"/, 'one that hides');
-refused(q{'d', conninfo => 'host=a,b'}, qr/cannot follow "d": its address is of no use\nDETAIL:  As a connection string, it names several hosts/, 'two at once');
+refused(q{'d', conninfo => 'host=a,b'}, qr/invalid conninfo: it names several hosts/, 'two at once');
 refused(q{'d', conninfo => 'service=x'}, qr/it names no host/, 'a service');
-refused(q{'p', '-1s'}, qr/timeout must be positive/, 'no time');
-refused(q{NULL}, qr/target must not be null/, 'NULL');
+for my $keyword ("sslmode=disable", "user=postgres", "password=elsewhere", "dbname=''", "target_session_attrs=any")
+{
+	my ($name) = $keyword =~ /^(\w+)/;
+
+	refused("'t', conninfo => " . quoted(address_of($t) . " $keyword"), qr/conninfo must not set "$name"\nDETAIL:  Only host, hostaddr and port/, "more than an address: $name");
+}
+refused(q{'t', conninfo => 'postgresql://someone@h/'}, qr/conninfo must not set "user"/, '... as a URI');
+
+sub quoted { my ($text) = @_; return q{'} . $text =~ s/'/''/gr . q{'}; }
+refused(q{'p', timeout => '-1s'}, qr/timeout must be positive/, 'no time');
+refused(q{NULL}, qr/upstream_name must not be null/, 'NULL');
 
 set_class('voting');
-refused(q{'t'}, qr/cannot follow "t": voting-member-direct-only/, 'a voting node follows the primary only');
+refused(q{'t'}, qr/cannot follow "t": it is a standby, and this node is on the durability path .*\nDETAIL:  The reason is "voting-member-direct-only"/, 'a voting node follows the primary only');
 set_class('auto');
 
 sub set_class
@@ -138,21 +147,21 @@ $d->promote;
 $d->safe_psql('postgres', 'CREATE TABLE elsewhere (n int)');
 add_rows($p, 2);
 wait_caught_up($p, $l);
-refused("'d', conninfo => '" . address_of($d) . q{'}, qr/cannot follow "d": timeline-diverged\nDETAIL:  It is on timeline 2 at/, 'one on another timeline');
+refused("'d', conninfo => '" . address_of($d) . q{'}, qr/cannot follow "d": it is on another history of timelines\nDETAIL:  The reason is "timeline-diverged"\. It is on timeline 2 at/, 'one on another timeline');
 $d->stop;
-refused("'d', conninfo => '" . address_of($d) . q{'}, qr/cannot follow "d": upstream-not-available\nDETAIL:  connection to server .* failed/, 'one that is down');
+refused("'d', conninfo => '" . address_of($d) . q{'}, qr/cannot follow "d": it cannot be reached\nDETAIL:  The reason is "upstream-not-available"\. Connection to server .* failed/, 'one that is down');
 
 # Where nobody answers, and where somebody else does.
 my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "socket: $!";
 my $mute = 'host=127.0.0.1 port=' . $listener->sockport;
-refused("'t', '1s', '$mute'", qr/cannot follow "t": upstream-not-available\nDETAIL:  no answer from the upstream within \S+ s while connecting/, 'one that never answers');
+refused("'t', '$mute', '1s'", qr/cannot follow "t": it cannot be reached\nDETAIL:  The reason is "upstream-not-available"\. No answer from the upstream within \S+ s while connecting/, 'one that never answers');
 my $hangs_up = fork // die "fork: $!";
 if ($hangs_up == 0)
 {
 	while (my $client = $listener->accept) { close $client; }
 	POSIX::_exit(0);
 }
-refused("'t', '1min', '$mute'", qr/cannot follow "t": upstream-not-available\nDETAIL:  .*server closed the connection unexpectedly/, 'one that hangs up');
+refused("'t', '$mute', '1min'", qr/cannot follow "t": it cannot be reached\nDETAIL:  The reason is "upstream-not-available"\. .*server closed the connection unexpectedly/, 'one that hangs up');
 kill 'KILL', $hangs_up;
 waitpid $hangs_up, 0;
 
@@ -160,7 +169,7 @@ $p->safe_psql('postgres', 'CREATE DATABASE empty');
 wait_caught_up($p, $t, $l);
 set_conf($l, "cascade_relay.upstream_conninfo = 'dbname=empty'");
 wait_for($l, q{SHOW cascade_relay.upstream_conninfo}, 'l looks into another database', 'dbname=empty');
-refused(q{'t'}, qr/cannot follow "t": upstream-not-available\nDETAIL:  extension "cascade_relay" does not exist in database "empty"/, 'one without the extension there');
+refused(q{'t'}, qr/cannot follow "t": it has no cascade_relay where it was asked\nDETAIL:  Extension "cascade_relay" does not exist in database "empty"/, 'one without the extension there');
 set_conf($l, "cascade_relay.upstream_conninfo = ''");
 wait_connected($l);
 
@@ -215,7 +224,7 @@ add_rows($p, 3);
 remove_wal(8, $p, $i, $t);
 wait_for($l, q{SELECT verdict || ' ' || reason FROM cascade_upstream_candidates('l') WHERE upstream_name = 't'},
 	't has removed what l needs', 'refused wal-unavailable');
-refused(q{'t'}, qr/cannot follow "t": wal-unavailable/, 'one that lacks the WAL, as the tree says');
+refused(q{'t'}, qr/cannot follow "t": it no longer has the WAL that this node would ask for\nDETAIL:  The reason is "wal-unavailable"/, 'one that lacks the WAL, as the tree says');
 value($p, q{SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_[di]_'});
 wait_for($p, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_i_'}, 'the hold is placed again', 1);
 remove_wal(8, $p, $i, $t);
@@ -305,18 +314,45 @@ SKIP:
 }
 nothing_has_changed('managers', @everybody);
 
+# ---- for programs ----
+
+# Each refusal has an SQLSTATE of its own, and its code in the detail.
+for (
+	[ q{'l'}, 'RL001', 'self-reference' ],
+	[ q{'m'}, 'RL002', 'would-create-cycle' ],
+	[ q{'nobody'}, 'RL003', 'unknown-upstream' ],
+	[ quoted('d') . ', conninfo => ' . quoted(address_of($d)), 'RL007', 'upstream-not-available' ],
+	[ quoted('d'), 'RL009', undef ],
+	[ quoted('t') . ', conninfo => ' . quoted(address_of($p)), 'RL010', undef ],
+	[ quoted('q') . ', conninfo => ' . quoted(address_of($q)), 'RL011', undef ])
+{
+	my ($arguments, $state, $code) = @$_;
+
+	$l->psql('postgres', "\\set VERBOSITY verbose\nSELECT cascade_follow($arguments)", stderr => \$err);
+	like($err, qr/ERROR:  $state: cannot follow "\w+": [a-z]/, "$state for $arguments");
+	like($err, qr/DETAIL:  The reason is "$code"\./, "... which is $code") if $code;
+}
+
+# Nothing is changed by asking only.
+$l->psql('postgres', q{SELECT cascade_follow('p', dry_run => true)}, stdout => \$out, stderr => \$err);
+is($out, 'would stream from "p" at host "' . $p->host . '", port ' . $p->port . ' with slot "cascade_adopted_l"; nothing was changed', 'a dry run says what would be');
+is($err, '', '... and no more');
+is(slurp_file($file), $file_before, '... the file is the same');
+refused(q{'m', dry_run => true}, qr/cannot follow "m": it streams, directly or not, from this node/, 'a dry run of what is refused');
+nothing_has_changed('a dry run', @everybody);
+
 # ---- halfway ----
 
 # Starts a move whose settings the server does not come to see: its startup
 # process stands still.  Returns the session once they are written.
 sub halfway
 {
-	my ($timeout) = @_;
+	my ($timeout, @more) = @_;
 	my %s = (out => '', err => '');
 
 	$s{startup} = value($l, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'});
 	kill 'STOP', $s{startup};
-	$s{h} = IPC::Run::start([ 'psql', '-XAt', '-d', $l->connstr('postgres'), '-c', "SELECT cascade_follow('p', '$timeout')" ],
+	$s{h} = IPC::Run::start([ 'psql', '-XAt', '-d', $l->connstr('postgres'), '-c', "SELECT cascade_follow('p', timeout => '$timeout')", map { ('-c', $_) } @more ],
 		'>', \$s{out}, '2>', \$s{err});
 	wait_for($l, q{SELECT setting LIKE 'host=% port=% user=repl password=%' AND setting LIKE '% port=} . $p->port . q{ %' FROM pg_file_settings WHERE name = 'primary_conninfo' ORDER BY seqno DESC LIMIT 1},
 		'the move is halfway');
@@ -343,6 +379,19 @@ sub ended
 my $short = at_most(4);
 my $s = halfway("${short}s");
 ended($s, qr/ERROR:  cannot follow "p": no streaming within $short s\nDETAIL:  (?:The WAL receiver does not stay connected to it, or was not started|Replay is at)/, 'timeout');
+
+# what another session has set meanwhile stays, and what it has not set goes back
+$s = halfway('1h');
+$l->safe_psql('postgres', q{ALTER SYSTEM SET primary_slot_name = 'of_another'});
+value($l, "SELECT pg_cancel_backend($s->{pid})");
+$s->{h}->finish;
+like($s->{err}, qr/WARNING:  parameter "primary_slot_name" was changed by another session meanwhile, and stays as that has set it/, 'another session has the last word');
+is(value($l, $settings), "$settings_before\nprimary_slot_name|of_another", '... and the other setting is as before');
+is(adopted_on($p), '0', '... and no slot is left');
+$l->safe_psql('postgres', 'ALTER SYSTEM RESET primary_slot_name');
+$l->reload;
+kill 'CONT', $s->{startup};
+nothing_has_changed('another session', $p);
 
 $s = halfway('1h');
 isnt($l->psql('postgres', q{SELECT cascade_follow('p')}, stderr => \$err), 0, 'one at a time');
@@ -373,7 +422,7 @@ $l->reload;
 wait_for($l, 'SHOW recovery_min_apply_delay', 'l lags behind', '1h');
 $p->safe_psql('postgres', 'INSERT INTO kept SELECT count(*) + 1 FROM kept');
 wait_for($l, 'SELECT pg_last_wal_replay_lsn() < pg_last_wal_receive_lsn()', '... by a commit');
-isnt($l->psql('postgres', "SELECT cascade_follow('p', '${short}s')", stderr => \$err), 0, 'a delayed node takes longer');
+isnt($l->psql('postgres', "SELECT cascade_follow('p', timeout => '${short}s')", stderr => \$err), 0, 'a delayed node takes longer');
 like($err, qr/no streaming within $short s\nDETAIL:  Replay is at .*\nHINT:  See what holds up replay here: "recovery_min_apply_delay"/, '... and it says why');
 $l->append_conf('postgresql.conf', 'recovery_min_apply_delay = 0');
 $l->reload;
@@ -432,6 +481,17 @@ is(moves("'i', conninfo => '" . address_of($i) . q{'}, 'i'), '', '... and back')
 wait_for($l, q{SELECT sender_host || ' ' || slot_name FROM pg_stat_wal_receiver WHERE status = 'streaming'},
 	'... as it was', $i->host . ' cascade_adopted_l');
 
+# While reports are sent, too: the node that is asked for is the one that it
+# streams from, but not there.
+set_conf($l, 'cascade_relay.enabled = on');
+wait_connected($l);
+like(value($l, "SELECT cascade_follow('i', conninfo => '" . address_of($i) . q{')}), qr/^already streaming from "i"/, 'by the address that it has, it is there');
+is(moves("'i', conninfo => 'host=$alias port=" . $i->port . q{'}, 'i'), '', 'by another one it moves');
+is(value($l, q{SELECT sender_host || ' ' || slot_name FROM pg_stat_wal_receiver WHERE status = 'streaming'}), "$alias cascade_adopted_l", '... and streams from there');
+is(moves("'i', conninfo => '" . address_of($i) . q{'}, 'i'), '', '... and back');
+set_conf($l, 'cascade_relay.enabled = off');
+wait_for($l, 'SELECT upstream_state FROM cascade_status', 'l does not report', 'none');
+
 # Reports that go elsewhere do not lead to what is left, nor are they where WAL comes from.
 set_conf($l, "cascade_relay.upstream_conninfo = '" . address_of($p) . q{'});
 set_conf($l, 'cascade_relay.enabled = on');
@@ -449,20 +509,33 @@ is(adopted_on($_->[0]), $_->[1], 'slots on ' . $_->[0]->name) for [ $i, '1' ], [
 
 # ---- what cannot be undone ----
 
-# The data folder cannot be written to.  After that the session can still be
-# interrupted, or it would hold up a shutdown, and DROP DATABASE's replay.
+# The data folder cannot be written to from the start: nothing is to be undone.
 $settings_before = value($l, $settings);
 chmod 0500, $data or die "$data: $!";
-$l->psql('postgres', q{SELECT cascade_follow('p');
-SET statement_timeout = '200ms';
-SELECT pg_sleep(20)}, on_error_stop => 0, stderr => \$err);
+$l->psql('postgres', q{SELECT cascade_follow('p')}, stderr => \$err);
 chmod 0700, $data;
+like($err, qr/ERROR:  could not open file "postgresql.auto.conf.tmp": Permission denied/, 'settings that cannot be written');
+unlike($err, qr/WARNING|hunter2/, '... and there is nothing else to say');
+is(value($l, $settings), $settings_before, '... the settings are as before');
+is(adopted_on($p), '0', '... and no slot is left');
+
+# Or from then on.  After that the session can still be interrupted, or it would
+# hold up a shutdown, and DROP DATABASE's replay.
+$s = halfway('1h', q{SET statement_timeout = '200ms'}, 'SELECT pg_sleep(20)');
+chmod 0500, $data or die "$data: $!";
+value($l, "SELECT pg_cancel_backend($s->{pid})");
+$s->{h}->finish;
+chmod 0700, $data;
+$err = $s->{err};
 like($err, qr/WARNING:  could not restore "primary_conninfo" and "primary_slot_name": could not open file "postgresql.auto.conf.tmp": Permission denied/, 'settings that cannot be restored: it says so');
 like($err, qr/WARNING:  replication slot "cascade_adopted_l" stays on "p"\nDETAIL:  The settings may name it/, '... and keeps the slot that they may name');
-like($err, qr/ERROR:  could not open file "postgresql.auto.conf.tmp": Permission denied/, '... and what went wrong first');
+like($err, qr/ERROR:  canceling statement due to user request/, '... and what went wrong first');
 like($err, qr/ERROR:  canceling statement due to statement timeout/, '... and the session can be interrupted');
 unlike($err, qr/hunter2/, '... without a secret');
-is(value($l, $settings), $settings_before, '... and the settings are as before');
+$l->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = '" . ($settings_before =~ s/^primary_conninfo\|(.*)\n.*/$1/sr =~ s/'/''/gr) . q{'});
+is(value($l, $settings), $settings_before, '... which has to be put back by hand');
+$l->reload;
+kill 'CONT', $s->{startup};
 value($p, q{SELECT pg_drop_replication_slot('cascade_adopted_l')});
 
 # ---- a crash is not taken back ----

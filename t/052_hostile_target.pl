@@ -121,7 +121,7 @@ if ($server == 0)
 
 my $started = value($l, 'SELECT pg_postmaster_start_time()');
 my (undef, undef, $error) = $l->psql('postgres',
-	"SELECT cascade_follow('fake', '10s', conninfo => 'host=127.0.0.1 port=" . $listener->sockport . "')");
+	"SELECT cascade_follow('fake', timeout => '10s', conninfo => 'host=127.0.0.1 port=" . $listener->sockport . "')");
 kill 'KILL', $server;
 waitpid $server, 0;
 like($error, qr/ERROR:  cannot follow "fake": it cannot adopt this node/, 'l says what has gone wrong');

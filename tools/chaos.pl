@@ -1382,7 +1382,7 @@ sub attach_by_follow
 
 	# what it knows of the others may be a moment old; and who was restarted
 	# while its upstream was gone knows nobody
-	until (eval { rows($name, "SELECT cascade_follow('$above', '30s'$address)", 40); 1; })
+	until (eval { rows($name, "SELECT cascade_follow('$above', timeout => '30s'$address)", 40); 1; })
 	{
 		my $error = $@ =~ s/\n//r;
 
