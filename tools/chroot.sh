@@ -46,20 +46,18 @@ chroot_mirror()
 }
 
 # Runs a command in a chroot, in namespaces that take all its processes and
-# mounts with them when the command ends.  Downloaded packages are kept outside,
-# for all chroots of a suite.
+# mounts with them when the command ends.  With $chroot_debs, that folder is where
+# apt keeps what it downloads.
 chroot_enter()
 {
-	local dir=$1 debs
+	local dir=$1
 	shift
-	debs=$chroot_cache/debs-$(cat "$dir/etc/cascade_relay_suite")
-	mkdir -p "$debs/partial"
 	unshare --mount --propagation private --pid --fork --kill-child \
 		sh -c 'mount -t proc proc "$0/proc" &&
 			mount -t tmpfs tmpfs "$0/dev/shm" &&
-			mount --bind "$1" "$0/var/cache/apt/archives" && shift &&
+			{ [ -z "$1" ] || mount --bind "$1" "$0/var/cache/apt/archives"; } && shift &&
 			exec chroot "$0" "$@"' \
-		"$dir" "$debs" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+		"$dir" "${chroot_debs:-}" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		LC_ALL=C.UTF-8 HOME=/root DEBIAN_FRONTEND=noninteractive \
 		${CI:+CI="$CI"} ${PROVE_TESTS:+PROVE_TESTS="$PROVE_TESTS"} \
 		${TEST_JOBS:+TEST_JOBS="$TEST_JOBS"} ${MUTANTS:+MUTANTS="$MUTANTS"} ${CHILDREN:+CHILDREN="$CHILDREN"} \
@@ -67,12 +65,15 @@ chroot_enter()
 		${PG_TEST_TIMEOUT_DEFAULT:+PG_TEST_TIMEOUT_DEFAULT="$PG_TEST_TIMEOUT_DEFAULT"} "$@"
 }
 
-# The lock on the downloaded packages, which chroots share, is waited for.
+# All chroots of a suite share what is downloaded, one at a time: apt does not wait
+# for the lock on that folder.
 chroot_apt()
 {
-	local dir=$1 out
+	local dir=$1 out chroot_debs
 	shift
-	out=$(chroot_enter "$dir" apt-get -y -qq -o DPkg::Lock::Timeout=600 "$@" 2>&1 </dev/null) ||
+	chroot_debs=$chroot_cache/debs-$(cat "$dir/etc/cascade_relay_suite")
+	mkdir -p "$chroot_debs/partial"
+	out=$({ flock 8 && chroot_enter "$dir" apt-get -y -qq "$@" 2>&1 </dev/null; } 8>"$chroot_debs.lock") ||
 		{ printf '%s\n' "$out" | tail -n 20 >&2; die "apt-get $1 failed in $dir"; }
 	printf '%s\n' "$out" >>"$dir.log"
 }
