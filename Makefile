@@ -21,9 +21,9 @@ DATA = sql/cascade_relay--1.0.sql
 # Lists, not wildcards: a wildcard looks into the build folder, so that an
 # out-of-tree build would quietly install nothing.
 OBJS = \
-	src/backoff.o \
 	src/adopt_funcs.o \
-	src/attachment.o \
+	src/awaited.o \
+	src/backoff.o \
 	src/bookmark.o \
 	src/branch.o \
 	src/bounds.o \
@@ -47,11 +47,10 @@ OBJS = \
 	src/local_hold.o \
 	src/message.o \
 	src/missed.o \
+	src/moves.o \
 	src/places.o \
 	src/policy.o \
 	src/policy_funcs.o \
-	src/proof.o \
-	src/proof_hash.o \
 	src/registry.o \
 	src/registry_children.o \
 	src/registry_forget.o \
@@ -76,7 +75,7 @@ OBJS = \
 
 INTERNAL_HEADERS = \
 	src/advisory.h \
-	src/attachment.h \
+	src/awaited.h \
 	src/backoff.h \
 	src/bookmark.h \
 	src/branch.h \
@@ -97,10 +96,10 @@ INTERNAL_HEADERS = \
 	src/local_hold.h \
 	src/message.h \
 	src/missed.h \
+	src/moves.h \
 	src/node.h \
 	src/places.h \
 	src/policy.h \
-	src/proof.h \
 	src/registry.h \
 	src/registry_internal.h \
 	src/release.h \
@@ -118,9 +117,9 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/frontier.c src/history.c src/message.c src/policy.c src/proof.c src/topology.c
+PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
 PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
-	src/proof.h src/topology.h
+	src/topology.h
 
 REGRESS = unloaded bookmark policy
 
@@ -164,6 +163,7 @@ PG_PROVE_FLAGS += -I $(abspath $(srcdir))/t
 
 # --- unit tests ---
 
+PURE_OBJECTS = $(PURE_SOURCES:src/%.c=tmp_unit/%.o)
 UNIT_TESTS = $(patsubst $(srcdir)/t/unit/%.c,tmp_unit/%,$(wildcard $(srcdir)/t/unit/test_*.c))
 UNIT_CFLAGS = -std=gnu99 -g -O1 -Wall -Wextra -Wno-unused-parameter \
 	-I$(srcdir)/src -I$(srcdir)/t/unit
@@ -177,14 +177,20 @@ tmp_unit/sanitizers:
 	if $(CC) $(UNIT_SANITIZERS) tmp_unit/probe.c -o tmp_unit/probe 2>/dev/null && tmp_unit/probe 2>/dev/null; \
 	then echo '$(UNIT_SANITIZERS)'; fi >$@
 
-tmp_unit/test_%: t/unit/test_%.c t/unit/tap.h t/unit/toy_hash.c $(PURE_SOURCES) $(PURE_HEADERS) tmp_unit/sanitizers
-	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
-		$(filter %.c,$^) -lm -o $@
+tmp_unit/%.o: src/%.c $(PURE_HEADERS) tmp_unit/sanitizers
+	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) -c $< -o $@
+
+tmp_unit/%.o: t/unit/%.c t/unit/tap.h $(PURE_HEADERS) tmp_unit/sanitizers
+	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) -c $< -o $@
+
+tmp_unit/test_%: tmp_unit/test_%.o $(PURE_OBJECTS)
+	$(CC) $$(cat tmp_unit/sanitizers) $^ -lm -o $@
 
 # The trees that t/019_oracle.pl asks an oracle about.
-tmp_unit/tree_dump: t/unit/tree_dump.c src/frontier.c src/proof.c src/topology.c t/unit/toy_hash.c $(PURE_HEADERS) tmp_unit/sanitizers
-	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) \
-		$(filter %.c,$^) -o $@
+tmp_unit/tree_dump: tmp_unit/tree_dump.o $(PURE_OBJECTS)
+	$(CC) $$(cat tmp_unit/sanitizers) $^ -lm -o $@
+
+.PRECIOUS: tmp_unit/%.o
 
 # What t/047_clock.pl has a server preload.
 tmp_unit/other_clock$(DLSUFFIX): t/unit/other_clock.c

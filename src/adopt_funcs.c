@@ -29,6 +29,8 @@
 #include "guc.h"
 #include "hold.h"
 #include "registry.h"
+#include "release.h"
+#include "slot_user.h"
 #include "tree.h"
 
 PG_FUNCTION_INFO_V1(cascade_adopt);
@@ -267,6 +269,41 @@ node_argument(FunctionCallInfo fcinfo)
 }
 
 /*
+ * Adopts, or raises an error and leaves all as it was.  That the slot's former
+ * user is forgotten comes first, because the worker drops a slot whose user has
+ * left it; that it is on disk comes before anything is promised.
+ */
+static void
+adopt(const char *node_name, const CrelayAdoptRequest *request,
+	  const CrelayPosition *position, CrelayAdoptResult *result)
+{
+	CrelaySlotMemory before;
+	volatile bool written = false;
+
+	crelay_registry_forget_slot(request->slot_name, &before);
+	PG_TRY();
+	{
+		if (before.released_lsn != 0)
+			crelay_release_save();
+		if (before.user.incarnation != 0)
+			crelay_slot_users_save();
+		written = true;
+		crelay_hold_adopt(request, position, result);
+		explain(node_name, request, result);
+	}
+	PG_CATCH();
+	{
+		crelay_registry_restore_slot(&before);
+		if (written && before.released_lsn != 0)
+			crelay_release_try_save();
+		if (written && before.user.incarnation != 0)
+			crelay_slot_users_try_save();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/*
  * cascade_adopt(node_name text, slot_name text, lsn pg_lsn) returns pg_lsn
  *
  * Makes a slot for that node to stream from here, or makes sure that the one
@@ -303,10 +340,7 @@ cascade_adopt(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is not a position in the WAL", "0/0")));
 
-	/* before it is looked at: the worker drops one whose node has left it */
-	crelay_registry_forget_slot(request.slot_name);
-	crelay_hold_adopt(&request, &position, &result);
-	explain(node_name, &request, &result);
+	adopt(node_name, &request, &position, &result);
 	if (result.created || result.moved)
 	{
 		ereport(LOG,

@@ -13,25 +13,24 @@
  *					message.c	 reports and replies on the wire
  *					branch.c	 what a node may say of those below it
  *					backoff.c	 how long to wait after failures
- *					departed.c	 whether what a node left behind may go
- *					proof.c		 whether a node has moved as it is said to have
+ *					departed.c	 where a node lives that was below a departed one
  *					check.c		 what is wrong, and what to do
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots
  *					child_hold.c where those of managed children are wanted
  *					bounds.c	 what bounds the WAL that they keep
  *					slot_user.c	 who streamed through which slot
- *					attachment.c what nodes show of their moves
- *					proof_hash.c the hash that proves them
+ *					moves.c		 how often nodes have moved
  *					registry.c	 shared memory: children, nodes, status; its parts are
  *								 listed in registry_internal.h
  *					unloaded.c	 taking reports without it
  *					instance.c	 who this instance is, whether it stops
- *					state_file.c how small files beside the slots are written
+ *					state_file.c what is remembered over a restart
  *	the worker		worker.c	 the loop
  *					survey.c	 one look at this node
  *					missed.c	 holds that somebody else has dropped
  *					local_hold.c what a failover candidate holds on itself
+ *					awaited.c	 the nodes that a new primary waits for
  *					release.c	 what it lets go of by itself
  *					exchange.c	 reports to the upstream, and its replies
  *					upstream.c	 the connection
@@ -68,6 +67,7 @@
 #include "instance.h"
 #include "registry.h"
 #include "repoint.h"
+#include "state_file.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -111,6 +111,7 @@ startup_shmem(void)
 	if (previous_shmem_startup_hook)
 		previous_shmem_startup_hook();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	crelay_state_use_lock(&GetNamedLWLockTranche("cascade_relay")[CRELAY_LOCK_STATE].lock);
 	if (crelay_registry_init())
 		crelay_registry_begin_covers(slots, n);
 	LWLockRelease(AddinShmemInitLock);
@@ -129,6 +130,7 @@ void
 _PG_init(void)
 {
 	crelay_guc_define(process_shared_preload_libraries_in_progress);
+	crelay_instance_keep_name();
 
 	/* without preloading, the functions say politely what is missing */
 	if (!process_shared_preload_libraries_in_progress)

@@ -49,10 +49,17 @@
  *	pinned_long		 here	W  another node has kept the same WAL for long
  *	orphan_slot		 here	W  an idle slot or hold keeps WAL, and its node is
  *							   unknown, or lives without it, or is said to
- *							   live elsewhere and has not proven it; or it is
+ *							   live elsewhere and has not confirmed it; or it is
  *							   away, and all that was below it lives elsewhere;
  *							   or this node was promoted, and not all nodes
  *							   have come back
+ *	former_life		 here	W  this node was renamed, and what is held for it
+ *							   under its former name still stands
+ *	local_hold_high	 here	W  the local hold of a failover candidate stands
+ *							   above what the tree needs, for long
+ *	no_candidate	 here	-  on the root: no standby is voting, so nothing is
+ *							   kept for the root's death
+ *	kept_name		 here	-  the host name has changed; the node name has not
  *	stale_node		 tree	W  no news of a node for stale_timeout
  *					 here	W  a child streams, but does not report
  *	vacuum_held_back here	W  on the primary: another node's xmin has stood
@@ -162,6 +169,14 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "pinned_long";
 		case CRELAY_CHECK_ORPHAN_SLOT:
 			return "orphan_slot";
+		case CRELAY_CHECK_FORMER_LIFE:
+			return "former_life";
+		case CRELAY_CHECK_LOCAL_HOLD_HIGH:
+			return "local_hold_high";
+		case CRELAY_CHECK_NO_CANDIDATE:
+			return "no_candidate";
+		case CRELAY_CHECK_KEPT_NAME:
+			return "kept_name";
 		case CRELAY_CHECK_STALE_NODE:
 			return "stale_node";
 		case CRELAY_CHECK_VACUUM_HELD_BACK:
@@ -538,7 +553,7 @@ check_duplicate(Look *look, const CrelayCheckRow *row)
 	if (!warns(row, CRELAY_WARN_DUPLICATE_NAME) && !has_namesake(look->facts, row))
 		return;
 	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DUPLICATE_NAME, row->node->name,
-		   "Give each node a cascade_relay.node_name of its own; for a cloned volume, stop the clone, remove pg_replslot/cascade_relay.incarnation there and start it.",
+		   "Give each node a cascade_relay.node_name of its own; for a cloned volume, stop the clone, remove pg_replslot/cascade_relay.state there and start it.",
 		   "two live nodes have the name or the incarnation of \"%s\" (%08x); only one of them can be protected",
 		   row->node->name, (unsigned) row->node->incarnation);
 }
@@ -1164,9 +1179,8 @@ orphan_reason(const CrelayCheckFacts *facts, const CrelayDownstream *d, char *re
 }
 
 /*
- * A slot whose node may have left: somebody says so, and the node has not proven
- * it.  It may be on its way, or its library too old to prove anything; or it is
- * away, and what is said of it is not true.
+ * A slot whose node is live below another one, and has not raised its move
+ * counter: it is on its way, or a node above it does not hold its frontier yet.
  */
 static void
 check_claimed(Look *look, const CrelayDownstream *d)
@@ -1180,7 +1194,7 @@ check_claimed(Look *look, const CrelayDownstream *d)
 			 d->kind == CRELAY_KIND_HOLD ? "cascade_forget" : "pg_drop_replication_slot",
 			 d->slot_name, d->kind == CRELAY_KIND_HOLD ? ", true" : "");
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
-		   "replication slot \"%s\" keeps %s of WAL and is not in use: its node is said to live below \"%s\", which it has not proven",
+		   "replication slot \"%s\" keeps %s of WAL and is not in use: its node is seen below \"%s\", and its move is not confirmed",
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), d->claimed_by);
 }
 
@@ -1230,7 +1244,7 @@ check_local_hold(Look *look, const CrelayDownstream *d)
 	char		who[CRELAY_NAME_LEN + 64];
 	char		size[SIZE_LEN];
 
-	if (!d->own || facts->in_recovery || d->slot_name[0] == '\0' || d->restart_lsn == 0 ||
+	if (!d->own || d->former || facts->in_recovery || d->slot_name[0] == '\0' || d->restart_lsn == 0 ||
 		d->restart_lsn / facts->segment_size >= facts->own_lsn / facts->segment_size ||
 		(facts->knows_awaited && facts->awaited == 0))
 		return;
@@ -1242,11 +1256,113 @@ check_local_hold(Look *look, const CrelayDownstream *d)
 		snprintf(who, sizeof(who), "node \"%s\" and %d more", facts->first_awaited,
 				 facts->awaited - 1);
 	snprintf(hint, sizeof(hint),
-			 "It goes by itself when all of them are protected here again. If they will not come back: SELECT pg_drop_replication_slot('%s');",
+			 "It goes by itself when all of them are protected here again. If they will not come back: SELECT cascade_forget('%s');",
 			 d->slot_name);
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, facts->name, hint,
 		   "since this node was promoted, hold \"%s\" keeps %s of WAL for %s",
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), who);
+}
+
+/*
+ * A local hold of a former life of this node: nothing moves it any more.
+ */
+static void
+check_former_hold(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	char		hint[CRELAY_SLOT_LEN + 100];
+	char		size[SIZE_LEN];
+
+	if (!d->former || d->slot_name[0] == '\0' || d->restart_lsn == 0)
+		return;
+	snprintf(hint, sizeof(hint), "It is not needed any more: SELECT cascade_forget('%s');",
+			 d->slot_name);
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FORMER_LIFE, facts->name, hint,
+		   "local hold \"%s\" keeps %s of WAL on this node for the name that it had before",
+		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)));
+}
+
+/*
+ * A row that is a former life of this node: the node above it holds WAL for it.
+ */
+static void
+check_former_life(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayNode *node = row->node;
+	char		hint[CRELAY_SLOT_LEN + 2 * CRELAY_NAME_LEN + 100];
+
+	for (int i = 0; i < facts->nformer; i++)
+	{
+		const CrelayLife *life = &facts->former[i];
+
+		if (node->incarnation != life->incarnation || strcmp(node->name, life->name) != 0 ||
+			node->upstream_name[0] == '\0')
+			continue;
+		snprintf(hint, sizeof(hint),
+				 "When this node is protected under its present name, on node \"%s\": SELECT cascade_forget('%s%s_%08x');",
+				 node->upstream_name, CRELAY_HOLD_PREFIX, life->name, (unsigned) life->incarnation);
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FORMER_LIFE, facts->name, hint,
+			   "this node was called \"%s\" before, and node \"%s\" goes on holding WAL for that",
+			   life->name, node->upstream_name);
+	}
+}
+
+/*
+ * A candidate whose local hold is above what the tree needs: as after it was
+ * placed anew, until the nodes that lag have passed it.
+ */
+static void
+check_local_hold_high(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+
+	if (facts->local_hold_high_since == 0 ||
+		facts->now - facts->local_hold_high_since < facts->stale_after)
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_LOCAL_HOLD_HIGH, facts->name,
+		   "It comes down by itself when a slot that covers the move stands there; else wait until the nodes that lag have caught up, and do not promote this node before.",
+		   "if this node is promoted, nodes that need WAL from %X/%0*X on may not find it here",
+		   (unsigned) (facts->tree_hold_lsn >> 32), facts->lsn_digits,
+		   (unsigned) facts->tree_hold_lsn);
+}
+
+/*
+ * A root without a failover candidate.  With a single standby nobody else could
+ * lack WAL after a promotion.
+ */
+static void
+check_candidate(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	int			standbys = 0;
+
+	if (facts->in_recovery)
+		return;
+	for (int i = 0; i < facts->nrows; i++)
+	{
+		if (facts->rows[i].node->role == CRELAY_ROLE_PRIMARY)
+			continue;
+		if (facts->rows[i].node->replica_class == CRELAY_CLASS_VOTING)
+			return;
+		standbys++;
+	}
+	if (standbys > 1)
+		report(look, CRELAY_SEVERITY_OK, CRELAY_CHECK_NO_CANDIDATE, facts->name,
+			   "On a standby that streams from this node and may be promoted: ALTER SYSTEM SET cascade_relay.replica_class = 'voting'; then reload. It keeps on its own disk what the whole tree needs.",
+			   "no standby is voting: if this node dies, the WAL that it holds for nodes that lag dies with it");
+}
+
+static void
+check_name(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+
+	if (facts->passed_over_name != NULL)
+		report(look, CRELAY_SEVERITY_OK, CRELAY_CHECK_KEPT_NAME, facts->name,
+			   "If it is to be called so for good, set cascade_relay.node_name to that. Another name makes it another node for those that hold WAL for it.",
+			   "this node goes on as \"%s\"; by its host name and port it would be \"%s\"",
+			   facts->name, facts->passed_over_name);
 }
 
 /*
@@ -1616,6 +1732,11 @@ look_at_all(Look *look)
 	each_downstream(look, check_orphan);
 	each_downstream(look, check_local_hold);
 	each_downstream(look, check_left);
+	each_downstream(look, check_former_hold);
+	each_row(look, check_former_life);
+	check_local_hold_high(look);
+	check_candidate(look);
+	check_name(look);
 	each_row(look, check_stale);
 	each_row(look, check_mute);
 	check_vacuum(look);

@@ -45,6 +45,10 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_HOLD_TIMEOUT,
 	CRELAY_CHECK_PINNED_LONG,
 	CRELAY_CHECK_ORPHAN_SLOT,
+	CRELAY_CHECK_FORMER_LIFE,
+	CRELAY_CHECK_LOCAL_HOLD_HIGH,
+	CRELAY_CHECK_NO_CANDIDATE,
+	CRELAY_CHECK_KEPT_NAME,
 	CRELAY_CHECK_STALE_NODE,
 	CRELAY_CHECK_VACUUM_HELD_BACK,
 	CRELAY_CHECK_FEEDBACK_OFF,
@@ -106,6 +110,13 @@ typedef struct CrelayCheckFacts
 	bool		at_work;		/* its worker runs, and has looked around */
 	int64_t		passed_at;		/* when that last got to the end of it */
 	bool		in_recovery;
+	const char *passed_over_name;	/* what the host name would make of this
+									 * node's name; NULL: the same, or it is
+									 * set */
+	int			nformer;		/* former lives of this node */
+	const CrelayLife *former;
+	int64_t		local_hold_high_since;	/* above what the tree needs; 0 not */
+	uint64_t	tree_hold_lsn;	/* that is this */
 	bool		enabled;
 	int			slots_used;
 	int			slots_total;

@@ -31,6 +31,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "awaited.h"
 #include "bounds.h"
 #include "check.h"
 #include "compat.h"
@@ -210,11 +211,12 @@ add_bounds(CrelayCheckFacts *facts, const CrelaySettings *settings)
 static void
 add_awaited(CrelayCheckFacts *facts, const CrelayTree *tree)
 {
-	const CrelayNode **room = palloc_array(const CrelayNode *, tree->nnodes + 1);
+	CrelayAwaited awaited;
 
-	facts->knows_awaited = tree->heard_above;
-	facts->awaited = crelay_topology_awaited(tree->nodes, tree->nnodes, tree->first_above,
-											 tree->local.node.incarnation, room, &facts->first_awaited);
+	crelay_awaited_find(tree, &awaited);
+	facts->knows_awaited = awaited.known;
+	facts->awaited = awaited.n;
+	facts->first_awaited = awaited.first;
 }
 
 static void
@@ -292,6 +294,11 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 	facts->at_work = local->ready && local->worker_pid != 0;
 	facts->passed_at = local->node.observed_at;
 	facts->in_recovery = position->in_recovery;
+	facts->local_hold_high_since = local->local_hold_high_since;
+	facts->tree_hold_lsn = local->tree_hold_lsn;
+	facts->passed_over_name = crelay_guc_passed_over_name();
+	facts->nformer = local->nformer;
+	facts->former = local->former;
 	facts->enabled = settings->enabled;
 	facts->apply_delay_ms = recovery_min_apply_delay;
 	facts->own_lsn = position->flush_lsn;

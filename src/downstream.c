@@ -18,7 +18,6 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
-#include "common/hashfn.h"
 #include "common/ip.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
@@ -36,7 +35,6 @@
 #include "compat.h"
 #include "downstream.h"
 #include "guc.h"
-#include "proof.h"
 
 /*
  * So many of the signs in count_signs() must be there for a walsender to be a
@@ -86,22 +84,6 @@ typedef struct Sender
 /* The tags of all walsenders, looked up again when the set of pids changes. */
 static SenderName *sender_names;
 static int	n_sender_names;
-
-/*
- * What came of the last claims about a node: they are mostly the same at the next
- * look, and to find that they prove nothing takes many hashes.
- */
-typedef struct Judged
-{
-	uint32		incarnation;	/* 0: nobody yet */
-	CrelayProof known;
-	uint64		claims;			/* a digest of them */
-	bool		proven;
-} Judged;
-
-static Judged *judged;
-static int	next_judged;
-static uint32 hashes_left;
 
 /* ---- this node itself ---- */
 
@@ -958,102 +940,46 @@ count_signs(const CrelayDownstream *d, const CrelayChild *child)
 	return n;
 }
 
-static Judged *
-find_judged(uint32 incarnation)
-{
-	if (judged == NULL)
-		judged = MemoryContextAllocZero(TopMemoryContext,
-										sizeof(Judged) * Max(max_replication_slots, 1));
-	for (int i = 0; i < max_replication_slots; i++)
-	{
-		if (judged[i].incarnation == incarnation)
-			return &judged[i];
-	}
-	next_judged = (next_judged + 1) % Max(max_replication_slots, 1);
-	return &judged[next_judged];
-}
-
 /*
- * Whether one of these claims proves that a node is elsewhere.  If there was too
- * little left to look at all of them, it is not for certain that none does.
- */
-static bool
-is_proven(const CrelayProof *known, uint32 incarnation, const CrelayClaims *claims)
-{
-	const CrelayProof *proofs[CRELAY_MAX_CLAIMS];
-	uint32		left = Min(Max(hashes_left, HASHES_EACH), CRELAY_PROOF_REACH);
-	uint32		before = left;
-	Judged		now = {0};
-	Judged	   *last;
-
-	if (claims->n == 0 || known->count == 0)
-		return claims->n > 0;
-	now.incarnation = incarnation;
-	now.known = *known;
-	now.claims = hash_bytes_extended((const unsigned char *) claims->proofs,
-									 sizeof(CrelayProof) * claims->n, 0);
-	last = find_judged(incarnation);
-	if (last->incarnation == incarnation && last->claims == now.claims &&
-		memcmp(&last->known, known, sizeof(CrelayProof)) == 0)
-		return last->proven;
-	for (int i = 0; i < claims->n; i++)
-		proofs[i] = &claims->proofs[i];
-	now.proven = crelay_proof_find_within(known, incarnation, proofs, claims->n,
-										  &left) >= 0;
-	hashes_left -= Min(before - left, hashes_left);
-	if (now.proven || before >= CRELAY_PROOF_REACH)
-		*last = now;
-	return now.proven;
-}
-
-/*
- * Whether a node is below somebody else now, live and protected, and has proven
- * it.  child: what it said here since this node's start, or NULL; known: what it
- * has shown here last.  by: the first that it is said to be below, if it has not
- * proven anything; else empty.
+ * Returns true if a node that was here is live and protected below another node,
+ * and its counter there is higher than the one it told here.  child: what it
+ * said here since this node's start, or NULL.  by: else, the first node that it
+ * is said to be live below; or empty.
  */
 static bool
 lives_elsewhere(const char *name, uint32 incarnation, const CrelayChild *child,
-				const CrelayProof *known, char *by)
+				uint32 told, char *by)
 {
 	CrelaySettings settings;
-	CrelayClaims claims;
+	CrelayElsewhere found;
 	TimestampTz since;
-	bool		proven;
 
 	by[0] = '\0';
 	if (child != NULL && child->session_pid != 0)
 		return false;
 	crelay_guc_copy(&settings);
 	since = GetCurrentTimestamp() - (int64) settings.stale_timeout_ms * 1000;
-	if (child != NULL && child->last_report > since)
-		since = child->last_report;
-	crelay_registry_get_claims(name, incarnation, known, since, &claims);
-	proven = is_proven(known, incarnation, &claims);
-	if (!proven && known->count != 0)
-		strlcpy(by, claims.upstream_name, CRELAY_NAME_LEN);
-	return proven;
+	crelay_registry_find_elsewhere(name, incarnation, told, since, &found);
+	if (!found.moved)
+		strlcpy(by, found.upstream_name, CRELAY_NAME_LEN);
+	return found.moved;
 }
 
 /*
- * What a node has shown here last: the child itself since this node's start,
- * else what is remembered from before.
+ * Returns the highest counter that a node has told here: the child itself since
+ * this node's start, or what was kept from before.
  */
-static void
-find_shown(uint32 incarnation, const CrelayChild *child, const CrelayShown *shown,
-		   int n_shown, CrelayProof *proof)
+static uint32
+find_told(uint32 incarnation, const CrelayChild *child, const CrelayTold *told, int n_told)
 {
-	memset(proof, 0, sizeof(CrelayProof));
-	if (child != NULL && child->has_about)
+	uint32		moves = child != NULL ? child->node.moves : 0;
+
+	for (int i = 0; i < n_told; i++)
 	{
-		*proof = child->node.proof;
-		return;
+		if (told[i].incarnation == incarnation)
+			moves = Max(moves, told[i].moves);
 	}
-	for (int i = 0; i < n_shown; i++)
-	{
-		if (shown[i].incarnation == incarnation)
-			*proof = shown[i].proof;
-	}
+	return moves;
 }
 
 /*
@@ -1067,7 +993,7 @@ is_taken_over(const CrelayDownstream *d, const CrelayChild *child)
 
 	return d->pid != 0 && !was_confirmed(d, child) &&
 		lives_elsewhere(child->node.name, child->node.incarnation, child,
-						&child->node.proof, by);
+						child->node.moves, by);
 }
 
 /*
@@ -1199,16 +1125,16 @@ find_released(const CrelaySnapshot *snapshot, const CrelayDownstream *d)
  */
 static void
 mark_elsewhere(CrelayDownstream *d, const CrelaySnapshot *snapshot,
-			   const CrelayShown *shown, int n_shown)
+			   const CrelayTold *told, int n_told)
 {
 	const CrelayChild *child;
 
 	if (d->incarnation == 0)
 		return;
 	child = d->child >= 0 ? &snapshot->children[d->child] : find_child(snapshot, d);
-	find_shown(d->incarnation, child, shown, n_shown, &d->proof);
+	d->moves = find_told(d->incarnation, child, told, n_told);
 	d->elsewhere = d->pid == 0 &&
-		lives_elsewhere(d->name, d->incarnation, child, &d->proof, d->claimed_by);
+		lives_elsewhere(d->name, d->incarnation, child, d->moves, d->claimed_by);
 }
 
 static bool
@@ -1273,6 +1199,27 @@ add_missed(CrelayDownstream *downstreams, int n, const CrelayHoldNote *notes, in
 }
 
 /*
+ * Marks this node's own local hold, and those of its former lives.  No child may
+ * have this node's name, so a hold of that name is its own in any case.
+ */
+static void
+mark_own(CrelayDownstream *d, const CrelayLocal *local)
+{
+	bool		present = d->incarnation == local->node.incarnation;
+
+	if (d->kind != CRELAY_KIND_HOLD)
+		return;
+	d->former = !present && strcmp(d->name, local->node.name) == 0;
+	for (int i = 0; i < local->nformer; i++)
+	{
+		if (d->incarnation == local->former[i].incarnation &&
+			strcmp(d->name, local->former[i].name) == 0)
+			d->former = true;
+	}
+	d->own = present || d->former;
+}
+
+/*
  * The facts that need this node's settings, path, notes and released names.
  */
 static void
@@ -1280,8 +1227,8 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 				   const CrelayHoldNote *notes, int nnotes)
 {
 	const CrelayLocal *local = &snapshot->local;
-	CrelayShown *shown = palloc_array(CrelayShown, max_replication_slots + 1);
-	int			n_shown = crelay_registry_get_shown(shown);
+	CrelayTold *told = palloc_array(CrelayTold, max_replication_slots + 1);
+	int			n_told = crelay_registry_get_told(told);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -1294,10 +1241,8 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 		if (d->kind == CRELAY_KIND_HOLD)
 			apply_note(d, notes, nnotes);
 		d->released_lsn = find_released(snapshot, d);
-		mark_elsewhere(d, snapshot, shown, n_shown);
-		/* whatever this node was called when it was placed */
-		d->own = d->kind == CRELAY_KIND_HOLD &&
-			d->incarnation == local->node.incarnation;
+		mark_elsewhere(d, snapshot, told, n_told);
+		mark_own(d, local);
 		d->ignored = crelay_guc_ignores(d->name) ||
 			(d->slot_name[0] != '\0' && crelay_guc_ignores(d->slot_name)) ||
 			(d->kind == CRELAY_KIND_WALSENDER && !d->managed &&
@@ -1309,7 +1254,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 				d->ancestor = true;
 		}
 	}
-	pfree(shown);
+	pfree(told);
 }
 
 /*
@@ -1335,7 +1280,6 @@ crelay_downstream_collect(const CrelaySnapshot *snapshot, bool fresh_names, int 
 	int		   *counts_by = palloc_array(int, snapshot->nchildren + 1);
 	int			count = read_slots(downstreams);
 
-	hashes_left = HASHES_ALL;
 	identify_slots(downstreams, count, senders, nsenders);
 	mark_users(downstreams, count, users, n_users);
 	count = add_slotless(downstreams, count, senders, nsenders);

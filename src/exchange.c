@@ -12,7 +12,6 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
-#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -59,7 +58,6 @@ typedef struct Exchange
 	uint64		tree_membership;
 	uint64		tree_below;
 	uint32		tree_timeline;
-	uint32		tree_proof;
 
 	int			failures;		/* in a row */
 	TimestampTz retry_at;
@@ -290,9 +288,6 @@ follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 {
 	uint64		fingerprint = crelay_target_fingerprint(target);
 
-	/* under another name this node has to introduce itself again */
-	fingerprint ^= hash_bytes_extended((const unsigned char *) local->node.name,
-									   (int) strlen(local->node.name), 0);
 	if (fingerprint == ex.fingerprint)
 		return;
 	ex.fingerprint = fingerprint;
@@ -369,6 +364,7 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	report->backend_xmin = node->backend_xmin;
 	strlcpy(report->xmin_pinned_by, node->xmin_pinned_by, sizeof(report->xmin_pinned_by));
 	report->incarnation = node->incarnation;
+	report->moves = node->moves;
 	report->flush_lsn = node->flush_lsn;
 	report->replay_lsn = node->replay_lsn;
 	report->frontier_lsn = survey->frontier.frontier_lsn;
@@ -389,7 +385,6 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	strlcpy(report->about.location, node->location, sizeof(report->about.location));
 	strlcpy(report->about.conninfo, node->conninfo, sizeof(report->about.conninfo));
 	strlcpy(report->about.version, node->version, sizeof(report->about.version));
-	report->about.proof = node->proof;
 	strlcpy(report->about.upstream_address, node->upstream_address,
 			sizeof(report->about.upstream_address));
 }
@@ -434,9 +429,8 @@ tree_is_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 	int64		every = Min(interval * TREE_EVERY,
 							(int64) settings->stale_timeout_ms * 1000 / TREES_UNTIL_STALE);
 
-	/* where it left the old timeline travels with the tree, and that it moved */
-	if (survey->position.timeline != ex.tree_timeline ||
-		local->node.proof.count != ex.tree_proof)
+	/* where it left the old timeline travels with the tree */
+	if (survey->position.timeline != ex.tree_timeline)
 		return true;
 	if (ex.tree_at == 0 || now - ex.tree_at >= every)
 		return true;
@@ -498,7 +492,6 @@ send_report_if_due(const CrelaySettings *settings, const CrelaySurvey *survey,
 		ex.tree_membership = survey->membership_seq;
 		ex.tree_below = survey->below_seq;
 		ex.tree_timeline = survey->position.timeline;
-		ex.tree_proof = local->node.proof.count;
 	}
 	ex.sent_at = now;
 	ex.sent_clock = crelay_clock_us();

@@ -26,7 +26,9 @@
 #include "compat.h"
 #include "downstream.h"
 #include "hold.h"
+#include "missed.h"
 #include "registry.h"
+#include "release.h"
 #include "topology.h"
 #include "tree.h"
 
@@ -44,6 +46,7 @@ typedef struct Forget
 	int			n;
 	bool		found;
 	bool		live;			/* a life of it is live here */
+	StringInfoData dropped;		/* slots that are gone already, by name */
 } Forget;
 
 /* ---- what is meant ---- */
@@ -83,8 +86,11 @@ is_meant(const Forget *forget, const CrelayDownstream *d)
 {
 	const CrelayChild *child = child_of(forget, d);
 
-	if (d->logical || d->temporary || d->backup || d->own)
+	if (d->logical || d->temporary || d->backup)
 		return false;
+	/* a local hold goes by its slot's name alone: the node itself is live */
+	if (d->own)
+		return forget->hold_name != NULL && strcmp(d->key, forget->hold_name) == 0;
 	if (forget->hold_name == NULL)
 		return strcmp(d->name, forget->name) == 0 ||
 			strcmp(d->slot_name, forget->name) == 0;
@@ -174,8 +180,7 @@ static const char *
 not_safe(const CrelayNode *now)
 {
 	return now->protected != CRELAY_TRUE ? "not protected where it is" :
-		psprintf("said to be protected below \"%s\", which it has not proven",
-				 now->upstream_name);
+		psprintf("seen below \"%s\", its move not confirmed", now->upstream_name);
 }
 
 /*
@@ -192,7 +197,7 @@ find_user(Forget *forget, const CrelayKnown *known, int nknown,
 
 	strlcpy(node.name, d->name, sizeof(node.name));
 	node.incarnation = d->incarnation;
-	node.proof = d->proof;
+	node.moves = d->moves;
 	now = crelay_departed_find(known, nknown, &node, &forget->snapshot.local.node,
 							   origin, &safe);
 	if (now != NULL && !safe)
@@ -247,15 +252,16 @@ require_free(Forget *forget)
 		CRELAY_ORIGIN_NOBODY;
 		bool		knows_below;
 
-		if (!is_meant(forget, d) || is_live(forget, d))
+		if (!is_meant(forget, d) || is_live(forget, d) || d->own)
 			continue;
 		if (d->adopted && child == NULL)
 			find_user(forget, known, nknown, d, origin, &blockers);
 		if (d->kind != CRELAY_KIND_HOLD)
 			continue;
-		knows_below = child != NULL && crelay_tree_knows_below(&forget->snapshot, d->child);
-		if (!knows_below && crelay_tree_is_safe_elsewhere(d, origin))
+		/* a node that has moved vouches for all that is below it */
+		if (d->elsewhere)
 			continue;
+		knows_below = child != NULL && crelay_tree_knows_below(&forget->snapshot, d->child);
 		if (!knows_below)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -282,25 +288,50 @@ require_free(Forget *forget)
 /* ---- doing it ---- */
 
 /*
- * Drops a slot of ours, which nobody may have acquired.  One that is gone already
- * is what was wanted.
+ * Returns true if a downstream is a hold, or a slot that cascade_adopt has made,
+ * which this call drops.
+ */
+static bool
+is_dropped(const Forget *forget, const CrelayDownstream *d)
+{
+	if (!is_meant(forget, d) || is_live(forget, d))
+		return false;
+	return d->kind == CRELAY_KIND_HOLD ||
+		(d->kind == CRELAY_KIND_SLOT && d->adopted && !forget->live);
+}
+
+static void
+refuse_busy(const Forget *forget, const CrelayDownstream *d)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("replication slot \"%s\" of node \"%s\" is in use",
+					d->slot_name, forget->name),
+			 forget->dropped.len == 0 ? errdetail("Nothing was dropped.") :
+			 errdetail("Dropped already, and not undone: %s.", forget->dropped.data),
+			 errhint("The node may be coming back. Look at %s, and try again.",
+					 "cascade_downstreams")));
+}
+
+/*
+ * Drops one of them.  A slot that is gone already is what was wanted.
  */
 static void
 drop_slot(Forget *forget, const CrelayDownstream *d)
 {
-	CrelayHoldFence fence = d->kind == CRELAY_KIND_HOLD ? crelay_registry_is_forgotten : NULL;
+	CrelayHoldFence fence = d->kind == CRELAY_KIND_HOLD && !d->own ?
+	crelay_registry_is_forgotten : NULL;
 
+	if (d->slot_name[0] == '\0')
+		return;
 	if (!crelay_hold_drop_if(d->slot_name, fence, (void *) d->key))
 	{
 		if (SearchNamedReplicationSlot(d->slot_name, true) == NULL)
 			return;
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("replication slot \"%s\" of node \"%s\" is in use",
-						d->slot_name, forget->name),
-				 errhint("The node may be coming back. Look at %s, and try again.",
-						 "cascade_downstreams")));
+		refuse_busy(forget, d);
 	}
+	appendStringInfo(&forget->dropped, "%s\"%s\"", forget->dropped.len > 0 ? ", " : "",
+					 d->slot_name);
 	ereport(LOG,
 			(errmsg("cascade_relay: dropped replication slot \"%s\": node \"%s\" was forgotten",
 					d->slot_name, forget->name)));
@@ -318,20 +349,44 @@ is_left(const Forget *forget, const CrelayDownstream *d)
 }
 
 /*
- * Lets such slots count no more.
+ * Lets such slots count no more, and writes down that, and that the holds are
+ * gone: a crash brings nothing back.  An error leaves all as it was.
  */
 static void
-release_left(Forget *forget)
+write_down(Forget *forget)
 {
-	const char **keys = palloc_array(const char *, forget->n + 1);
-	int			n = 0;
+	const char **left = palloc_array(const char *, forget->n + 1);
+	const char **holds = palloc_array(const char *, forget->n + 1);
+	uint64	   *before = palloc_array(uint64, forget->n + 1);
+	int			nleft = 0;
+	int			nholds = 0;
 
 	for (int i = 0; i < forget->n; i++)
 	{
-		if (is_left(forget, &forget->downstreams[i]))
-			keys[n++] = forget->downstreams[i].key;
+		const CrelayDownstream *d = &forget->downstreams[i];
+
+		if (is_left(forget, d))
+		{
+			before[nleft] = crelay_registry_released_lsn(d->key);
+			left[nleft++] = d->key;
+		}
+		else if (d->kind == CRELAY_KIND_HOLD && is_dropped(forget, d))
+			holds[nholds++] = d->key;
 	}
-	crelay_registry_require_release(keys, n, crelay_hold_redo());
+	crelay_registry_require_release(left, nleft, crelay_hold_redo());
+	PG_TRY();
+	{
+		if (nleft > 0)
+			crelay_release_save();
+		crelay_missed_save_without(holds, nholds);
+	}
+	PG_CATCH();
+	{
+		for (int i = 0; i < nleft; i++)
+			crelay_registry_restore_release(left[i], before[i]);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 static Datum
@@ -346,9 +401,24 @@ tell_left(const CrelayDownstream *d)
 }
 
 /*
- * First what may fail, and can be undone: a slot that is released counts again.
- * Then erases the holds' nodes, so that a session that ends up late has to
- * introduce itself again; then drops; returns the slots that are left.
+ * Forgets the node of a hold, so that a session that ends up late has to
+ * introduce itself again, and drops the hold.
+ */
+static void
+forget_hold(Forget *forget, const CrelayDownstream *d)
+{
+	if (!d->own && !crelay_registry_forget(d->key))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("node \"%s\" is live", forget->name),
+				 errdetail("It has just come back.")));
+	drop_slot(forget, d);
+	/* the worker may have seen the hold in between */
+	(void) crelay_registry_forget(d->key);
+}
+
+/*
+ * Checks first, then writes down, then acts; returns the slots that are left.
  */
 static ArrayType *
 forget_all(Forget *forget)
@@ -356,22 +426,19 @@ forget_all(Forget *forget)
 	Datum	   *left = palloc_array(Datum, forget->n + 1);
 	int			nleft = 0;
 
-	release_left(forget);
+	initStringInfo(&forget->dropped);
+	for (int i = 0; i < forget->n; i++)
+	{
+		if (is_dropped(forget, &forget->downstreams[i]) && forget->downstreams[i].pid != 0)
+			refuse_busy(forget, &forget->downstreams[i]);
+	}
+	write_down(forget);
 	for (int i = 0; i < forget->n; i++)
 	{
 		const CrelayDownstream *d = &forget->downstreams[i];
 
-		if (d->kind != CRELAY_KIND_HOLD || !is_meant(forget, d) || is_live(forget, d))
-			continue;
-		if (!crelay_registry_forget(d->key))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("node \"%s\" is live", forget->name),
-					 errdetail("It has just come back.")));
-		if (d->slot_name[0] != '\0')
-			drop_slot(forget, d);
-		/* the worker may have seen the hold in between */
-		(void) crelay_registry_forget(d->key);
+		if (d->kind == CRELAY_KIND_HOLD && is_dropped(forget, d))
+			forget_hold(forget, d);
 	}
 	for (int i = 0; i < forget->n; i++)
 	{
@@ -379,8 +446,7 @@ forget_all(Forget *forget)
 
 		if (is_left(forget, d))
 			left[nleft++] = tell_left(d);
-		else if (d->kind == CRELAY_KIND_SLOT && d->adopted && !forget->live &&
-				 is_meant(forget, d) && !is_live(forget, d))
+		else if (d->kind == CRELAY_KIND_SLOT && is_dropped(forget, d))
 			drop_slot(forget, d);
 	}
 	crelay_registry_forget_unmanaged(forget->name);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "catalog/pg_collation.h"
+#include "common/hashfn.h"
 #include "postmaster/postmaster.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -40,6 +41,12 @@ static bool enabled_setting;
 /* The default node name, made once in the postmaster. */
 static char default_node_name[CRELAY_NODE_NAME_MAX + 1];
 
+/* The name in the state file, empty if there is none. */
+static char kept_node_name[CRELAY_NODE_NAME_MAX + 1];
+
+/* Number of characters kept of the end of a host name that is too long. */
+#define NAME_END_LEN	12
+
 /* The port that needs no mention, however the server was configured. */
 #define USUAL_PORT	5432
 
@@ -56,38 +63,101 @@ static const struct config_enum_entry replica_class_options[] = {
 };
 
 /*
- * The short host name and, unless it is the usual one, the port: enough to
- * tell the instances of a site apart.  cluster_name is no choice, because HA
- * managers and packages give all nodes of a cluster the same.
+ * Appends a text to a name, with every character that a node name may not have
+ * as an underscore.
+ */
+static void
+append_as_name(char *name, size_t size, const char *text, size_t len)
+{
+	size_t		at = strlen(name);
+
+	for (size_t i = 0; i < len && at + 1 < size; i++)
+	{
+		unsigned char c = (unsigned char) pg_ascii_tolower((unsigned char) text[i]);
+
+		name[at++] = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? (char) c : '_';
+	}
+	name[at] = '\0';
+}
+
+/*
+ * Makes the default name: the short host name and, unless it is the usual one,
+ * the port, which tells the instances of a site apart.  cluster_name is no choice,
+ * because HA managers and packages give all nodes of a cluster the same.  Of a
+ * host name that is too long the middle is replaced by a hash of the whole: names
+ * of one cluster differ at the end, names of several clusters at the beginning.
  */
 static void
 make_default_node_name(void)
 {
 	char		host[256];
 	char		port[16] = "";
-	int			room;
-	int			len = 0;
+	char		middle[16];
+	size_t		room;
+	size_t		len;
+	uint32		hash;
 
-	if (gethostname(host, sizeof(host)) != 0)
+	if (gethostname(host, sizeof(host)) != 0 || host[0] == '\0' || host[0] == '.')
 		strlcpy(host, "node", sizeof(host));
 	host[sizeof(host) - 1] = '\0';
+	len = strcspn(host, ".");
 	if (PostPortNumber != USUAL_PORT)
 		snprintf(port, sizeof(port), "_%d", PostPortNumber);
 
-	room = CRELAY_NODE_NAME_MAX - (int) strlen(port);
-	for (const char *p = host; *p != '\0' && *p != '.' && len < room; p++)
+	default_node_name[0] = '\0';
+	room = CRELAY_NODE_NAME_MAX - strlen(port);
+	if (len <= room)
+		append_as_name(default_node_name, sizeof(default_node_name), host, len);
+	else
 	{
-		unsigned char c = (unsigned char) pg_ascii_tolower((unsigned char) *p);
-
-		if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
-			default_node_name[len++] = (char) c;
-		else
-			default_node_name[len++] = '_';
+		hash = hash_bytes((const unsigned char *) host, (int) len);
+		snprintf(middle, sizeof(middle), "_%06x_", hash & 0xffffff);
+		append_as_name(default_node_name, sizeof(default_node_name), host,
+					   room - strlen(middle) - NAME_END_LEN);
+		strlcat(default_node_name, middle, sizeof(default_node_name));
+		append_as_name(default_node_name, sizeof(default_node_name),
+					   &host[len - NAME_END_LEN], NAME_END_LEN);
 	}
-	default_node_name[len] = '\0';
-	if (len == 0)
-		strlcpy(default_node_name, "node", sizeof(default_node_name));
 	strlcat(default_node_name, port, sizeof(default_node_name));
+}
+
+/*
+ * The name that this node goes by while cascade_relay.node_name is not set; an
+ * empty one leaves it to the default.
+ */
+void
+crelay_guc_keep_node_name(const char *name)
+{
+	strlcpy(kept_node_name, name, sizeof(kept_node_name));
+}
+
+static const char *
+unset_node_name(void)
+{
+	return kept_node_name[0] != '\0' ? kept_node_name : default_node_name;
+}
+
+static bool
+is_node_name_set(void)
+{
+	return node_name_setting != NULL && node_name_setting[0] != '\0';
+}
+
+static const char *
+show_node_name(void)
+{
+	return is_node_name_set() ? node_name_setting : unset_node_name();
+}
+
+/*
+ * Returns the default name if this node goes on under another one only because
+ * that is in its state file; else NULL.
+ */
+const char *
+crelay_guc_passed_over_name(void)
+{
+	return !is_node_name_set() && strcmp(unset_node_name(), default_node_name) != 0 ?
+		default_node_name : NULL;
 }
 
 static bool
@@ -200,10 +270,10 @@ crelay_guc_define(bool preloading)
 
 	DefineCustomStringVariable("cascade_relay.node_name",
 							   "The name of this node in the cascade.",
-							   "The default is made of the host name, and of the port if that is not the usual one.",
-							   &node_name_setting, default_node_name,
-							   PGC_SIGHUP, 0,
-							   check_node_name, NULL, NULL);
+							   "If it is not set: the name of before, else one that is made of the host name, and of the port if that is not the usual one.",
+							   &node_name_setting, "",
+							   preloading ? PGC_POSTMASTER : PGC_SIGHUP, 0,
+							   check_node_name, NULL, show_node_name);
 	DefineCustomStringVariable("cascade_relay.upstream_conninfo",
 							   "Where the upstream's cascade_relay is reached.",
 							   "Its keywords override those of primary_conninfo one by one.",
@@ -291,11 +361,7 @@ crelay_guc_define(bool preloading)
 void
 crelay_guc_copy(CrelaySettings *settings)
 {
-	const char *name = node_name_setting;
-
-	if (name == NULL || *name == '\0')
-		name = default_node_name;
-	strlcpy(settings->node_name, name, sizeof(settings->node_name));
+	strlcpy(settings->node_name, show_node_name(), sizeof(settings->node_name));
 	strlcpy(settings->location, location_setting, sizeof(settings->location));
 	strlcpy(settings->advertised_conninfo, advertised_conninfo_setting,
 			sizeof(settings->advertised_conninfo));

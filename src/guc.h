@@ -42,6 +42,8 @@ typedef struct CrelaySettings
 } CrelaySettings;
 
 extern void crelay_guc_define(bool preloading);
+extern void crelay_guc_keep_node_name(const char *name);
+extern const char *crelay_guc_passed_over_name(void);
 extern void crelay_guc_copy(CrelaySettings *settings);
 extern int	crelay_guc_max_nodes(void);
 extern bool crelay_guc_ignores(const char *name);

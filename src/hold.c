@@ -656,34 +656,6 @@ crelay_hold_is_there(const char *slot_name)
 }
 
 /*
- * Finds a hold of the same incarnation under another name: that of a node that
- * has been given a new one since.
- */
-bool
-crelay_hold_find_former(const char *slot_name, uint32 incarnation, char *former)
-{
-	bool		found = false;
-
-	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
-	for (int i = 0; i < max_replication_slots && !found; i++)
-	{
-		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
-		const char *name = NameStr(slot->data.name);
-		char		node_name[CRELAY_NODE_NAME_MAX + 1];
-		uint32		its_incarnation;
-
-		if (!slot->in_use || !SlotIsPhysical(slot) || strcmp(name, slot_name) == 0 ||
-			!crelay_hold_name_parse(name, node_name, &its_incarnation) ||
-			its_incarnation != incarnation)
-			continue;
-		strlcpy(former, name, CRELAY_SLOT_LEN);
-		found = true;
-	}
-	LWLockRelease(ReplicationSlotControlLock);
-	return found;
-}
-
-/*
  * Drops a slot of ours that is not needed any more, if the fence, asked when
  * nobody else can acquire it any more, does not object.  False if somebody has
  * acquired it, or the fence says no: then it stays.

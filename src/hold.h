@@ -115,8 +115,6 @@ extern void crelay_hold_adopt(const CrelayAdoptRequest *request,
 extern void crelay_hold_log(const char *slot_name,
 							const CrelayHoldResult *result, bool had_hold);
 extern bool crelay_hold_is_there(const char *slot_name);
-extern bool crelay_hold_find_former(const char *slot_name, uint32 incarnation,
-									char *former);
 extern bool crelay_hold_drop(const char *slot_name);
 extern bool crelay_hold_drop_if(const char *slot_name, CrelayHoldFence fence,
 								void *fence_arg);

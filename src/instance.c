@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * instance.c
- *	  What this instance keeps in files: who it is, and whether it stops.
+ *	  Who this instance is, and whether it stops.
  *
  * Owns, leaves out and locks: see instance.h.
  *
@@ -13,42 +13,71 @@
 #include "storage/fd.h"
 #include "utils/pidfile.h"
 
+#include "guc.h"
 #include "instance.h"
+#include "message.h"
 #include "state_file.h"
 
-#define INCARNATION_FILE	"pg_replslot/cascade_relay.incarnation"
+/* What is in the state file, for the render function. */
+static CrelayIdentity saved;
 
 /*
- * Reads the incarnation, 0 if there is no valid one yet.
+ * Reads the section of the state file: a line "NAME INCARNATION" for each life,
+ * the present one first.
  */
-static uint32
-read_incarnation(void)
+static void
+parse_lives(char *lines, CrelayIdentity *identity)
 {
-	FILE	   *file = AllocateFile(INCARNATION_FILE, "r");
-	uint32		incarnation = 0;
+	char	   *line;
+	int			n = 0;
 
-	if (file == NULL)
+	StaticAssertStmt(CRELAY_NODE_NAME_MAX == 40, "the width below is that of the buffer");
+	memset(identity, 0, sizeof(CrelayIdentity));
+	while ((line = crelay_state_next(&lines)) != NULL && n <= CRELAY_FORMER_LIVES)
 	{
-		if (errno != ENOENT)
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not open file \"%s\": %m", INCARNATION_FILE)));
-		return 0;
+		CrelayLife *life = n == 0 ? &identity->now : &identity->former[n - 1];
+
+		if (sscanf(line, "%40s %8x", life->name, &life->incarnation) != 2 ||
+			life->incarnation == 0 || !crelay_node_name_is_valid(life->name))
+			memset(life, 0, sizeof(CrelayLife));
+		else
+			n++;
 	}
-	if (fscanf(file, "%8x", &incarnation) != 1)
-		incarnation = 0;
-	FreeFile(file);
-	return incarnation;
+	identity->nformer = Max(n - 1, 0);
+}
+
+static void
+render_life(StringInfo lines, const CrelayLife *life)
+{
+	appendStringInfo(lines, "%s %08x\n", life->name, life->incarnation);
+}
+
+static void
+render_lives(StringInfo lines)
+{
+	render_life(lines, &saved.now);
+	for (int i = 0; i < saved.nformer; i++)
+		render_life(lines, &saved.former[i]);
 }
 
 /*
- * Makes a new incarnation.  It is on disk before anybody hears of it.
+ * Makes the name in the state file the one that this node goes by while
+ * cascade_relay.node_name is not set.  For a starting server, or a session of
+ * one that does not preload the library.
  */
+void
+crelay_instance_keep_name(void)
+{
+	CrelayIdentity kept;
+
+	parse_lives(crelay_state_peek(CRELAY_SECTION_NODE), &kept);
+	crelay_guc_keep_node_name(kept.now.name);
+}
+
 static uint32
-create_incarnation(void)
+new_incarnation(void)
 {
 	uint32		incarnation = 0;
-	char		content[16];
 
 	while (incarnation == 0)
 	{
@@ -57,27 +86,55 @@ create_incarnation(void)
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate random values")));
 	}
-	snprintf(content, sizeof(content), "%08x\n", incarnation);
-	(void) crelay_state_file_write(INCARNATION_FILE, content, ERROR);
 	return incarnation;
 }
 
 /*
- * The incarnation of this instance, made if there is none yet.
+ * Begins another life under a name.  The one before, if any, is remembered; the
+ * oldest is dropped where there is no room.
  */
-uint32
-crelay_instance_incarnation(void)
+static void
+begin_life(CrelayIdentity *identity, const char *name, uint32 incarnation)
 {
-	uint32		incarnation = read_incarnation();
-
-	if (incarnation == 0)
+	if (identity->now.incarnation != 0)
 	{
-		incarnation = create_incarnation();
-		ereport(LOG,
-				(errmsg("cascade_relay: this node begins as incarnation %08x",
-						incarnation)));
+		memmove(&identity->former[1], &identity->former[0],
+				sizeof(CrelayLife) * (CRELAY_FORMER_LIVES - 1));
+		identity->former[0] = identity->now;
+		identity->nformer = Min(identity->nformer + 1, CRELAY_FORMER_LIVES);
 	}
-	return incarnation;
+	strlcpy(identity->now.name, name, sizeof(identity->now.name));
+	identity->now.incarnation = incarnation;
+}
+
+/*
+ * Tells who this instance is.  An identity that is new is on disk before this
+ * returns, and so before anybody hears of it; an error is raised if it cannot be
+ * written.  known: the incarnation that this server has had since its start, 0
+ * if none; it is kept although the state file may have got lost meanwhile.
+ */
+void
+crelay_instance_identity(CrelayIdentity *identity, uint32 known)
+{
+	CrelaySettings settings;
+
+	crelay_guc_copy(&settings);
+	crelay_state_own();
+	parse_lives(crelay_state_read(CRELAY_SECTION_NODE), &saved);
+	if (saved.now.incarnation == 0 || strcmp(saved.now.name, settings.node_name) != 0)
+	{
+		CrelayLife	before = saved.now;
+
+		begin_life(&saved, settings.node_name, known != 0 ? known : new_incarnation());
+		crelay_state_write(CRELAY_SECTION_NODE, render_lives);
+		ereport(LOG,
+				(errmsg("cascade_relay: this node is \"%s\", incarnation %08x",
+						saved.now.name, saved.now.incarnation),
+				 before.incarnation == 0 ? 0 :
+				 errdetail("It was \"%s\", incarnation %08x. What is held for that stays, until it is released with %s.",
+						   before.name, before.incarnation, "cascade_forget()")));
+	}
+	*identity = saved;
 }
 
 /*

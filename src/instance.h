@@ -1,15 +1,24 @@
 /*-------------------------------------------------------------------------
  *
  * instance.h
- *	  What this instance keeps in files: who it is, and whether it stops.
+ *	  Who this instance is, and whether it stops.
  *
- * Owns: the incarnation, and reading the postmaster's status and which slots
- * there are before the server has read them.
+ * Owns: the identity (node name and incarnation) and its section of the state
+ * file; reading the postmaster's status; reading which slots there are before
+ * the server has read them.
  *
- * Not here: the node's name (guc.c).
+ * The name is fixed when the server starts: an explicit cascade_relay.node_name,
+ * else the name in the state file, else a default made of the host name.  So a
+ * host name that changes later changes nothing.  The incarnation is a random
+ * number that goes with the name: an explicit other name is another incarnation,
+ * and so a renamed node, or a copy of this one's volume, neither takes over nor
+ * costs what is held for the former life.  Former lives stay in the file, since
+ * what they held is released by a person only, with cascade_forget().
  *
- * Locking: none.  The worker alone makes an incarnation; where it is not
- * preloaded, the callers see to it that they do so one at a time.
+ * Not here: the setting (guc.c).
+ *
+ * Locking: none.  The worker alone makes an incarnation; where the library is
+ * not preloaded, sessions do so one at a time, under an advisory lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +27,10 @@
 
 #include "postgres.h"
 
-extern uint32 crelay_instance_incarnation(void);
+#include "node.h"
+
+extern void crelay_instance_keep_name(void);
+extern void crelay_instance_identity(CrelayIdentity *identity, uint32 known);
 extern bool crelay_instance_is_stopping(void);
 extern int	crelay_instance_saved_slots(char (*names)[NAMEDATALEN], int max);
 

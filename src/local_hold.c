@@ -13,6 +13,7 @@
 #include "access/xlog_internal.h"
 
 #include "compat.h"
+#include "awaited.h"
 #include "hold.h"
 #include "local_hold.h"
 #include "topology.h"
@@ -34,7 +35,8 @@
 static TimestampTz last_pass;
 static TimestampTz touched_at;
 static TimestampTz looked_at;
-static int64 not_voting_us;
+static int64 unheard_us;		/* since the root was heard last */
+static int64 cascades_us;		/* since the upstream is a standby */
 static int64 waited_us;
 static int64 path_us;
 static uint32 path_root;
@@ -47,24 +49,18 @@ hold_name(const CrelayLocal *local, char *name)
 			 local->node.name, local->node.incarnation);
 }
 
-/*
- * The lowest of this node's own holds: after it was given another name there
- * are two for a moment.
- */
 static const CrelayDownstream *
 find_own(const CrelayDownstream *downstreams, int n)
 {
-	const CrelayDownstream *own = NULL;
-
 	for (int i = 0; i < n; i++)
 	{
 		const CrelayDownstream *d = &downstreams[i];
 
-		if (d->own && d->slot_name[0] != '\0' && d->restart_lsn != 0 && !d->invalidated &&
-			(own == NULL || d->restart_lsn < own->restart_lsn))
-			own = d;
+		if (d->own && !d->former && d->slot_name[0] != '\0' && d->restart_lsn != 0 &&
+			!d->invalidated)
+			return d;
 	}
-	return own;
+	return NULL;
 }
 
 static bool
@@ -125,12 +121,11 @@ drop(const char *slot_name, const char *why)
 }
 
 static void
-drop_own(const CrelayDownstream *downstreams, int n, const char *except, const char *why)
+drop_own(const CrelayDownstream *downstreams, int n, const char *why)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (downstreams[i].own && downstreams[i].slot_name[0] != '\0' &&
-			strcmp(downstreams[i].slot_name, except) != 0)
+		if (downstreams[i].own && !downstreams[i].former && downstreams[i].slot_name[0] != '\0')
 			drop(downstreams[i].slot_name, why);
 	}
 }
@@ -196,76 +191,87 @@ keep(const CrelayPosition *position, const CrelayBounds *bounds,
 	touched_at = now;
 	request.quiet = failed;
 	failed = !crelay_hold_try(&request, position, &result);
-	if (failed)
-		return;
-	log_placed(name, &result);
-	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
-		drop_own(downstreams, n, name, "this node has another name now");
+	if (!failed)
+		log_placed(name, &result);
+}
+
+/*
+ * Why a standby gives its local hold up, NULL if it does not.  A node that is
+ * not synchronous for a while, as when synchronous_standby_names is rewritten,
+ * keeps it.
+ */
+static const char *
+reason_to_drop(const CrelaySettings *settings, int64 passed, const CrelayLocal *local)
+{
+	bool		heard = local->upstream_state == CRELAY_UPSTREAM_CONNECTED &&
+	local->root_known;
+
+	unheard_us = heard ? 0 : unheard_us + passed;
+	cascades_us = heard && local->nhops > 1 ? cascades_us + passed : heard ? 0 : cascades_us;
+	if (settings->replica_class == CRELAY_CLASS_SETTING_READ_REPLICA)
+		return "\"cascade_relay.replica_class\" is \"read_replica\"";
+	if (cascades_us > (int64) settings->stale_timeout_ms * 1000 * CRELAY_LONG_TIMEOUTS)
+		return "this node streams from a standby";
+	if (settings->hold_timeout_s > 0 &&
+		unheard_us >= (int64) settings->hold_timeout_s * 1000000)
+		return "the root was not heard for \"cascade_relay.hold_timeout\"";
+	return NULL;
 }
 
 static void
 run_standby(const CrelaySettings *settings, const CrelayPosition *position,
 			const CrelayBounds *bounds, const CrelayDownstream *downstreams, int n,
-			int64 passed, TimestampTz now, const CrelayLocal *local)
+			int64 passed, TimestampTz now, CrelayLocal *local)
 {
-	switch (local->node.replica_class)
-	{
-		case CRELAY_CLASS_UNKNOWN:
-			break;				/* what stands, stands */
-		case CRELAY_CLASS_VOTING:
-			not_voting_us = 0;
-			if (local->tree_hold_lsn != 0)
-				keep(position, bounds, downstreams, n, now, local);
-			break;
-		case CRELAY_CLASS_READ_REPLICA:
-			not_voting_us += passed;
-			if (not_voting_us > (int64) settings->stale_timeout_ms * 1000)
-				drop_own(downstreams, n, "", "this node is not voting any more");
-			break;
-	}
+	const CrelayDownstream *own = find_own(downstreams, n);
+	const char *reason = reason_to_drop(settings, passed, local);
+
+	waited_us = 0;
+	if (reason != NULL)
+		drop_own(downstreams, n, reason);
+	else if (local->tree_hold_lsn != 0 &&
+			 (own != NULL || local->node.replica_class == CRELAY_CLASS_VOTING))
+		keep(position, bounds, downstreams, n, now, local);
+	if (own == NULL || reason != NULL || local->tree_hold_lsn == 0 ||
+		own->restart_lsn / wal_segment_size <= local->tree_hold_lsn / wal_segment_size)
+		local->local_hold_high_since = 0;
+	else if (local->local_hold_high_since == 0)
+		local->local_hold_high_since = now;
 }
 
 /* ---- on a primary ---- */
-
-/*
- * Whether everybody whom this node knew of as a standby, and did not feed
- * itself, has attached below it and is protected.  Without that knowledge, as
- * after a restart, nobody can be.
- */
-static bool
-all_are_back(void)
-{
-	CrelayTree *tree = crelay_tree_read();
-	const CrelayNode **room = palloc_array(const CrelayNode *, tree->nnodes + 1);
-	const char *first;
-
-	return tree->heard_above &&
-		crelay_topology_awaited(tree->nodes, tree->nnodes, tree->first_above,
-								tree->local.node.incarnation, room, &first) == 0;
-}
 
 static void
 run_primary(const CrelaySettings *settings, const CrelayDownstream *downstreams,
 			int n, int64 passed, TimestampTz now, CrelayLocal *local)
 {
 	const CrelayDownstream *own = find_own(downstreams, n);
+	CrelayAwaited awaited;
+	CrelayTree *tree;
 
+	local->local_hold_high_since = 0;
 	/* those who are not back yet need what it keeps for them, of others too */
 	local->tree_hold_lsn = local->hold_target_lsn;
 	if (own == NULL)
+	{
+		crelay_awaited_drop();
 		return;
+	}
 	waited_us += passed;
 	if (own->restart_lsn < local->tree_hold_lsn)
 		local->tree_hold_lsn = own->restart_lsn;
 	if (now >= looked_at && now - looked_at < REUNION_US)
 		return;
 	looked_at = now;
+	tree = crelay_tree_read();
+	crelay_awaited_keep(tree);
+	crelay_awaited_find(tree, &awaited);
 	if (settings->hold_timeout_s > 0 &&
 		waited_us >= (int64) settings->hold_timeout_s * 1000000)
-		drop_own(downstreams, n, "",
+		drop_own(downstreams, n,
 				 "\"cascade_relay.hold_timeout\" has passed since this node was promoted");
-	else if (all_are_back())
-		drop_own(downstreams, n, "",
+	else if (awaited.known && awaited.n == 0)
+		drop_own(downstreams, n,
 				 "every node that was known before the promotion is protected here");
 }
 

@@ -68,7 +68,6 @@
 #define TAG_SYNC_NAMES		7
 #define TAG_TREE_HOLD		8
 #define TAG_SOFTWARE		9
-#define TAG_PROOF			10
 #define TAG_ROWS			0x7000
 
 /*
@@ -76,7 +75,7 @@
  * length is where the terminating zero was, and the conninfo's has one byte
  * more.
  */
-#define ROW_NUMBERS			(6 * 4 + 7 * 1 + 5 * 8 + 4 + 4 + CRELAY_PROOF_SIZE)
+#define ROW_NUMBERS			(6 * 4 + 7 * 1 + 5 * 8 + 4 + 4)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
 							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + \
@@ -315,20 +314,6 @@ put_place(CrelayCursor *cur, const CrelayPin *pin)
 	put_string(cur, pin->slot, sizeof(pin->slot), 1);
 }
 
-/* One byte string of that size, unless there is nothing to show. */
-static void
-put_proof(CrelayCursor *cur, const CrelayProof *proof)
-{
-	uint8_t    *p;
-
-	put_u32(cur, proof->count);
-	if (proof->count == 0)
-		return;
-	p = take(cur, CRELAY_PROOF_SIZE, err_buffer);
-	if (p != NULL)
-		memcpy(p, proof->value, CRELAY_PROOF_SIZE);
-}
-
 /* How long ago that was; a time ahead of now is a clock step, not a wonder. */
 static uint32_t
 age_of(int64_t observed_at, int64_t now)
@@ -457,14 +442,6 @@ put_software(CrelayCursor *cur, const CrelayAbout *about)
 }
 
 static void
-put_shown(CrelayCursor *cur, const CrelayAbout *about)
-{
-	begin_section(cur, TAG_PROOF);
-	put_proof(cur, &about->proof);
-	end_section(cur);
-}
-
-static void
 put_history(CrelayCursor *cur, const CrelayHistory *history)
 {
 	uint32_t	i;
@@ -581,6 +558,7 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_string(cur, report->pin.by, sizeof(report->pin.by), 1);
 	put_string(cur, report->xmin_pinned_by, sizeof(report->xmin_pinned_by), 1);
 	put_u32(cur, report->incarnation);
+	put_u32(cur, report->moves);
 	put_place(cur, &report->pin);
 	end_section(cur);
 
@@ -589,7 +567,6 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 		put_about(cur, &report->about);
 		put_history(cur, &report->history);
 		put_software(cur, &report->about);
-		put_shown(cur, &report->about);
 		begin_rows(cur);
 	}
 }
@@ -670,7 +647,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_string(cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	put_string(cur, row->version, sizeof(row->version), 1);
 	put_string(cur, row->upstream_address, sizeof(row->upstream_address), 1);
-	put_proof(cur, &row->proof);
+	put_u32(cur, row->moves);
 	put_u32(cur, row->path_interval_ms);
 	put_place(cur, &row->pin);
 	end_item(cur, start);
@@ -885,23 +862,6 @@ get_later_place(CrelayCursor *cur, CrelayPin *pin)
 		fail(cur, err_slot);
 }
 
-/* Likewise; else nothing is shown. */
-static void
-get_later_proof(CrelayCursor *cur, CrelayProof *proof)
-{
-	const uint8_t *p;
-
-	memset(proof, 0, sizeof(*proof));
-	if (cur->error != NULL || cur->size - cur->at < 4)
-		return;
-	proof->count = get_u32(cur);
-	if (proof->count == 0)
-		return;
-	p = take(cur, CRELAY_PROOF_SIZE, err_short);
-	if (p != NULL)
-		memcpy(proof->value, p, CRELAY_PROOF_SIZE);
-}
-
 const char *
 crelay_message_software(void)
 {
@@ -1073,7 +1033,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	get_string(&cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	get_later_string(&cur, row->version, sizeof(row->version), 1);
 	get_later_string(&cur, row->upstream_address, sizeof(row->upstream_address), 1);
-	get_later_proof(&cur, &row->proof);
+	row->moves = get_later_u32(&cur, 0);
 	row->path_interval_ms = get_later_u32(&cur, 0);
 	get_later_place(&cur, &row->pin);
 
@@ -1124,13 +1084,6 @@ get_software(CrelayCursor cur, CrelayAbout *about)
 {
 	get_string(&cur, about->version, sizeof(about->version), 1);
 	get_later_string(&cur, about->upstream_address, sizeof(about->upstream_address), 1);
-	return cur.error;
-}
-
-static const char *
-get_shown(CrelayCursor cur, CrelayAbout *about)
-{
-	get_later_proof(&cur, &about->proof);
 	return cur.error;
 }
 
@@ -1246,6 +1199,7 @@ get_report_part(CrelayCursor cur, CrelayReport *report)
 	get_string(&cur, report->pin.by, sizeof(report->pin.by), 1);
 	get_string(&cur, report->xmin_pinned_by, sizeof(report->xmin_pinned_by), 1);
 	report->incarnation = get_u32(&cur);
+	report->moves = get_u32(&cur);
 	/* from here on an older sender may have less to say */
 	get_later_place(&cur, &report->pin);
 	return cur.error;
@@ -1259,7 +1213,6 @@ crelay_message_get_report(const uint8_t *buf, size_t size, CrelayReport *report,
 	CrelayCursor about;
 	CrelayCursor history;
 	CrelayCursor software;
-	CrelayCursor proof;
 	CrelayCursor tree;
 	bool		has_about;
 
@@ -1283,8 +1236,6 @@ crelay_message_get_report(const uint8_t *buf, size_t size, CrelayReport *report,
 			*error = get_history(history, &report->history);
 		if (*error == NULL && find_section(message, TAG_SOFTWARE, &software))
 			*error = get_software(software, &report->about);
-		if (*error == NULL && find_section(message, TAG_PROOF, &proof))
-			*error = get_shown(proof, &report->about);
 		if (*error == NULL)
 			*error = open_rows(tree, rows);
 		report->nrows = rows->rows_total;
@@ -1425,7 +1376,7 @@ crelay_refusal_hint(CrelayRefusal refusal)
 			return "Check primary_conninfo and cascade_relay.upstream_conninfo: they lead back to this server.";
 		case CRELAY_REFUSE_OWN_NAME:
 		case CRELAY_REFUSE_DUPLICATE:
-			return "Give each node a cascade_relay.node_name of its own; for a cloned volume, stop the clone, remove pg_replslot/cascade_relay.incarnation there and start it.";
+			return "Give each node a cascade_relay.node_name of its own; for a cloned volume, stop the clone, remove pg_replslot/cascade_relay.state there and start it.";
 		case CRELAY_REFUSE_CYCLE:
 			return "Point primary_conninfo of one of the nodes on the cycle at a node outside of it.";
 		case CRELAY_REFUSE_NAME:

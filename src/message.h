@@ -107,7 +107,6 @@ typedef struct CrelayAbout
 	char		conninfo[CRELAY_CONNINFO_LEN];
 	char		upstream_address[CRELAY_ADDRESS_LEN];
 	char		version[CRELAY_VERSION_LEN];	/* may be empty */
-	CrelayProof proof;			/* of the sender's moves, see proof.h */
 } CrelayAbout;
 
 typedef struct CrelayReport
@@ -129,6 +128,7 @@ typedef struct CrelayReport
 	CrelayPin	pin;			/* of frontier_lsn */
 	char		xmin_pinned_by[CRELAY_NAME_LEN];	/* of backend_xmin */
 	uint32_t	incarnation;	/* of the sender; 0 if it does not say */
+	uint32_t	moves;			/* the sender's counter, see moves.h */
 	bool		has_tree;		/* about, and nrows rows follow */
 	CrelayAbout about;
 	CrelayHistory history;		/* with the tree part */

@@ -12,7 +12,6 @@
 #include "access/xlog_internal.h"
 #include "lib/stringinfo.h"
 #include "replication/slot.h"
-#include "storage/fd.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -22,8 +21,6 @@
 #include "message.h"
 #include "missed.h"
 #include "state_file.h"
-
-#define HOLDS_FILE		"pg_replslot/cascade_relay.holds"
 
 /* How often at most it is tried to place a hold again. */
 #define RETRY_US		INT64CONST(1000000)
@@ -49,42 +46,22 @@ static int	n_attempts;
 static Saved *saved;
 static int	n_saved;
 static uint64 saved_at_redo;
-static CrelayStateFile holds_file = {.path = HOLDS_FILE};
 
-/* ---- the file: a line for each hold, with what it held, and what its node needs ---- */
-
-/*
- * Whether the node of a hold is held under another name: then the hold is gone
- * because it was given that.
- */
-static bool
-has_another_hold(const char *slot_name, uint32 incarnation)
-{
-	char		other[CRELAY_SLOT_LEN];
-
-	return crelay_hold_find_former(slot_name, incarnation, other);
-}
+/* ---- the state file: a line for each hold ---- */
 
 /*
- * Reads what was held when the server was stopped, as far as it would be missed.
- * What cannot be understood is left out: nothing is missed by mistake.
+ * Reads the holds of the time before the server stopped: slot name, LSN, and the
+ * need of its node.  A line that cannot be understood is left out.
  */
 static int
 read_holds(CrelayHoldNote *notes)
 {
-	FILE	   *file = AllocateFile(HOLDS_FILE, "r");
-	char		line[256];
+	char	   *lines = crelay_state_read(CRELAY_SECTION_HOLD);
+	char	   *line;
 	int			n = 0;
 
-	if (file == NULL)
-	{
-		if (errno != ENOENT)
-			ereport(LOG,
-					(errcode_for_file_access(),
-					 errmsg("could not open file \"%s\": %m", HOLDS_FILE)));
-		return 0;
-	}
-	while (n < max_replication_slots && fgets(line, sizeof(line), file) != NULL)
+	StaticAssertStmt(CRELAY_SLOT_LEN == 64, "the width below is that of the buffer");
+	while (n < max_replication_slots && (line = crelay_state_next(&lines)) != NULL)
 	{
 		CrelayHoldNote *note = &notes[n];
 		char		node_name[CRELAY_NODE_NAME_MAX + 1];
@@ -92,50 +69,81 @@ read_holds(CrelayHoldNote *notes)
 		uint32		high[2];
 		uint32		low[2];
 
-		StaticAssertStmt(CRELAY_SLOT_LEN == 64, "the width below is that of the buffer");
 		memset(note, 0, sizeof(CrelayHoldNote));
-		if (sscanf(line, "%8X/%8X %8X/%8X %63s", &high[0], &low[0], &high[1], &low[1],
-				   note->slot_name) != 5 ||
+		if (sscanf(line, "%63s %8X/%8X %8X/%8X", note->slot_name, &high[0], &low[0],
+				   &high[1], &low[1]) != 5 ||
 			!crelay_hold_name_parse(note->slot_name, node_name, &incarnation) ||
-			!crelay_node_name_is_valid(node_name) ||
-			has_another_hold(note->slot_name, incarnation))
+			!crelay_node_name_is_valid(node_name))
 			continue;
 		note->lsn = (uint64) high[0] << 32 | low[0];
 		note->need = (uint64) high[1] << 32 | low[1];
 		if (note->lsn != 0)
 			n++;
 	}
-	FreeFile(file);
 	return n;
 }
 
-/*
- * A disk that is full keeps nothing else from being done.
- */
-static void
-write_holds(void)
-{
-	StringInfoData text;
+/* Holds that a command of this session takes away. */
+static const char *const *left_out;
+static int	n_left_out;
 
-	initStringInfo(&text);
-	for (int i = 0; i < n_saved; i++)
-		appendStringInfo(&text, CRELAY_LSN_FORMAT " " CRELAY_LSN_FORMAT " %s\n", LSN_FORMAT_ARGS(saved[i].lsn),
-						 LSN_FORMAT_ARGS(saved[i].need), saved[i].slot_name);
-	(void) crelay_state_file_keep(&holds_file, text.data);
-	pfree(text.data);
+static bool
+is_left_out(const char *slot_name)
+{
+	for (int i = 0; i < n_left_out; i++)
+	{
+		if (strcmp(left_out[i], slot_name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+render_holds(StringInfo lines)
+{
+	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, max_replication_slots + 1);
+	int			n = crelay_registry_get_notes(notes);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (notes[i].lsn != 0 && !is_left_out(notes[i].slot_name))
+			appendStringInfo(lines, "%s " CRELAY_LSN_FORMAT " " CRELAY_LSN_FORMAT "\n", notes[i].slot_name,
+							 LSN_FORMAT_ARGS(notes[i].lsn), LSN_FORMAT_ARGS(notes[i].need));
+	}
+	pfree(notes);
 }
 
 /*
- * A new start of the worker.  After one of the server the registry has no notes
- * yet, and gets those of the file.
+ * Writes down which holds there are but for some, for a command that takes those
+ * away next: after a crash they are not missed.  Raises an error if that cannot
+ * be done.
  */
 void
-crelay_missed_start(MemoryContext context)
+crelay_missed_save_without(const char *const *slot_names, int n)
+{
+	left_out = slot_names;
+	n_left_out = n;
+	PG_TRY();
+	{
+		crelay_state_write(CRELAY_SECTION_HOLD, render_holds);
+	}
+	PG_FINALLY();
+	{
+		n_left_out = 0;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The worker's start.  After one of the server the registry has no notes yet,
+ * and gets those of the state file.
+ */
+void
+crelay_missed_start(MemoryContext context, bool new_server)
 {
 	Size		room = Max(max_replication_slots, 1);
 	CrelayHoldNote *notes = palloc_array(CrelayHoldNote, room);
 	CrelaySnapshot snapshot;
-	int			n;
 
 	attempts = MemoryContextAllocZero(context, sizeof(Attempt) * room);
 	saved = MemoryContextAllocZero(context, sizeof(Saved) * room);
@@ -143,11 +151,8 @@ crelay_missed_start(MemoryContext context)
 	n_saved = 0;
 	saved_at_redo = 0;
 	crelay_registry_snapshot(&snapshot, false);
-	if (!snapshot.local.ready)
-	{
-		n = read_holds(notes);
-		crelay_registry_publish_notes(notes, n, snapshot.forgotten_seq);
-	}
+	if (new_server)
+		crelay_registry_publish_notes(notes, read_holds(notes), snapshot.forgotten_seq);
 	pfree(notes);
 }
 
@@ -218,7 +223,7 @@ crelay_missed_save(const CrelayHoldNote *notes, int n, bool all)
 	n_saved = k;
 	saved_at_redo = redo;
 	if (moved)
-		write_holds();
+		(void) crelay_state_keep(CRELAY_SECTION_HOLD, render_holds);
 }
 
 /*

@@ -14,12 +14,10 @@
  * above this one in truth, when this one does not know that yet.
  *
  * Nobody misses what this node has let go of by itself, or for whoever asked it
- * to: the hold of a node that was released or forgotten, or has another name now,
- * or is above this one.
+ * to: the hold of a node that was released or forgotten, or is above this one.
  *
- * The file pg_replslot/cascade_relay.holds lives and dies with the slots, as the
- * incarnation does.  It says which holds there were when the server stopped, for
- * those that are dropped before this process has looked around.
+ * The state file says which holds there were when the server stopped, for those
+ * that are dropped before this process has looked around.
  *
  * Not here: where the hold is wanted (child_hold.c), doing it (hold.c), and what
  * is said of it (check.c).
@@ -38,7 +36,8 @@
 #include "downstream.h"
 #include "registry.h"
 
-extern void crelay_missed_start(MemoryContext context);
+extern void crelay_missed_start(MemoryContext context, bool new_server);
+extern void crelay_missed_save_without(const char *const *slot_names, int n);
 extern void crelay_missed_place(CrelayDownstream *d, const CrelaySnapshot *snapshot,
 								const CrelayPosition *position, TimestampTz now);
 extern void crelay_missed_note(const CrelayDownstream *d, const CrelayBounds *bounds,

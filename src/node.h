@@ -32,7 +32,8 @@
 /* The locks, by number in the tranche "cascade_relay". */
 #define CRELAY_LOCK_REGISTRY	0
 #define CRELAY_LOCK_HOLD		1
-#define CRELAY_LOCKS			2
+#define CRELAY_LOCK_STATE		2
+#define CRELAY_LOCKS			3
 
 /*
  * The slots that this extension owns begin so, see hold.h; nothing else is
@@ -60,17 +61,24 @@
 #define CRELAY_UNKNOWN_NODE		"unknown"
 
 /*
- * What a node shows of itself so that nobody else can say that it has moved:
- * how often it has become protected in a new place, and a value that only it
- * could know then; see proof.h.
+ * A life of a node: its name, and the random number that was made for it.  A node
+ * is known by both.
  */
-#define CRELAY_PROOF_SIZE		16
-
-typedef struct CrelayProof
+typedef struct CrelayLife
 {
-	uint32_t	count;			/* 0: it shows nothing */
-	uint8_t		value[CRELAY_PROOF_SIZE];
-} CrelayProof;
+	char		name[CRELAY_NODE_NAME_MAX + 1];
+	uint32_t	incarnation;
+} CrelayLife;
+
+/* Number of former lives that a node remembers, the latest ones. */
+#define CRELAY_FORMER_LIVES		8
+
+typedef struct CrelayIdentity
+{
+	CrelayLife	now;
+	int			nformer;
+	CrelayLife	former[CRELAY_FORMER_LIVES];	/* the latest first */
+} CrelayIdentity;
 
 /* What a pin is. */
 typedef enum CrelayPinKind
@@ -186,7 +194,9 @@ typedef struct CrelayNode
 	char		upstream_address[CRELAY_ADDRESS_LEN];	/* where it found its
 														 * upstream */
 	char		version[CRELAY_VERSION_LEN];	/* of its library */
-	CrelayProof proof;
+	uint32_t	moves;			/* how often it has become protected on
+								 * another path to the root, see moves.h; 0:
+								 * it does not say */
 	uint32_t	path_interval_ms;	/* sum of the report intervals from the
 									 * root down to it; 0 unknown */
 	int64_t		observed_at;
@@ -345,14 +355,16 @@ typedef struct CrelayDownstream
 	bool		backup;
 	bool		ignored;
 	bool		ancestor;
-	bool		elsewhere;		/* its node is, as it has proven */
-	CrelayProof proof;			/* what its node last showed here */
-	char		claimed_by[CRELAY_NAME_LEN];	/* its node is said to live
-												 * below this one, and has not
-												 * proven it; else empty */
+	bool		elsewhere;		/* its node has moved, and is protected there */
+	uint32_t	moves;			/* that its node last told here; 0: none */
+	char		claimed_by[CRELAY_NAME_LEN];	/* its node is live below this
+												 * one, and its move counter
+												 * has not been raised; else
+												 * empty */
 	uint64_t	released_lsn;	/* it does not count until it has reached
 								 * this; 0: it does */
 	bool		own;
+	bool		former;			/* own, and of a former life of this node */
 	bool		managed;		/* a managed child streams through it */
 	int			counts_by;		/* index of what counts for that child
 								 * instead, or -1 */

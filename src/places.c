@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
-#include "storage/fd.h"
 
 #include "message.h"
 #include "places.h"
@@ -18,8 +17,6 @@
 #include "registry.h"
 #include "state_file.h"
 #include "tree.h"
-
-#define PLACES_FILE		"pg_replslot/cascade_relay.places"
 
 /* Of more nodes the addresses are not remembered. */
 #define MAX_PLACES		256
@@ -36,6 +33,10 @@ typedef struct Remembered
 	char		conninfo[CRELAY_CONNINFO_LEN];
 } Remembered;
 
+/* As they are in the state file, or are to be; the worker's. */
+static Remembered *kept;
+static int	n_kept;
+
 /* A managed node of the tree, by the row that its name stands for. */
 typedef struct Present
 {
@@ -44,22 +45,19 @@ typedef struct Present
 } Present;
 
 /*
- * Reads the file; one that is missing, or has been tampered with, has nothing.
+ * Reads lines of a name, a tab, and an address.  One that cannot be understood
+ * is left out.
  */
 static int
-read_file(Remembered *places)
+parse_places(char *lines, Remembered *places)
 {
-	FILE	   *file = AllocateFile(PLACES_FILE, "r");
-	char		line[CRELAY_NODE_NAME_MAX + CRELAY_CONNINFO_LEN + 2];
+	char	   *line;
 	int			n = 0;
 
-	if (file == NULL)
-		return 0;
-	while (n < MAX_PLACES && fgets(line, sizeof(line), file) != NULL)
+	while (n < MAX_PLACES && (line = crelay_state_next(&lines)) != NULL)
 	{
 		char	   *tab = strchr(line, '\t');
 
-		line[strcspn(line, "\n")] = '\0';
 		if (tab == NULL)
 			continue;
 		*tab = '\0';
@@ -68,7 +66,6 @@ read_file(Remembered *places)
 		strlcpy(places[n].name, line, sizeof(places[n].name));
 		strlcpy(places[n++].conninfo, tab + 1, sizeof(places[0].conninfo));
 	}
-	FreeFile(file);
 	return n;
 }
 
@@ -186,9 +183,9 @@ remember(const CrelayPolicyTree *policy, Remembered *places, int n)
 	int			n_present = find_present(policy, own, present);
 	Remembered *next = palloc_array(Remembered, MAX_PLACES);
 	bool	   *seen = palloc0_array(bool, MAX_PLACES);
-	int			kept = 0;
+	int			n_next = 0;
 
-	for (int i = 0; i < n_present && kept < MAX_PLACES; i++)
+	for (int i = 0; i < n_present && n_next < MAX_PLACES; i++)
 	{
 		const char *name = node_of(policy, present[i].row)->name;
 		const char *conninfo = crelay_policy_address(policy, own, present[i].row);
@@ -200,69 +197,88 @@ remember(const CrelayPolicyTree *policy, Remembered *places, int n)
 			conninfo = before >= 0 ? places[before].conninfo : NULL;
 		if (conninfo == NULL)
 			continue;
-		strlcpy(next[kept].name, name, sizeof(next[kept].name));
-		strlcpy(next[kept++].conninfo, conninfo, sizeof(next[0].conninfo));
+		strlcpy(next[n_next].name, name, sizeof(next[n_next].name));
+		strlcpy(next[n_next++].conninfo, conninfo, sizeof(next[0].conninfo));
 	}
-	for (int i = 0; i < n && kept < MAX_PLACES; i++)
+	for (int i = 0; i < n && n_next < MAX_PLACES; i++)
 	{
 		if (!seen[i])
-			next[kept++] = places[i];
+			next[n_next++] = places[i];
 	}
-	memcpy(places, next, sizeof(Remembered) * kept);
-	qsort(places, kept, sizeof(Remembered), compare_names);
-	return kept;
+	memcpy(places, next, sizeof(Remembered) * n_next);
+	qsort(places, n_next, sizeof(Remembered), compare_names);
+	return n_next;
 }
 
 /*
- * Writes down where the others are, if something is new.  What cannot be
- * written is only not remembered: that is logged once, and tried again the next
- * time.
+ * Returns true if the same is kept as before.  Names and addresses are compared
+ * as strings, because the buffers have garbage behind them.
+ */
+static bool
+same_places(const Remembered *before, int n_before)
+{
+	if (n_before != n_kept)
+		return false;
+	for (int i = 0; i < n_kept; i++)
+	{
+		if (strcmp(before[i].name, kept[i].name) != 0 ||
+			strcmp(before[i].conninfo, kept[i].conninfo) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+render_places(StringInfo lines)
+{
+	for (int i = 0; i < n_kept; i++)
+		appendStringInfo(lines, "%s\t%s\n", kept[i].name, kept[i].conninfo);
+}
+
+/*
+ * The worker's start.
  */
 void
-crelay_places_keep(MemoryContext context, TimestampTz now, CrelayLocal *local)
+crelay_places_start(MemoryContext context)
 {
-	static Remembered *places;	/* as they should be in the file */
-	static char *content;
-	static int	n;
+	kept = MemoryContextAlloc(context, sizeof(Remembered) * MAX_PLACES);
+	n_kept = parse_places(crelay_state_read(CRELAY_SECTION_ADDRESS), kept);
+}
+
+/*
+ * Writes down where the others are, if something is new.
+ */
+void
+crelay_places_keep(TimestampTz now, CrelayLocal *local)
+{
 	static TimestampTz kept_at;
 	static uint64 kept_seq;
-	static bool failed;
 	CrelayPolicyTree policy;
-	StringInfoData text;
+	Remembered *before;
+	int			n_before = n_kept;
 	uint64		seq;
 
 	if (now >= kept_at && now - kept_at < KEEP_EVERY_MS * INT64CONST(1000))
 		return;
 	kept_at = now;
 	seq = crelay_registry_tree_seq();
-	if (places != NULL && seq == kept_seq && !failed)
+	if (seq == kept_seq)
 		return;
 	kept_seq = seq;
-	if (places == NULL)
-	{
-		places = MemoryContextAlloc(context, sizeof(Remembered) * MAX_PLACES);
-		n = read_file(places);
-	}
+	before = palloc(sizeof(Remembered) * MAX_PLACES);
+	memcpy(before, kept, sizeof(Remembered) * n_before);
 	(void) crelay_tree_for_policy(&policy);
 	crelay_tree_newest_primary(&policy, &local->newest_primary);
-	n = remember(&policy, places, n);
-
-	initStringInfo(&text);
-	for (int i = 0; i < n; i++)
-		appendStringInfo(&text, "%s\t%s\n", places[i].name, places[i].conninfo);
-	if (n == 0 || (!failed && content != NULL && strcmp(content, text.data) == 0))
-		return;
-	failed = !crelay_state_file_write(PLACES_FILE, text.data, failed ? DEBUG1 : LOG);
-	if (content != NULL)
-		pfree(content);
-	content = MemoryContextStrdup(context, text.data);
+	n_kept = remember(&policy, kept, n_kept);
+	if (!same_places(before, n_before))
+		(void) crelay_state_keep(CRELAY_SECTION_ADDRESS, render_places);
 }
 
 bool
 crelay_places_find(const char *name, char *conninfo, Size size)
 {
 	Remembered *places = palloc(sizeof(Remembered) * MAX_PLACES);
-	int			n = read_file(places);
+	int			n = parse_places(crelay_state_peek(CRELAY_SECTION_ADDRESS), places);
 	int			i = find(places, n, name);
 
 	if (i >= 0)

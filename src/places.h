@@ -26,8 +26,8 @@
 #include "registry.h"
 
 /* for the worker */
-extern void crelay_places_keep(MemoryContext context, TimestampTz now,
-							   CrelayLocal *local);
+extern void crelay_places_start(MemoryContext context);
+extern void crelay_places_keep(TimestampTz now, CrelayLocal *local);
 
 /* The address of a node, false if none is remembered. */
 extern bool crelay_places_find(const char *name, char *conninfo, Size size);

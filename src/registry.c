@@ -26,7 +26,6 @@
 
 #include "clock.h"
 #include "guc.h"
-#include "proof.h"
 #include "registry_internal.h"
 
 CrelayRegistry *crelay_shared;
@@ -42,7 +41,7 @@ crelay_registry_size(void)
 	size = add_size(MAXALIGN(size), mul_size(crelay_max_released(), sizeof(CrelayReleased)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayCover)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelaySlotUser)));
-	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayShown)));
+	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayTold)));
 	return add_size(MAXALIGN(size),
 					mul_size(max_replication_slots, sizeof(CrelayHoldNote)));
 }
@@ -83,7 +82,7 @@ crelay_registry_init(void)
 	crelay_shared->released = carve(&next, crelay_max_released(), sizeof(CrelayReleased));
 	crelay_shared->covers = carve(&next, max_replication_slots, sizeof(CrelayCover));
 	crelay_shared->users = carve(&next, max_replication_slots, sizeof(CrelaySlotUser));
-	crelay_shared->shown = carve(&next, max_replication_slots, sizeof(CrelayShown));
+	crelay_shared->told = carve(&next, max_replication_slots, sizeof(CrelayTold));
 	crelay_shared->notes = carve(&next, max_replication_slots, sizeof(CrelayHoldNote));
 	for (int i = 0; i < max_nodes; i++)
 		crelay_shared->rows[i].next = i + 1 < max_nodes ? i + 1 : -1;
@@ -342,12 +341,12 @@ crelay_registry_tree_seq(void)
 }
 
 /*
- * Adds what a list of rows says of a node that is live below somebody else; the
+ * Adds what a list of rows says of a node that is live below another node; the
  * caller holds the lock.
  */
 static void
-collect_claims(const CrelayRowList *list, const char *name, uint32 incarnation,
-			   const CrelayProof *known, TimestampTz since, CrelayClaims *claims)
+find_in_rows(const CrelayRowList *list, const char *name, uint32 incarnation,
+			 uint32 told, TimestampTz since, CrelayElsewhere *found)
 {
 	for (int row = list->first; row >= 0; row = crelay_shared->rows[row].next)
 	{
@@ -359,36 +358,30 @@ collect_claims(const CrelayRowList *list, const char *name, uint32 incarnation,
 			!crelay_row_is_live(node) ||
 			strcmp(node->name, name) != 0)
 			continue;
-		if (claims->live++ == 0)
-			strlcpy(claims->upstream_name, node->upstream_name,
-					sizeof(claims->upstream_name));
-		if (node->protected == CRELAY_TRUE && claims->n < CRELAY_MAX_CLAIMS &&
-			crelay_proof_may_follow(known, &node->proof))
-			claims->proofs[claims->n++] = node->proof;
+		if (found->live++ == 0)
+			strlcpy(found->upstream_name, node->upstream_name,
+					sizeof(found->upstream_name));
+		if (node->protected == CRELAY_TRUE && told != 0 && node->moves > told)
+			found->moved = true;
 	}
 }
 
 /*
- * What is said of a node that once was ours: where it was seen after the given
- * time, live, below somebody else; and for each time that it is said to be
- * protected there, what it shows, as far as that could follow from what is
- * known of it.
+ * Looks for a node that was a child of this one in what other nodes have said
+ * since that time.  told: the highest counter that it has told here.
  */
 void
-crelay_registry_get_claims(const char *name, uint32 incarnation,
-						   const CrelayProof *known, TimestampTz since,
-						   CrelayClaims *claims)
+crelay_registry_find_elsewhere(const char *name, uint32 incarnation, uint32 told,
+							   TimestampTz since, CrelayElsewhere *found)
 {
-	claims->live = 0;
-	claims->n = 0;
-	claims->upstream_name[0] = '\0';
+	memset(found, 0, sizeof(CrelayElsewhere));
 	LWLockAcquire(crelay_shared->lock, LW_SHARED);
-	collect_claims(&crelay_shared->upstream, name, incarnation, known, since, claims);
+	find_in_rows(&crelay_shared->upstream, name, incarnation, told, since, found);
 	for (int i = 0; i < crelay_shared->nchildren; i++)
 	{
 		if (crelay_shared->children[i].in_use)
-			collect_claims(&crelay_shared->children[i].rows, name, incarnation, known,
-						   since, claims);
+			find_in_rows(&crelay_shared->children[i].rows, name, incarnation, told,
+						 since, found);
 	}
 	LWLockRelease(crelay_shared->lock);
 }

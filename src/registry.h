@@ -138,8 +138,12 @@ typedef struct CrelayLocal
 	uint64		system_identifier;
 	uint64		start_id;
 	CrelayNode	node;
+	int			nformer;		/* former lives of this node */
+	CrelayLife	former[CRELAY_FORMER_LIVES];
 	TimestampTz pinned_since;	/* the frontier's segment has stood still,
 								 * pinned by another node; 0: not so */
+	TimestampTz local_hold_high_since;	/* the local hold stands above what
+										 * the tree needs; 0: not so */
 	TimestampTz xmin_since;		/* node.backend_xmin has; 0: there is none */
 	uint64		hold_target_lsn;
 	uint64		sent_target_lsn;	/* of the last report sent; 0 none */
@@ -183,23 +187,21 @@ typedef struct CrelaySlotUser
 	uint32		incarnation;
 } CrelaySlotUser;
 
-/* What the node of a slot has shown last, see proof.h. */
-typedef struct CrelayShown
+/* The highest move counter that a child has told here, see moves.h. */
+typedef struct CrelayTold
 {
 	uint32		incarnation;
-	CrelayProof proof;
-} CrelayShown;
+	uint32		moves;
+} CrelayTold;
 
-/* What is said of a node that once was ours, and may be elsewhere. */
-#define CRELAY_MAX_CLAIMS	256
-
-typedef struct CrelayClaims
+/* What other nodes say of a node that was a child of this one. */
+typedef struct CrelayElsewhere
 {
-	int			live;			/* rows that say so */
+	int			live;			/* rows in which it is live below another node */
 	char		upstream_name[CRELAY_NAME_LEN]; /* in the first of them */
-	int			n;				/* those that also say that it is protected */
-	CrelayProof proofs[CRELAY_MAX_CLAIMS];
-} CrelayClaims;
+	bool		moved;			/* one of them is protected, and its counter
+								 * was raised */
+} CrelayElsewhere;
 
 /*
  * A copy of the registry, in the memory context that was current.  Rows are
@@ -292,9 +294,9 @@ extern bool crelay_registry_is_stopping(void);
 extern uint64 crelay_registry_tree_seq(void);
 extern bool crelay_local_knows_root(const CrelayLocal *local, int stale_timeout_ms);
 extern uint32 crelay_local_root_age_ms(const CrelayLocal *local);
-extern void crelay_registry_get_claims(const char *name, uint32 incarnation,
-									   const CrelayProof *known, TimestampTz since,
-									   CrelayClaims *claims);
+extern void crelay_registry_find_elsewhere(const char *name, uint32 incarnation,
+										   uint32 told, TimestampTz since,
+										   CrelayElsewhere *found);
 
 /* What a hello came to, beside the refusal. */
 typedef struct CrelayClaim
@@ -321,7 +323,8 @@ extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid
 								   CrelayBranch *branch,
 								   const CrelayHistory *own_history,
 								   uint64 own_lsn, uint64 segment_size,
-								   TimestampTz now, bool *diverged);
+								   TimestampTz now, bool *diverged,
+								   bool *raised);
 extern bool crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,
 									 CrelayRefusal reason);
 extern void crelay_registry_note_dropped(int child_slot, pid_t pid, bool by_server,
@@ -329,9 +332,6 @@ extern void crelay_registry_note_dropped(int child_slot, pid_t pid, bool by_serv
 extern void crelay_registry_hold_name(int child_slot, char *name);
 extern bool crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked,
 									  TimestampTz now);
-extern bool crelay_registry_has_session(const char *hold_name);
-extern void crelay_registry_forget_former(int child_slot, pid_t pid,
-										  const char *hold_name);
 extern void crelay_registry_leave(pid_t pid);
 extern uint64 crelay_registry_lowest_cover(uint64 redo, const char *not_slot,
 										   char *slot_name);
@@ -352,8 +352,8 @@ extern void crelay_registry_publish_error(const CrelayLocal *local);
 extern int	crelay_registry_get_users(CrelaySlotUser *users);
 extern bool crelay_registry_publish_users(const CrelaySlotUser *users, int n,
 										  uint64 forgotten_seq);
-extern int	crelay_registry_get_shown(CrelayShown *shown);
-extern void crelay_registry_publish_shown(const CrelayShown *shown, int n);
+extern int	crelay_registry_get_told(CrelayTold *told);
+extern bool crelay_registry_publish_told(CrelayTold *told, int n);
 extern void crelay_registry_publish_covers(const CrelayCover *slots, int n);
 extern void crelay_registry_publish_notes(const CrelayHoldNote *notes, int n,
 										  uint64 forgotten_seq);
@@ -371,6 +371,16 @@ extern void crelay_registry_put_upstream_rows(CrelayCursor *rows, TimestampTz no
 											  const char *own_name,
 											  uint32 own_incarnation);
 
+/* What was known of a slot before cascade_adopt. */
+typedef struct CrelaySlotMemory
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+	uint64		released_lsn;	/* 0: it was not released */
+	uint32		child;			/* incarnation of the child that named it; 0
+								 * none */
+	CrelaySlotUser user;		/* incarnation 0: none */
+} CrelaySlotMemory;
+
 /* for cascade_release, cascade_forget and cascade_adopt */
 extern bool crelay_registry_release(const char *key, uint64 lsn);
 extern bool crelay_registry_release_silent(const char *key, uint64 lsn, uint64 reports);
@@ -380,7 +390,9 @@ extern void crelay_registry_require_release(const char *const *keys, int n,
 extern bool crelay_registry_forget(const char *hold_name);
 extern bool crelay_registry_is_forgotten(void *hold_name);
 extern void crelay_registry_forget_unmanaged(const char *name);
-extern void crelay_registry_forget_slot(const char *slot_name);
+extern void crelay_registry_forget_slot(const char *slot_name, CrelaySlotMemory *before);
+extern void crelay_registry_restore_slot(const CrelaySlotMemory *before);
+extern void crelay_registry_restore_release(const char *key, uint64 lsn);
 extern bool crelay_registry_has_user(const char *slot_name);
 
 #endif							/* CRELAY_REGISTRY_H */

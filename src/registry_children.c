@@ -254,6 +254,7 @@ crelay_registry_expect(const CrelayDownstream *hold, const CrelayNode *self,
 		child = &crelay_shared->children[slot];
 		child->held_lsn = hold->restart_lsn;
 		child->had_hold = true;
+		child->node.moves = hold->moves;
 		child->node.state = CRELAY_STATE_DOWN;
 		strlcpy(child->node.upstream_name, self->name,
 				sizeof(child->node.upstream_name));
@@ -385,49 +386,6 @@ crelay_registry_owns(int child_slot, uint32 incarnation, pid_t pid)
 }
 
 /*
- * Whether a session is there for the node with that hold, however long it has
- * been silent.
- */
-bool
-crelay_registry_has_session(const char *hold_name)
-{
-	int			child;
-	bool		found;
-
-	LWLockAcquire(crelay_shared->lock, LW_SHARED);
-	child = crelay_registry_find_hold(hold_name);
-	found = child >= 0 && crelay_shared->children[child].session_pid != 0;
-	LWLockRelease(crelay_shared->lock);
-	return found;
-}
-
-/*
- * Forgets what the session's node was called before: entries of its
- * incarnation under another name, that nobody speaks for any more, and the hold
- * that it had then.
- */
-void
-crelay_registry_forget_former(int child_slot, pid_t pid, const char *hold_name)
-{
-	const CrelayChild *child = &crelay_shared->children[child_slot];
-
-	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; child->session_pid == pid && i < crelay_shared->nchildren; i++)
-	{
-		CrelayChild *former = &crelay_shared->children[i];
-
-		if (!former->in_use || i == child_slot || former->session_pid != 0 ||
-			former->node.incarnation != child->node.incarnation)
-			continue;
-		crelay_child_remove(former);
-		crelay_shared->floor_seq++;
-	}
-	crelay_shared->forgotten_seq++;
-	crelay_registry_remove_note(hold_name);
-	LWLockRelease(crelay_shared->lock);
-}
-
-/*
  * A session ends: what it owned is not connected any more.
  */
 void
@@ -535,6 +493,7 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 	node->protected = report->protected;
 	node->hot_standby_feedback = report->hot_standby_feedback;
 	node->warnings = report->warnings;
+	node->moves = report->moves;
 	node->backend_xmin = report->backend_xmin;
 	strlcpy(node->xmin_pinned_by, report->xmin_pinned_by, sizeof(node->xmin_pinned_by));
 	node->pin = report->pin;
@@ -655,7 +614,6 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 			sizeof(child->node.version));
 	strlcpy(child->node.upstream_address, report->about.upstream_address,
 			sizeof(child->node.upstream_address));
-	child->node.proof = report->about.proof;
 
 	crelay_rows_free(&child->rows);
 	believed = judge_rows(child, branch, now);
@@ -675,13 +633,15 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
  * Takes a report.  False if the session does not own the node any more; then
  * nothing has changed.  Wakes the worker if what the child needs has moved by
  * a segment or more.  Says whether the child is on another history: then its
- * figures are shown, but count for nothing, and its hold is to stay.
+ * figures are shown, but count for nothing, and its hold is to stay.  Says
+ * whether the child has told a higher move counter, which is to be saved.
  */
 bool
 crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 					   const CrelayReport *report, CrelayBranch *branch,
 					   const CrelayHistory *own_history, uint64 own_lsn,
-					   uint64 segment_size, TimestampTz now, bool *diverged)
+					   uint64 segment_size, TimestampTz now, bool *diverged,
+					   bool *raised)
 {
 	CrelayChild *child;
 	bool		wake;
@@ -703,7 +663,11 @@ crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 	if (!child->reported || child->diverged != *diverged)
 		crelay_shared->membership_seq++;
 	child->diverged = *diverged;
+	/* whatever is kept for the node elsewhere is released by that */
+	if (child->node.moves != report->moves)
+		crelay_shared->membership_seq++;
 	accept_values(child, report, now);
+	*raised = crelay_told_raise(incarnation, report->moves);
 	if (report->has_tree)
 		accept_tree(child, report, branch, now);
 	crelay_shared->local.reports_received++;

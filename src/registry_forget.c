@@ -52,6 +52,8 @@ find_released(const char *key)
 	return NULL;
 }
 
+static void remove_released(const char *key);
+
 static bool
 add_released(const char *key)
 {
@@ -162,6 +164,24 @@ crelay_registry_require_release(const char *const *keys, int n, uint64 lsn)
 				 errmsg("too many released nodes"),
 				 errdetail("At most %d nodes may be released at a time.",
 						   crelay_max_released())));
+}
+
+/*
+ * Undoes a release: sets the LSN of before, 0 for none.
+ */
+void
+crelay_registry_restore_release(const char *key, uint64 lsn)
+{
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	if (lsn == 0)
+		remove_released(key);
+	else if (find_released(key) != NULL || add_released(key))
+	{
+		find_released(key)->lsn = lsn;
+		crelay_shared->released_seq++;
+		crelay_shared->floor_seq++;
+	}
+	LWLockRelease(crelay_shared->lock);
 }
 
 static void
@@ -307,33 +327,66 @@ crelay_registry_forget_unmanaged(const char *name)
 }
 
 /*
- * A slot is for somebody else from now on, or for the same node when it comes
- * back: who streamed through it before and is not connected says nothing about
- * it any more, whether a child has said so or the worker remembers it, and nor
- * does it matter that one of that name was released.
+ * A slot gets another user, or the same node when it comes back.  Forgets the
+ * child that streamed through it before and is not connected, the user that the
+ * worker remembers, and that a slot of that name was released.  before: what is
+ * forgotten, for crelay_registry_restore_slot().
  */
 void
-crelay_registry_forget_slot(const char *slot_name)
+crelay_registry_forget_slot(const char *slot_name, CrelaySlotMemory *before)
 {
+	memset(before, 0, sizeof(CrelaySlotMemory));
+	strlcpy(before->slot_name, slot_name, sizeof(before->slot_name));
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	before->released_lsn = crelay_released_lsn(slot_name);
 	for (int i = 0; i < crelay_shared->nchildren; i++)
 	{
 		CrelayChild *child = &crelay_shared->children[i];
 
 		if (child->in_use && child->session_pid == 0 &&
 			strcmp(child->slot_name, slot_name) == 0)
+		{
+			before->child = child->node.incarnation;
 			child->slot_name[0] = '\0';
+		}
 	}
 	for (int i = 0; i < crelay_shared->nusers; i++)
 	{
 		if (crelay_shared->users[i].incarnation != 0 &&
 			strcmp(crelay_shared->users[i].slot_name, slot_name) == 0)
+		{
+			before->user = crelay_shared->users[i];
 			crelay_shared->users[i--] = crelay_shared->users[--crelay_shared->nusers];
+		}
 	}
 	/* a worker that has looked before this is not to bring it back */
 	crelay_shared->forgotten_seq++;
 	remove_released(slot_name);
 	LWLockRelease(crelay_shared->lock);
+}
+
+/*
+ * Undoes that, for a command that has failed.
+ */
+void
+crelay_registry_restore_slot(const CrelaySlotMemory *before)
+{
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; before->child != 0 && i < crelay_shared->nchildren; i++)
+	{
+		CrelayChild *child = &crelay_shared->children[i];
+
+		if (child->in_use && child->node.incarnation == before->child &&
+			child->slot_name[0] == '\0')
+			strlcpy(child->slot_name, before->slot_name, sizeof(child->slot_name));
+	}
+	if (before->user.incarnation != 0 && crelay_shared->nusers < max_replication_slots)
+		crelay_shared->users[crelay_shared->nusers++] = before->user;
+	/* a worker that has looked in between is not to publish that */
+	crelay_shared->forgotten_seq++;
+	LWLockRelease(crelay_shared->lock);
+	if (before->released_lsn != 0)
+		crelay_registry_restore_release(before->slot_name, before->released_lsn);
 }
 
 /*

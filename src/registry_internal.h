@@ -70,8 +70,8 @@ typedef struct CrelayRegistry
 	CrelayCover *covers;		/* [max_replication_slots] */
 	int			nusers;
 	CrelaySlotUser *users;		/* [max_replication_slots] */
-	int			nshown;
-	CrelayShown *shown;			/* [max_replication_slots] */
+	int			ntold;
+	CrelayTold *told;			/* [max_replication_slots] */
 	int			nnotes;
 	CrelayHoldNote *notes;		/* [max_replication_slots] */
 	CrelayChild children[FLEXIBLE_ARRAY_MEMBER];	/* [max_nodes] */
@@ -100,6 +100,7 @@ extern uint64 crelay_rows_digest(const CrelayRowList *list);
 extern bool crelay_row_is_live(const CrelayNode *node);
 
 /* registry_slots.c */
+extern bool crelay_told_raise(uint32 incarnation, uint32 moves);
 extern CrelayHoldNote *crelay_registry_find_note(const char *hold_name);
 extern void crelay_registry_remove_note(const char *hold_name);
 

@@ -57,34 +57,74 @@ crelay_registry_publish_users(const CrelaySlotUser *users, int n, uint64 forgott
 	return published;
 }
 
-/* ---- what their nodes have shown ---- */
+/* ---- what their nodes have told of their moves ---- */
+
+static CrelayTold *
+find_told(uint32 incarnation)
+{
+	for (int i = 0; i < crelay_shared->ntold; i++)
+	{
+		if (crelay_shared->told[i].incarnation == incarnation)
+			return &crelay_shared->told[i];
+	}
+	return NULL;
+}
 
 /*
- * Copies what the nodes that slots are kept for have shown last; there is room
- * for max_replication_slots.
+ * Copies the counters that children have told; there is room for
+ * max_replication_slots.
  */
 int
-crelay_registry_get_shown(CrelayShown *shown)
+crelay_registry_get_told(CrelayTold *told)
 {
 	int			n;
 
 	LWLockAcquire(crelay_shared->lock, LW_SHARED);
-	n = crelay_shared->nshown;
-	memcpy(shown, crelay_shared->shown, sizeof(CrelayShown) * n);
+	n = crelay_shared->ntold;
+	memcpy(told, crelay_shared->told, sizeof(CrelayTold) * n);
 	LWLockRelease(crelay_shared->lock);
 	return n;
 }
 
 /*
- * Lets everybody know what they have.
+ * Replaces them.  One that a session has raised meanwhile stays so, in the
+ * caller's copy as well.  Returns true if anything has changed.
  */
-void
-crelay_registry_publish_shown(const CrelayShown *shown, int n)
+bool
+crelay_registry_publish_told(CrelayTold *told, int n)
 {
+	bool		changed;
+
 	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
-	crelay_shared->nshown = Min(n, max_replication_slots);
-	memcpy(crelay_shared->shown, shown, sizeof(CrelayShown) * crelay_shared->nshown);
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayTold *now = find_told(told[i].incarnation);
+
+		if (now != NULL && now->moves > told[i].moves)
+			told[i].moves = now->moves;
+	}
+	changed = n != crelay_shared->ntold ||
+		memcmp(told, crelay_shared->told, sizeof(CrelayTold) * n) != 0;
+	crelay_shared->ntold = n;
+	memcpy(crelay_shared->told, told, sizeof(CrelayTold) * n);
 	LWLockRelease(crelay_shared->lock);
+	return changed;
+}
+
+/*
+ * Raises the counter of a child; returns true if it was lower.  A node that the
+ * worker has not entered, because nothing is kept for it, has none; the caller
+ * holds the lock.
+ */
+bool
+crelay_told_raise(uint32 incarnation, uint32 moves)
+{
+	CrelayTold *told = find_told(incarnation);
+
+	if (told == NULL || told->moves >= moves)
+		return false;
+	told->moves = moves;
+	return true;
 }
 
 /* ---- covers ---- */

@@ -12,7 +12,6 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
-#include "storage/fd.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
@@ -20,12 +19,6 @@
 #include "release.h"
 #include "state_file.h"
 #include "tree.h"
-
-/*
- * It lies beside the slots that it speaks of, and goes with them: base backups
- * and pg_rewind leave both behind.
- */
-#define RELEASED_FILE	"pg_replslot/cascade_relay.released"
 
 /* A slot whose node has left, and for how long that has been seen. */
 typedef struct Leaver
@@ -38,7 +31,6 @@ typedef struct Leaver
 static Leaver *leavers;
 static int	n_leavers;
 static uint64 saved_seq;
-static CrelayStateFile released_file = {.path = RELEASED_FILE};
 
 /* ---- what was released survives a restart ---- */
 
@@ -53,69 +45,73 @@ is_slot_name(const char *key)
 }
 
 /*
- * Reads back what was released before the server was restarted, as far as its
- * slots are there still.  A file that cannot be understood releases nothing.
+ * Reads back what was released before the server was restarted, as far as the
+ * slots still exist.
  */
 static void
 load_released(void)
 {
-	FILE	   *file = AllocateFile(RELEASED_FILE, "r");
-	char		key[CRELAY_SLOT_LEN];
-	uint32		high;
-	uint32		low;
+	char	   *lines = crelay_state_read(CRELAY_SECTION_RELEASED);
+	char	   *line;
 
-	if (file == NULL)
+	StaticAssertStmt(CRELAY_SLOT_LEN == 64, "the width below is that of the buffer");
+	while ((line = crelay_state_next(&lines)) != NULL)
 	{
-		if (errno != ENOENT)
-			ereport(LOG,
-					(errcode_for_file_access(),
-					 errmsg("could not open file \"%s\": %m", RELEASED_FILE)));
-		return;
-	}
-	while (fscanf(file, "%8X/%8X %63s", &high, &low, key) == 3)
-	{
-		if (is_slot_name(key) && SearchNamedReplicationSlot(key, true) != NULL)
+		char		key[CRELAY_SLOT_LEN];
+		uint32		high;
+		uint32		low;
+
+		if (sscanf(line, "%63s %8X/%8X", key, &high, &low) == 3 &&
+			is_slot_name(key) && SearchNamedReplicationSlot(key, true) != NULL)
 			(void) crelay_registry_release(key, (uint64) high << 32 | low);
 	}
-	FreeFile(file);
 }
 
-/*
- * Writes what is released now.  Until that goes well a restart forgets a release,
- * which keeps WAL and loses none; or brings one back that is over, until its node
- * calls.
- */
 static void
-save_released(const CrelaySnapshot *snapshot)
-{
-	StringInfoData text;
-
-	initStringInfo(&text);
-	for (int i = 0; i < snapshot->nreleased; i++)
-	{
-		if (is_slot_name(snapshot->released[i].key))
-			appendStringInfo(&text, CRELAY_LSN_FORMAT " %s\n", LSN_FORMAT_ARGS(snapshot->released[i].lsn),
-							 snapshot->released[i].key);
-	}
-	(void) crelay_state_file_keep(&released_file, text.data);
-	pfree(text.data);
-}
-
-/*
- * A new start of the worker.  After one of the server the registry has no
- * releases yet, and gets those of the file.
- */
-void
-crelay_release_start(MemoryContext context)
+render_released(StringInfo lines)
 {
 	CrelaySnapshot snapshot;
 
+	crelay_registry_snapshot(&snapshot, false);
+	for (int i = 0; i < snapshot.nreleased; i++)
+	{
+		if (is_slot_name(snapshot.released[i].key))
+			appendStringInfo(lines, "%s " CRELAY_LSN_FORMAT "\n", snapshot.released[i].key,
+							 LSN_FORMAT_ARGS(snapshot.released[i].lsn));
+	}
+}
+
+/*
+ * Writes down what is released, for a command that depends on it.  Raises an
+ * error if that cannot be done.
+ */
+void
+crelay_release_save(void)
+{
+	crelay_state_write(CRELAY_SECTION_RELEASED, render_released);
+}
+
+/*
+ * Likewise, for a command that has failed already; what cannot be written now is
+ * written by the worker.
+ */
+void
+crelay_release_try_save(void)
+{
+	(void) crelay_state_try(CRELAY_SECTION_RELEASED, render_released);
+}
+
+/*
+ * The worker's start.  After one of the server the registry has no releases yet,
+ * and gets those of the state file.
+ */
+void
+crelay_release_start(MemoryContext context, bool new_server)
+{
 	leavers = MemoryContextAllocZero(context, sizeof(Leaver) * Max(max_replication_slots, 1));
 	n_leavers = 0;
-	crelay_registry_snapshot(&snapshot, false);
-	if (snapshot.released_seq == 0)
+	if (new_server)
 		load_released();
-	/* the last worker may not have saved what it was told last */
 	saved_seq = 0;
 }
 
@@ -167,17 +163,13 @@ drop(const CrelayDownstream *d, CrelayHoldFence fence)
 }
 
 /*
- * Looks again, at the whole branch, and lets the slot go.  With a hold goes what
- * is known here of its node, which says itself where it is; so the slot that was
- * made for it has to go before, while it is known whose it is.
+ * Drops the slot of a node that has moved, which vouches for all below it.  With
+ * a hold goes what is known here of its node; so the slot that was adopted for it
+ * has to go before, while its user is known.
  */
 static void
-let_go(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
-	   const CrelayDownstream *downstreams, int n)
+let_go(const CrelayDownstream *d, const CrelayDownstream *downstreams, int n)
 {
-	if (!crelay_tree_is_safe_elsewhere(d, d->child >= 0 ? snapshot->child_slots[d->child] :
-									   CRELAY_ORIGIN_NOBODY))
-		return;
 	if (d->kind != CRELAY_KIND_HOLD)
 	{
 		(void) drop(d, still_left);
@@ -200,8 +192,8 @@ let_go(const CrelaySnapshot *snapshot, const CrelayDownstream *d,
  * one pass in which it is not begins anew.
  */
 static void
-watch_leavers(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
-			  const CrelayDownstream *downstreams, int n, int64 elapsed)
+watch_leavers(const CrelaySettings *settings, const CrelayDownstream *downstreams, int n,
+			  int64 elapsed)
 {
 	int			kept = 0;
 
@@ -229,7 +221,7 @@ watch_leavers(const CrelaySettings *settings, const CrelaySnapshot *snapshot,
 		if (leaver->seen_for >= (int64) settings->stale_timeout_ms * 1000)
 		{
 			leaver->seen_for = 0;
-			let_go(snapshot, d, downstreams, n);
+			let_go(d, downstreams, n);
 		}
 	}
 	for (int i = 0; i < n_leavers; i++)
@@ -249,10 +241,10 @@ crelay_release_run(const CrelaySettings *settings, const CrelaySnapshot *snapsho
 				   const CrelayDownstream *downstreams, int n, int64 elapsed)
 {
 	if (settings->enabled)
-		watch_leavers(settings, snapshot, downstreams, n, elapsed);
+		watch_leavers(settings, downstreams, n, elapsed);
 	if (snapshot->released_seq != saved_seq)
 	{
-		save_released(snapshot);
 		saved_seq = snapshot->released_seq;
+		(void) crelay_state_keep(CRELAY_SECTION_RELEASED, render_released);
 	}
 }

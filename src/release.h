@@ -15,8 +15,8 @@
  * protected by it, so that the slot under whose cover it was placed may go the
  * moment after (see hold.c).
  *
- * Not here: what counts in the meantime (frontier.c), whether a branch is safe
- * (departed.c), dropping a slot (hold.c).
+ * Not here: what counts in the meantime (frontier.c), whether a node has moved
+ * (downstream.c), dropping a slot (hold.c).
  *
  * Locking: none of its own.  Runs in the worker only.
  *
@@ -30,7 +30,9 @@
 #include "guc.h"
 #include "registry.h"
 
-extern void crelay_release_start(MemoryContext context);
+extern void crelay_release_start(MemoryContext context, bool new_server);
+extern void crelay_release_save(void);
+extern void crelay_release_try_save(void);
 extern void crelay_release_run(const CrelaySettings *settings,
 							   const CrelaySnapshot *snapshot,
 							   const CrelayDownstream *downstreams, int n,

@@ -33,6 +33,7 @@
 #include "guc.h"
 #include "hold.h"
 #include "message.h"
+#include "moves.h"
 #include "registry.h"
 #include "unloaded.h"
 
@@ -183,35 +184,6 @@ still_owner(void *arg)
 }
 
 /*
- * Whether nobody speaks for the node with that hold any more.  A session that
- * is silent may still be told that it is held; two nodes of one incarnation are
- * a cloned volume, and neither is the other's former life.
- */
-static bool
-is_former(void *arg)
-{
-	return still_owner(NULL) && !crelay_registry_has_session(arg);
-}
-
-/*
- * Lets go of what a node was held by under its former name, once it is held
- * under the present one.
- */
-static void
-drop_former_hold(const char *slot_name)
-{
-	char		former[CRELAY_SLOT_LEN];
-
-	if (!crelay_hold_find_former(slot_name, my_incarnation, former) ||
-		!crelay_hold_drop_if(former, is_former, former))
-		return;
-	crelay_registry_forget_former(my_child_slot, MyProcPid, former);
-	ereport(LOG,
-			(errmsg("cascade_relay: dropped hold \"%s\", because its node is held by \"%s\" now",
-					former, slot_name)));
-}
-
-/*
  * Puts the child's hold where its report wants it, as far as the bounds and
  * the server allow, and fills in what the reply says of it.
  */
@@ -242,8 +214,6 @@ serve_hold(const CrelayReport *report, const char *slot_name,
 	had_hold = crelay_registry_set_held(my_child_slot, MyProcPid,
 										result.held_lsn, result.reason);
 	crelay_hold_log(slot_name, &result, had_hold);
-	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
-		drop_former_hold(slot_name);
 	if (result.replaced || (result.created && had_hold))
 		crelay_registry_note_dropped(my_child_slot, MyProcPid, result.replaced,
 									 GetCurrentTimestamp());
@@ -282,6 +252,7 @@ answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply
 	char		slot_name[CRELAY_SLOT_LEN];
 	CrelayPosition position;
 	bool		diverged;
+	bool		raised;
 
 	reply->sequence = report->sequence;
 	if (my_child_slot < 0)
@@ -296,12 +267,14 @@ answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply
 								report, read_branch(rows),
 								crelay_read_history(position.timeline),
 								position.applied_lsn, wal_segment_size,
-								GetCurrentTimestamp(), &diverged))
+								GetCurrentTimestamp(), &diverged, &raised))
 	{
 		my_child_slot = -1;
 		reply->refusal = CRELAY_REFUSE_OUSTED;
 		return;
 	}
+	if (raised)
+		crelay_moves_save_told();
 	reply->answer = CRELAY_ANSWER_OK;
 	crelay_registry_hold_name(my_child_slot, slot_name);
 	if (diverged)

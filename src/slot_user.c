@@ -11,7 +11,6 @@
 
 #include "lib/stringinfo.h"
 #include "replication/slot.h"
-#include "storage/fd.h"
 #include "utils/memutils.h"
 
 #include "message.h"
@@ -19,77 +18,88 @@
 #include "slot_user.h"
 #include "state_file.h"
 
-#define USERS_FILE		"pg_replslot/cascade_relay.users"
-
 /* As they are in the file, or are to be. */
 static CrelaySlotUser *users;
 static int	n_users;
-static CrelayStateFile users_file = {.path = USERS_FILE};
 
-/* ---- the file: a line for each slot, with the node and its incarnation ---- */
+/* ---- the state file: a line for each slot, with the node and its incarnation ---- */
 
 /*
- * What cannot be read is left out: then the slot is anybody's, and counts.
+ * A line that cannot be understood is left out: the slot has no known user then,
+ * and counts.
  */
 static void
 read_users(void)
 {
-	FILE	   *file = AllocateFile(USERS_FILE, "r");
-	char		line[256];
+	char	   *lines = crelay_state_read(CRELAY_SECTION_USER);
+	char	   *line;
 
-	if (file == NULL)
-		return;
-	while (n_users < max_replication_slots && fgets(line, sizeof(line), file) != NULL)
+	StaticAssertStmt(CRELAY_SLOT_LEN == 64 && CRELAY_NODE_NAME_MAX == 40,
+					 "the widths below are those of the buffers");
+	n_users = 0;
+	while (n_users < max_replication_slots && (line = crelay_state_next(&lines)) != NULL)
 	{
 		CrelaySlotUser *user = &users[n_users];
 
-		StaticAssertStmt(CRELAY_SLOT_LEN == 64 && CRELAY_NODE_NAME_MAX == 40,
-						 "the widths below are those of the buffers");
 		memset(user, 0, sizeof(CrelaySlotUser));
 		if (sscanf(line, "%63s %40s %8x", user->slot_name, user->node_name,
 				   &user->incarnation) == 3 &&
 			user->incarnation != 0 && crelay_node_name_is_valid(user->node_name))
 			n_users++;
 	}
-	FreeFile(file);
 }
 
-/*
- * A disk that is full keeps nothing else from being done.
- */
 static void
-write_users(void)
+render_users(StringInfo lines)
 {
-	StringInfoData text;
+	CrelaySlotUser *known = palloc_array(CrelaySlotUser, max_replication_slots + 1);
+	int			n_known = crelay_registry_get_users(known);
 
-	initStringInfo(&text);
-	for (int i = 0; i < n_users; i++)
+	for (int i = 0; i < n_known; i++)
 	{
-		if (users[i].incarnation == 0)
-			continue;			/* after a restart nobody claims it */
-		appendStringInfo(&text, "%s %s %08x\n", users[i].slot_name,
-						 users[i].node_name, users[i].incarnation);
+		/* of a slot that was taken over nothing is known after a restart */
+		if (known[i].incarnation != 0)
+			appendStringInfo(lines, "%s %s %08x\n", known[i].slot_name,
+							 known[i].node_name, known[i].incarnation);
 	}
-	(void) crelay_state_file_keep(&users_file, text.data);
-	pfree(text.data);
+	pfree(known);
 }
 
 /*
- * A new start of the worker.  After one of the server the registry has none yet,
- * and gets those of the file.
+ * Writes down who streamed through which slot, for a command that depends on it.
+ * Raises an error if that cannot be done.
  */
 void
-crelay_slot_users_start(MemoryContext context)
+crelay_slot_users_save(void)
+{
+	crelay_state_write(CRELAY_SECTION_USER, render_users);
+}
+
+/*
+ * Likewise, for a command that has failed already; what cannot be written now is
+ * written by the worker.
+ */
+void
+crelay_slot_users_try_save(void)
+{
+	(void) crelay_state_try(CRELAY_SECTION_USER, render_users);
+}
+
+/*
+ * The worker's start.  After one of the server the registry has no users yet,
+ * and gets those of the state file.
+ */
+void
+crelay_slot_users_start(MemoryContext context, bool new_server)
 {
 	CrelaySnapshot snapshot;
 
 	users = MemoryContextAllocZero(context,
 								   sizeof(CrelaySlotUser) * Max(max_replication_slots, 1));
-	n_users = 0;
 	read_users();
 	do
 		crelay_registry_snapshot(&snapshot, false);
-	while (!snapshot.local.ready &&
+	while (new_server &&
 		   !crelay_registry_publish_users(users, n_users, snapshot.forgotten_seq));
 }
 
@@ -188,5 +198,5 @@ crelay_slot_users_run(const CrelaySnapshot *snapshot,
 		return;
 	memcpy(users, seen, sizeof(CrelaySlotUser) * n_seen);
 	n_users = n_seen;
-	write_users();
+	(void) crelay_state_keep(CRELAY_SECTION_USER, render_users);
 }

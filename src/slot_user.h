@@ -3,8 +3,7 @@
  * slot_user.h
  *	  Which managed node streamed through which slot, over restarts.
  *
- * Owns: the file pg_replslot/cascade_relay.users, which lives and dies with the
- * slots, as the incarnation does; and when an entry is made or forgotten.
+ * Owns: a section of the state file, and when an entry is made or forgotten.
  *
  * Without it a slot that is not in use is anybody's after a restart: that of
  * the node that this one streams from now, after a switchover, or of one that
@@ -27,7 +26,9 @@
 #include "downstream.h"
 #include "registry.h"
 
-extern void crelay_slot_users_start(MemoryContext context);
+extern void crelay_slot_users_save(void);
+extern void crelay_slot_users_try_save(void);
+extern void crelay_slot_users_start(MemoryContext context, bool new_server);
 extern void crelay_slot_users_run(const CrelaySnapshot *snapshot,
 								  const CrelayDownstream *downstreams, int n);
 

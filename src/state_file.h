@@ -1,15 +1,42 @@
 /*-------------------------------------------------------------------------
  *
  * state_file.h
- *	  Small files of our own in pg_replslot.
+ *	  The state file: all that this node remembers over a restart.
  *
- * Owns: how one is written, and that one is written later that could not be at
- * once.  They lie beside the slots, so they live and die with them: base backups
- * and pg_rewind leave both behind.
+ * Owns: the file pg_replslot/cascade_relay.state, its format, its one reader
+ * and its one writer.  The file lies beside the slots and shares their life: a
+ * base backup does not carry it, pg_rewind deletes it.
  *
- * Not here: what is in them, and reading it: that is with whoever needs it.
+ * The file is text.  The first line names the version, the last one has a
+ * CRC-32C of all lines before it.  Each other line begins with the keyword of
+ * its section; the lines of one section have one owner, which writes and reads
+ * them:
  *
- * Locking: none; each file has one writer.
+ *	node		instance.c		name and incarnation; then those of former lives
+ *	moves		moves.c			this node's own move counter
+ *	told		told.c			the highest counter that each child has told
+ *	hold		missed.c		holds of children, to notice one that is dropped
+ *	user		slot_user.c		the managed node that streamed through a slot
+ *	released	release.c		downstreams that do not count
+ *	address		places.c		addresses of other nodes
+ *	awaited		awaited.c		nodes that a new primary waits for
+ *
+ * A section is replaced as a whole: the writer reads the file, takes the lines
+ * of the other sections over, and renames a synced copy into place.  So a crash
+ * leaves the old file or the new one.
+ *
+ * What cannot be written is reported once.  The worker keeps such a section in
+ * memory and tries again; a command fails.  A file that cannot be read is an
+ * error, and the caller tries again later.  A damaged file (wrong CRC) is set
+ * aside as cascade_relay.state.damaged, reported, and taken for a missing one, by
+ * the worker alone: what the node has in shared memory is written anew then.
+ *
+ * Not here: the meaning of a line, see its owner.
+ *
+ * Locking: the state lock, CRELAY_LOCK_STATE, from before the file is read
+ * until the new one is in place.  The caller's render function runs under it
+ * and may take the registry lock.  Where the library is not preloaded there is
+ * no such lock; sessions there serialise by an advisory lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,21 +46,41 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
+#include "storage/lwlock.h"
+
+#define CRELAY_STATE_FILE		"pg_replslot/cascade_relay.state"
+
+typedef enum CrelaySection
+{
+	CRELAY_SECTION_NODE,
+	CRELAY_SECTION_MOVES,
+	CRELAY_SECTION_TOLD,
+	CRELAY_SECTION_HOLD,
+	CRELAY_SECTION_USER,
+	CRELAY_SECTION_RELEASED,
+	CRELAY_SECTION_ADDRESS,
+	CRELAY_SECTION_AWAITED
+} CrelaySection;
+
+#define CRELAY_SECTIONS			(CRELAY_SECTION_AWAITED + 1)
 
 /*
- * A file that follows something that changes.  Static, for a disk that is full
- * is full for longer than a pass; beside the path all of it begins as zero.
+ * Appends the lines of a section, each with its newline and without the
+ * keyword.
  */
-typedef struct CrelayStateFile
-{
-	const char *path;
-	char	   *due;			/* what could not be written yet; or NULL */
-	TimestampTz tried_at;		/* when that failed last */
-	struct CrelayStateFile *next;	/* of those that have something due */
-} CrelayStateFile;
+typedef void (*CrelayRender) (StringInfo lines);
 
-extern bool crelay_state_file_write(const char *path, const char *text, int elevel);
-extern bool crelay_state_file_keep(CrelayStateFile *file, const char *text);
-extern void crelay_state_files_retry(TimestampTz now);
+extern void crelay_state_use_lock(LWLock *lock);
+extern void crelay_state_own(void);
+
+extern char *crelay_state_read(CrelaySection section);
+extern char *crelay_state_peek(CrelaySection section);
+extern char *crelay_state_next(char **lines);
+
+extern void crelay_state_write(CrelaySection section, CrelayRender render);
+extern bool crelay_state_try(CrelaySection section, CrelayRender render);
+extern bool crelay_state_keep(CrelaySection section, CrelayRender render);
+extern void crelay_state_retry(TimestampTz now);
 
 #endif							/* CRELAY_STATE_FILE_H */

@@ -17,7 +17,6 @@
 #include "replication/walreceiver.h"
 #include "utils/memutils.h"
 
-#include "attachment.h"
 #include "bounds.h"
 #include "child_hold.h"
 #include "clock.h"
@@ -25,6 +24,7 @@
 #include "hold.h"
 #include "local_hold.h"
 #include "missed.h"
+#include "moves.h"
 #include "release.h"
 #include "slot_user.h"
 #include "state_file.h"
@@ -72,8 +72,6 @@ crelay_survey_start(MemoryContext context)
 	unmanaged = MemoryContextAllocZero(context, sizeof(Unmanaged) * unmanaged_room);
 	n_unmanaged = 0;
 	INSTR_TIME_SET_ZERO(last_pass);
-	crelay_slot_users_start(context);
-	crelay_missed_start(context);
 	crelay_registry_snapshot(&snapshot, true);
 	forgotten_seq = snapshot.forgotten_seq;
 	for (int i = 0; i < snapshot.nrows; i++)
@@ -382,6 +380,7 @@ fill_uncalled(CrelayNode *node, const CrelayDownstream *hold, const CrelayLocal 
 	memset(node, 0, sizeof(CrelayNode));
 	strlcpy(node->name, hold->name, sizeof(node->name));
 	node->incarnation = hold->incarnation;
+	node->moves = hold->moves;
 	strlcpy(node->upstream_name, local->node.name, sizeof(node->upstream_name));
 	node->upstream_incarnation = local->node.incarnation;
 	node->managed = true;
@@ -1118,7 +1117,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	survey_pin(survey, settings->node_name, now, local);
 	survey_self(settings, survey, now, local);
 	crelay_slot_users_run(&snapshot, downstreams, n);
-	crelay_attachment_keep(downstreams, n, now);
+	crelay_moves_keep_told(downstreams, n);
 	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
 						  now, local);
 	survey_xmin(&snapshot, downstreams, n, now, local);
@@ -1128,7 +1127,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 					 survey->position.in_recovery, now,
 					 (int64) settings->stale_timeout_ms * 1000);
 
-	crelay_state_files_retry(now);
+	crelay_state_retry(now);
 	moved = movement(survey, downstreams, n);
 	survey->moved = moved != last_movement;
 	last_movement = moved;

@@ -469,42 +469,32 @@ find_name(const CrelayNode *const *nodes, int n, const char *name)
 }
 
 /*
- * Whether one of the sorted nodes is the one that is awaited.  Of the same life
- * of it, and of a node without one, it takes what it has proven to be believed;
- * of another life, which can prove nothing, that it streams from here.
+ * Returns true if one of the sorted nodes, which are live and protected, is the
+ * awaited one: its counter was raised, or it is another life of it.  A node
+ * without an incarnation is known by its name.
  */
 static bool
-is_back(const CrelayNode *awaited, const CrelayNode *const *back, int n, uint32_t here)
+is_back(const CrelayNode *awaited, const CrelayNode *const *back, int n)
 {
-	int			left = CRELAY_PROOF_REACH;
-
 	for (int i = find_name(back, n, awaited->name);
-		 i < n && strcmp(back[i]->name, awaited->name) == 0 && left > 0; i++)
+		 i < n && strcmp(back[i]->name, awaited->name) == 0; i++)
 	{
-		const CrelayNode *node = back[i];
-
-		if (awaited->proof.count == 0 || node->upstream_incarnation == here)
-			return true;
-		if (node->incarnation != awaited->incarnation)
-			continue;
-		left -= (int) crelay_proof_distance(&awaited->proof, &node->proof);
-		if (left >= 0 &&
-			crelay_proof_follows(&awaited->proof, &node->proof, node->incarnation))
+		if (awaited->incarnation == 0 || back[i]->incarnation != awaited->incarnation ||
+			(awaited->moves != 0 && back[i]->moves > awaited->moves))
 			return true;
 	}
 	return false;
 }
 
 /*
- * How many of the nodes that the former upstream told of, those from
- * first_above on, have not come back below this one (here), and the first of
- * them by name.  One is back when a node of its name is live and protected: that
- * it may have been rebuilt, and what it streams through now, does not matter.
- * What was not protected before had nothing to lose.  There is room for n
- * pointers.
+ * Counts the nodes that the former upstream told of, those from first_above on,
+ * which have not come back below this one, and finds the first of them by name.
+ * A node is back when it is live, protected and has moved; the slot that it
+ * streams through does not matter.  A node that was not protected before had
+ * nothing to lose.  There is room for n pointers.
  */
 int
-crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above, uint32_t here,
+crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above,
 						const CrelayNode **room, const char **first)
 {
 	int			back = 0;
@@ -521,7 +511,7 @@ crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above, uint32_
 	{
 		const CrelayNode *node = &nodes[i];
 
-		if (node->protected == CRELAY_FALSE || is_back(node, room, back, here))
+		if (node->protected == CRELAY_FALSE || is_back(node, room, back))
 			continue;
 		awaited++;
 		if (*first == NULL || strcmp(node->name, *first) < 0)

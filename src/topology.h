@@ -19,7 +19,6 @@
 #define CRELAY_TOPOLOGY_H
 
 #include "node.h"
-#include "proof.h"
 
 /* One row of the assembled tree; the links are indexes, -1 for none. */
 typedef struct CrelayTreeRow
@@ -48,7 +47,7 @@ extern int	crelay_topology_assemble(const CrelayNode *nodes, int n,
 extern void crelay_topology_age(CrelayNode *nodes, int n, int64_t now,
 								int64_t stale_after, uint32_t own_path_ms);
 extern int	crelay_topology_awaited(const CrelayNode *nodes, int n, int first_above,
-									uint32_t here, const CrelayNode **room, const char **first);
+									const CrelayNode **room, const char **first);
 extern bool crelay_state_is_live(CrelayState state);
 extern const char *crelay_state_text(CrelayState state);
 extern const char *crelay_role_text(CrelayRole role);

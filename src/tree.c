@@ -189,35 +189,6 @@ crelay_tree_knows_below(const CrelaySnapshot *snapshot, int child)
 }
 
 /*
- * Whether the node of a downstream, and all that is below it now, needs nothing
- * of what is kept here: they are protected elsewhere, as they have proven.
- * origin: the child's slot that the node is known by, or CRELAY_ORIGIN_NOBODY.
- */
-bool
-crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin)
-{
-	CrelayTree *tree = crelay_tree_read();
-	CrelayDeparted departed = {0};
-	CrelaySnapshot snapshot;
-
-	crelay_registry_snapshot(&snapshot, true);
-	departed.name = d->name;
-	departed.incarnation = d->incarnation;
-	departed.proof = d->proof;
-	departed.known = crelay_tree_known(&snapshot, &departed.nknown);
-	departed.origin = origin;
-	departed.incomplete = snapshot.upstream_cut;
-	for (int i = 0; i < snapshot.nchildren; i++)
-	{
-		if (snapshot.child_slots[i] == origin && snapshot.children[i].has_about &&
-			!crelay_tree_knows_below(&snapshot, i))
-			departed.incomplete = true;
-	}
-	return crelay_departed_branch_is_safe(tree->nodes, tree->rows, tree->nrows,
-										  &departed, tree->local.node.incarnation);
-}
-
-/*
  * Whether a row is this node's.  It has none before the worker has said for the
  * first time who it is.
  */

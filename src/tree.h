@@ -42,7 +42,6 @@ extern void crelay_tree_newest_primary(const CrelayPolicyTree *policy,
 									   CrelayNewestPrimary *newest);
 extern CrelayKnown *crelay_tree_known(CrelaySnapshot *snapshot, int *n);
 extern bool crelay_tree_knows_below(const CrelaySnapshot *snapshot, int child);
-extern bool crelay_tree_is_safe_elsewhere(const CrelayDownstream *d, int origin);
 extern bool crelay_tree_is_local(const CrelayTree *tree, const CrelayTreeRow *row);
 extern CrelayState crelay_tree_state(const CrelayTree *tree,
 									 const CrelayTreeRow *row);

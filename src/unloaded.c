@@ -155,13 +155,16 @@ oust_earlier_session(void)
 static void
 establish_identity(void)
 {
+	CrelayIdentity identity;
 	LOCKTAG		tag;
 
 	if (own_incarnation != 0)
 		return;
 	crelay_advisory_tag(&tag, CRELAY_ADVISORY_IDENTITY, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	own_incarnation = crelay_instance_incarnation();
+	crelay_instance_keep_name();
+	crelay_instance_identity(&identity, 0);
+	own_incarnation = identity.now.incarnation;
 	LockRelease(&tag, ExclusiveLock, false);
 }
 
@@ -170,8 +173,8 @@ refuse_stranger(const CrelayHello *hello, char *detail, Size detail_size)
 {
 	CrelaySettings settings;
 
-	crelay_guc_copy(&settings);
 	establish_identity();
+	crelay_guc_copy(&settings);
 	if (hello->system_identifier != GetSystemIdentifier())
 	{
 		snprintf(detail, detail_size, "its system identifier is " UINT64_FORMAT,
@@ -256,23 +259,6 @@ is_diverged(const CrelayReport *report, const CrelayPosition *position)
 								  position->applied_lsn, &theirs, report->replay_lsn);
 }
 
-/*
- * Lets go of what the node was held by under its former name: no live node has
- * its incarnation but the one that this session speaks for.
- */
-static void
-drop_former_hold(const char *slot_name)
-{
-	char		former[CRELAY_SLOT_LEN];
-
-	if (!crelay_hold_find_former(slot_name, my_incarnation, former) ||
-		!crelay_hold_drop(former))
-		return;
-	ereport(LOG,
-			(errmsg("cascade_relay: dropped hold \"%s\", because its node is held by \"%s\" now",
-					former, slot_name)));
-}
-
 static void
 my_hold_name(char *name)
 {
@@ -330,8 +316,6 @@ serve_hold(const CrelayReport *report, const CrelayPosition *position,
 	reply->held_lsn = result.held_lsn;
 	reply->refusal = result.reason;
 	crelay_hold_log(slot_name, &result, my_hold_was_there);
-	if (result.reason == CRELAY_REFUSE_NONE && result.held_lsn != 0)
-		drop_former_hold(slot_name);
 	if (result.replaced || (result.created && my_hold_was_there))
 	{
 		my_hold_dropped_at = GetCurrentTimestamp();

@@ -27,16 +27,17 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "attachment.h"
 #include "compat.h"
 #include "exchange.h"
 #include "guc.h"
 #include "hold.h"
 #include "instance.h"
 #include "missed.h"
+#include "moves.h"
 #include "places.h"
 #include "registry.h"
 #include "release.h"
+#include "slot_user.h"
 #include "survey.h"
 #include "worker.h"
 
@@ -58,6 +59,7 @@
 
 static MemoryContext worker_context;
 static MemoryContext pass_context;
+static MemoryContext state_context; /* what was read from the state file */
 static CrelayLocal local;
 static CrelaySettings settings;
 static WaitEventSet *wait_set;
@@ -274,6 +276,32 @@ log_dropped_rows(void)
 					 "cascade_relay.max_nodes")));
 }
 
+/*
+ * Loads the state file, before anything is said to another node.  If only the
+ * worker is new, shared memory has what the file may lack.  An error leaves it to
+ * the next pass.
+ */
+static void
+load_state(void)
+{
+	CrelayLocal *shared = palloc(sizeof(CrelayLocal));
+	CrelayIdentity identity;
+	bool		new_server;
+
+	crelay_registry_get_local(shared);
+	new_server = !shared->ready;
+	crelay_instance_identity(&identity, shared->node.incarnation);
+	MemoryContextReset(state_context);
+	crelay_moves_start(state_context, new_server);
+	crelay_release_start(state_context, new_server);
+	crelay_slot_users_start(state_context, new_server);
+	crelay_missed_start(state_context, new_server);
+	crelay_places_start(state_context);
+	local.nformer = identity.nformer;
+	memcpy(local.former, identity.former, sizeof(local.former));
+	local.node.incarnation = identity.now.incarnation;
+}
+
 static TimestampTz
 run_pass(void)
 {
@@ -281,14 +309,14 @@ run_pass(void)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (local.node.incarnation == 0)
-		local.node.incarnation = crelay_instance_incarnation();
+		load_state();
 	crelay_exchange_forget_stale(&settings, &local);
 	crelay_survey_run(&settings, now, &local, &survey);
-	crelay_attachment_show(&local);
+	crelay_moves_count(&local);
 	crelay_exchange_run(&settings, &survey, now, &local);
 	log_dropped_rows();
 	crelay_registry_publish_local(&local);
-	crelay_places_keep(worker_context, now, &local);
+	crelay_places_keep(now, &local);
 	return next_pass(&survey, now);
 }
 
@@ -358,6 +386,8 @@ start(void)
 
 	worker_context = AllocSetContextCreate(TopMemoryContext, "cascade_relay",
 										   ALLOCSET_DEFAULT_SIZES);
+	state_context = AllocSetContextCreate(worker_context, "cascade_relay state",
+										  ALLOCSET_DEFAULT_SIZES);
 	pass_context = AllocSetContextCreate(worker_context, "cascade_relay pass",
 										 ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(pass_context);
@@ -376,9 +406,7 @@ start(void)
 	local.node.replay_lag = -1;
 	pfree(shared);
 
-	crelay_attachment_start(worker_context);
 	crelay_survey_start(worker_context);
-	crelay_release_start(worker_context);
 	crelay_exchange_start(worker_context);
 }
 

@@ -317,20 +317,6 @@ is(value($k, 'SELECT pg_postmaster_start_time(), worker_pid FROM cascade_status'
 	"$k_started|$k_worker", 'no restart was needed');
 still_pinned('k is below i again');
 
-# ---- another name ----
-
-reload_with($i, 'cascade_relay.node_name', 'i2');
-wait_for($p, "SELECT count(*) = 1 FROM cascade_topology WHERE node_name = 'i2'", 'p knows the new name');
-finds_back($i, 'under another name');
-wait_for($p, q{SELECT string_agg(name, ' ') = 'i2' FROM cascade_holds WHERE name IN ('i', 'i2')},
-	'a hold of the new name takes the place of the old one');
-still_pinned('i has another name', 'i2');
-reload_with($i, 'cascade_relay.node_name', 'i');
-wait_for($p, "SELECT state = 'streaming' FROM cascade_topology WHERE node_name = 'i'", 'and the old one');
-finds_back($i, 'under its old name');
-wait_for($i, "SELECT upstream_held_lsn = '$pin' FROM cascade_status", 'it is held where it was');
-still_pinned('i has its old name');
-
 # ---- the proof ----
 
 slot_from_hold($p, 'i', 'l');

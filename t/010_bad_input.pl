@@ -299,8 +299,9 @@ is(slot($p, 'cascade_relay_' . 'l' x 40 . '_00000abc', 'restart_lsn'), $reply->{
 
 # a real node shows what it is told
 my $log = -s $i->logfile;
+my $former = value($p, q{SELECT slot_name FROM cascade_holds WHERE name = 'i'});
 $i->append_conf('postgresql.conf', "cascade_relay.node_name = 'p'");
-$i->reload;
+$i->restart;
 wait_for($i, "SELECT upstream_state = 'refused' AND NOT coalesce(protected, false) FROM cascade_status", 'i calls itself p, and is refused');
 like(value($i, 'SELECT last_error FROM cascade_status'),
 	qr/same node name as this node.*HINT: Give each node a cascade_relay\.node_name of its own/, 'it says why, and what to do');
@@ -308,9 +309,12 @@ is(value($i, q{SELECT warnings && '{duplicate_name}' FROM cascade_topology WHERE
 wait_for($i, q{SELECT node_name || ' ' || state FROM cascade_topology WHERE is_local}, 'and shows as a duplicate', 'p duplicate');
 is(value($p, q{SELECT node_name, state FROM cascade_topology WHERE node_name = 'p'}), 'p|running', 'p itself does not');
 $i->append_conf('postgresql.conf', "cascade_relay.node_name = 'i'");
-$i->reload;
+$i->restart;
 wait_connected($i);
 wait_protected($i);
+value($p, "SELECT cascade_forget('$former', true)");
+$i_incarnation = incarnation($i);
+$i_hold = "cascade_relay_i_$i_incarnation";
 wait_for($i, q{SELECT state FROM cascade_topology WHERE is_local}, 'i is no duplicate any more', 'streaming');
 wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'i'}, 'as p sees it, too', 'streaming');
 i_is_well('after it had another name');

@@ -224,14 +224,14 @@ wait_for($p, q{SELECT count(*) = 0 FROM cascade_topology WHERE node_name = 'u'},
 
 my $redo = value($i2, q{SELECT cascade_release('l')});
 wait_for($i2, q{SELECT bool_and(NOT counted AND reason = 'released') FROM cascade_holds}, 'l is released');
-wait_for($i2, qq{SELECT pg_read_file('pg_replslot/cascade_relay.released') ~ '^$redo cascade_relay_l_'}, 'on disk too');
+like(join(',', state_lines($i2, 'released')), qr/^cascade_relay_l_[0-9a-f]{8} \Q$redo\E$/, 'on disk too, at once');
 $i2->restart;
 wait_connected($i2);
 is(value($i2, q{SELECT counted, reason FROM cascade_holds}), 'f|released', 'still, after a restart');
 $l->start;
 same_rows($p, $l);
 wait_for($i2, q{SELECT counted FROM cascade_holds}, 'it counts again once it has caught up');
-wait_for($i2, q{SELECT pg_read_file('pg_replslot/cascade_relay.released') = ''}, 'and that is on disk');
+wait_until('and that is on disk', sub { !state_lines($i2, 'released') });
 
 $_->stop for $l, $i2, $p;
 
@@ -250,10 +250,7 @@ sub verdict
 sub on_disk
 {
 	my ($names, $what) = @_;
-	wait_for($q,
-		q{SELECT coalesce(string_agg(split_part(l, ' ', 2), ' ' ORDER BY l COLLATE "C"), '') }
-		  . q{FROM regexp_split_to_table(pg_read_file('pg_replslot/cascade_relay.released', 0, 10000, true), E'\n') l WHERE l <> ''},
-		$what, $names);
+	wait_until($what, sub { join(' ', sort map { (split ' ')[0] } state_lines($q, 'released')) eq $names });
 	return;
 }
 

@@ -59,8 +59,7 @@ for my $node ($l1, $l2, $l3, $m)
 wait_protected($i, $l1, $l2, $l3, $m);
 for my $node ($l1, $l2)
 {
-	wait_for($node, q{SELECT count(*) = 5 FROM regexp_split_to_table(pg_read_file('pg_replslot/cascade_relay.places', 0, 10000, true), E'\n') n WHERE n <> ''},
-		$node->name . ' has written down where they are');
+	wait_until($node->name . ' has written down where they are', sub { state_lines($node, 'address') == 5 });
 }
 
 

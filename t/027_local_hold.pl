@@ -137,7 +137,7 @@ value($s, 'SELECT pg_reload_conf()');
 add_rows($s, 2);
 my $held_at = hold_lsn($s, 's');
 ok(lsn_le($s, $held_at, $need), 'the hold stays where it was');
-wait_for($s, "SELECT severity, hint ~ 'pg_drop_replication_slot' FROM cascade_check WHERE code = 'orphan_slot' AND message ~ '\"i\" and 2 more'",
+wait_for($s, "SELECT severity, hint ~ 'cascade_forget' FROM cascade_check WHERE code = 'orphan_slot' AND message ~ '\"i\" and 2 more'",
 	's says whom it waits for', 'warning|t');
 
 # restartpoints while there is no root
@@ -168,7 +168,7 @@ wait_protected($l);
 wait_for($s, "SELECT severity, node_name FROM cascade_check WHERE code = 'orphan_slot' AND message ~ 'since this node was promoted'",
 	's waits for p', 'warning|s');
 my $command = value($s, "SELECT substring(hint from 'SELECT .*;') FROM cascade_check WHERE code = 'orphan_slot' AND message ~ 'since this node was promoted'");
-is(value($s, $command), '', 'somebody knows that p will not come back');
+is(value($s, $command), '{}', 'somebody knows that p will not come back');
 value($s, "SELECT pg_drop_replication_slot(slot_name) FROM cascade_downstreams WHERE name = 'i' AND slot_name IS NOT NULL");
 removed($need, $s, $s, $l);
 same_rows($s, $l);
@@ -221,15 +221,19 @@ for my $node ($a, $b)
 	ok(has_wal($node, $need), 'and has it');
 }
 
-# another name
-$held = hold_lsn($a, 'a');
-set_conf($a, "cascade_relay.node_name = 'a_b'\n");
-wait_for($a, "SELECT slot_name ~ '^cascade_relay_a_b_', restart_lsn <= '$need' FROM cascade_holds", 'under another name a holds the same', 't|t');
+# another name: the local hold of its former life covers the new one, and goes with
+# the command that is printed
+my $former = value($a, 'SELECT slot_name FROM cascade_holds');
+$a->append_conf('postgresql.conf', "cascade_relay.node_name = 'a_b'\n");
+$a->restart;
+wait_for($a, "SELECT restart_lsn <= '$need' FROM cascade_holds WHERE name = 'a_b'", 'under another name a holds as low', 't');
+is(value($a, "SELECT counted, reason FROM cascade_holds WHERE slot_name = '$former'"), "f|the node's own hold", 'what it held under its former name does not count');
+is(value($a, q{SELECT hint FROM cascade_check WHERE code = 'former_life' AND message ~ '^local hold'}), "It is not needed any more: SELECT cascade_forget('$former');", 'and is listed, with the command');
+value($a, "SELECT cascade_forget('$former')");
+is(value($a, q{SELECT string_agg(name, ' ') FROM cascade_holds}), 'a_b', 'which lets go of it');
 wait_for($p, "SELECT state FROM cascade_topology WHERE node_name = 'a_b'", 'p knows it by that name', 'streaming');
-look_around($a);
-remove_wal(1, $p, $a);
-set_conf($a, "cascade_relay.node_name = 'a'\n");
-wait_for($a, "SELECT slot_name ~ '^cascade_relay_a_[0-9a-f]{8}\$', restart_lsn <= '$need' FROM cascade_holds", 'and under its old one', 't|t');
+wait_protected($a);
+value($p, q{SELECT cascade_forget(slot_name, true) FROM cascade_holds WHERE name = 'a'});
 
 # what it holds is bounded like every hold
 set_conf($b, "cascade_relay.max_hold_size = 2MB\n");
@@ -239,7 +243,7 @@ set_conf($b, "cascade_relay.max_hold_size = -1\n");
 
 # a candidate no more, and once more
 set_conf($b, "cascade_relay.replica_class = read_replica\n");
-wait_for($b, 'SELECT count(*) FROM cascade_holds', 'b is no candidate, and holds nothing after a while', '0');
+wait_for($b, 'SELECT count(*) FROM cascade_holds', 'b is no candidate by its setting, and holds nothing', '0');
 
 # with a folder in the way of its hold it says so once, however long that lasts
 my $in_the_way = $b->data_dir . '/pg_replslot/cascade_relay_b_' . incarnation($b);
@@ -296,15 +300,15 @@ $p->append_conf('postgresql.conf', "primary_slot_name = 'p3'");
 point_at($p, $a);
 $p->start;
 same_rows($a, $p);
-is(value($a, "SELECT count(*) FROM cascade_holds WHERE name = 'a'"), '1', 'a waits for l alone');
-slot_from_hold($a, 'a', 'l3');
+is(value($a, "SELECT count(*) FROM cascade_holds WHERE name = 'a_b'"), '1', 'a waits for l alone');
+slot_from_hold($a, 'a_b', 'l3');
 point_at($l, $a);
 $log = -s $a->logfile;
 $l->start;
 same_rows($a, $l);
-ok($a->wait_for_log(qr/dropped hold "cascade_relay_a_\w+", because every node that was known before the promotion is protected here/, 0),
+ok($a->wait_for_log(qr/dropped hold "cascade_relay_a_b_\w+", because every node that was known before the promotion is protected here/, 0),
 	'a says that all are back');
-is(value($a, "SELECT count(*) FROM cascade_holds WHERE name = 'a'"), '0', 'its own hold is gone');
+is(value($a, "SELECT count(*) FROM cascade_holds WHERE name = 'a_b'"), '0', 'its own hold is gone');
 wait_protected($b, $l, $p);
 
 # what p kept for the others is of the past

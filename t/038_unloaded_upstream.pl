@@ -77,7 +77,7 @@ checkpoint_all($p, $i, $l);
 wait_protected($i, $l);
 is(value($p, 'SELECT pg_postmaster_start_time()'), $started, 'p was not restarted');
 like(holds($p), qr/^cascade_relay_i_[0-9a-f]{8}\|[0-9A-F\/]+$/, 'it holds for i');
-is(own_files($p), 'cascade_relay.incarnation', 'and knows who it is');
+is(own_files($p), 'cascade_relay.state', 'and knows who it is');
 is(value($i, q{SELECT upstream_name, last_error IS NOT NULL, role FROM cascade_status}), 'p|t|standby', 'i knows it by its name');
 wait_for($l, q{SELECT array_agg(path::text) = '{"{p}","{p,i}","{p,i,l}"}' AND bool_and(protected) AND bool_and(state IN ('running', 'streaming')) FROM cascade_topology},
 	'l has the path from p, and all on it are protected');
@@ -175,7 +175,7 @@ $p->safe_psql('postgres', q{SELECT pg_drop_replication_slot('cascade_relay_fake_
 
 # ---- through a crash, and the proof ----
 
-my $incarnation = slurp_file($p->data_dir . '/pg_replslot/cascade_relay.incarnation');
+my ($identity) = state_lines($p, 'node');
 checkpoint_all($p, $i, $l);
 wait_protected($i, $l);
 $l->stop;
@@ -191,7 +191,7 @@ wait_caught_up($p, $i);
 checkpoint_all($p, $i);
 checkpoint_all($p, $i);
 ok(has_segment($p, $before), 'p has kept what l needs, through a crash');
-is(slurp_file($p->data_dir . '/pg_replslot/cascade_relay.incarnation'), $incarnation, 'and is who it was');
+is((state_lines($p, 'node'))[0], $identity, 'and is who it was');
 is(value($i, q{SELECT protected FROM cascade_topology WHERE node_name = 'l'}), 't', 'i shows that l is protected');
 kill_node($i);
 slot_from_hold($p, 'i', 'l');
@@ -216,7 +216,7 @@ wait_connected($l);
 checkpoint_all($p, $l);
 wait_protected($l);
 gone($l, 'not_preloaded');
-is(slurp_file($p->data_dir . '/pg_replslot/cascade_relay.incarnation'), $incarnation, 'p is who it was');
+is((state_lines($p, 'node'))[0], $identity, 'p is who it was');
 wait_for($p, q{SELECT string_agg(node_name, ' ' ORDER BY node_name) FILTER (WHERE state IN ('running', 'streaming')) = 'l p' FROM cascade_topology}, 'and has a tree');
 is(value($p, q{SELECT count(*) FROM cascade_holds WHERE name = 'l'}), '1', 'the hold of l is the one that it was');
 remove_wal(2, $p, $l);

@@ -9,10 +9,9 @@
 # say so, with the command, whether p knows whose it was from a report or from
 # before a restart.
 #
-# Nor does that slot have a say in what n has shown of its moves.  n goes to i and
-# comes back: what p remembers for the time after a restart is what n shows now,
-# and not what it knew of whom the slot was.  While that cannot be written it is
-# tried again.
+# Nor does that slot have a say in what n has told of its moves.  n goes to i and
+# comes back: what p remembers for the time after a restart is the counter that n
+# has now.  While p cannot write that down it tries again.
 #
 # Then n leaves for i, and the slot that was made for it on p is let go of in a
 # while; but not if it was asked for again since, for then n may come back to it.
@@ -66,13 +65,14 @@ sub moves
 }
 
 # How often n has moved: as it knows itself, and as p remembers it.
-sub moved { return slurp_file($n->data_dir . '/pg_replslot/cascade_relay.seed') =~ /^[0-9a-f]{8} [0-9a-f]{32} (\d+) / ? $1 : undef; }
+sub moved { return (split ' ', (state_lines($n, 'moves'))[0])[1]; }
 
 sub remembered
 {
 	my $incarnation = incarnation($n);
+	my ($line) = grep { /^$incarnation / } state_lines($p, 'told');
 
-	return slurp_file($p->data_dir . '/pg_replslot/cascade_relay.shown') =~ /^$incarnation (\d+) /m ? $1 : undef;
+	return defined $line ? (split ' ', $line)[1] : undef;
 }
 
 checkpoint_all($p, $n, $i);
@@ -81,12 +81,12 @@ my $before = moved();
 moves($i);
 wait_for($p, q{SELECT count(*) FROM cascade_holds WHERE name = 'n'}, 'p lets go of n', '0');
 is(value($p, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'n'}), '1', 'but for its former slot');
-my $obstacle = $p->data_dir . '/pg_replslot/cascade_relay.shown.tmp';
+my $obstacle = $p->data_dir . '/pg_replslot/cascade_relay.state.tmp';
 mkdir $obstacle or die "$obstacle: $!";
 moves($p);
 cmp_ok(moved(), '>=', $before + 2, 'n has shown that it has moved, and moved back');
-ok($p->wait_for_log(qr/could not write file "pg_replslot\/cascade_relay\.shown\.tmp"/), 'p cannot write that down');
-isnt(remembered(), moved(), 'what it has written is old');
+ok($p->wait_for_log(qr/could not write file "pg_replslot\/cascade_relay\.state\.tmp"/), 'p cannot write that down');
+isnt(remembered() // '', moved(), 'what it has written is old');
 rmdir $obstacle or die "$obstacle: $!";
 wait_until('it is written when it can be, as n shows it now', sub { (remembered() // '') eq moved() });
 
@@ -126,7 +126,7 @@ value($p, q{SELECT cascade_adopt('n')});
 let_go();
 is(value($p, $there), '1', 'the slot that was asked for again stays');
 is(value($p, q{SELECT counted FROM cascade_downstreams WHERE slot_name = 'cascade_adopted_n'}), 't', 'and counts');
-unlike(slurp_file($p->data_dir . '/pg_replslot/cascade_relay.users'), qr/cascade_adopted_n/, 'after a restart too');
+unlike(join("\n", state_lines($p, 'user')), qr/cascade_adopted_n/, 'after a restart too');
 
 point_at($n, $p);
 $n->reload;

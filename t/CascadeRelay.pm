@@ -21,7 +21,7 @@ our @EXPORT = qw(
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
   report_sql decode_reply at_most set_conf show_tree wait_until look_around
-  may_crash sleeps reattach print_lsn
+  may_crash sleeps reattach print_lsn state_lines rewrite_state
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -383,6 +383,43 @@ sub incarnation
 	return $node->safe_psql('postgres', 'SELECT incarnation FROM cascade_status');
 }
 
+# The lines of a section of a node's state file, without the keyword.
+sub state_lines
+{
+	my ($node, $section) = @_;
+	my $file = $node->data_dir . '/pg_replslot/cascade_relay.state';
+
+	return -e $file ? map { /^$section (.*)/ ? $1 : () } split /\n/, slurp_file($file) : ();
+}
+
+# CRC-32C, as PostgreSQL computes it.
+sub _crc32c
+{
+	my ($data) = @_;
+	my $crc = 0xffffffff;
+
+	for my $byte (unpack 'C*', $data)
+	{
+		$crc ^= $byte;
+		$crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 for 1 .. 8;
+	}
+	return $crc ^ 0xffffffff;
+}
+
+# Replaces the lines of the state file of a stopped node by what the sub makes of
+# them; the last line, the CRC, is right again.
+sub rewrite_state
+{
+	my ($node, $change) = @_;
+	my $file = $node->data_dir . '/pg_replslot/cascade_relay.state';
+	my $text = $change->(slurp_file($file) =~ s/^crc .*\n\z//mr);
+
+	open my $out, '>', $file or die "$file: $!";
+	print $out $text, sprintf("crc %08X\n", _crc32c($text));
+	close $out or die "$file: $!";
+	return;
+}
+
 # The state of a node as another one shows it.
 sub tree_state
 {
@@ -587,24 +624,20 @@ sub encode_report
 			map { _lsn($m{$_}) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn oldest_wal_lsn))
 		  . _string($m{pinned_by} // '')
 		  . _string($m{xmin_pinned_by} // '')
-		  . pack('N', $m{of} // 0));
+		  . pack('N N', $m{of} // 0, $m{moves} // 0));
 
 	if ($m{tree})
 	{
 		$sections .= _section(4,
 			join('', map { _string($m{$_} // '') } qw(slot_name application_name location))
 			  . pack('n/a*', $m{conninfo} // ''));
-		$sections .= _section(10, _proof($m{proof})) if $m{proof};
 		$sections .= _section(0x7000,
 			pack('N', scalar @{ $m{tree} }) . join('', map { pack('n/a*', $_) } @{ $m{tree} }));
 	}
 	return _message(2, $sections, %m);
 }
 
-# What a node shows of its moves: its number and 16 bytes; unknown without.
-sub _proof { my ($proof) = @_; return $proof ? pack('N a16', @$proof) : pack('N', 0); }
-
-# A row of the tree part.  proof => [number, 16 bytes].
+# A row of the tree part.  moves => the node's move counter; unknown without.
 sub encode_row
 {
 	my (%r) = @_;
@@ -618,7 +651,7 @@ sub encode_row
 	  . join('', map { _string($r{$_} // '') } qw(name upstream_name pinned_by location))
 	  . pack('n/a*', $r{conninfo} // '')
 	  . _string($r{xmin_pinned_by} // '')
-	  . ($r{proof} ? _string($r{version} // '') . _string($r{upstream_address} // '') . _proof($r{proof}) : '');
+	  . (defined $r{moves} ? _string($r{version} // '') . _string($r{upstream_address} // '') . pack('N', $r{moves}) : '');
 }
 
 sub report_sql

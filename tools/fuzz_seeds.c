@@ -108,8 +108,7 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		strcpy(row.conninfo, "host=10.0.0.5 port=5432");
 		strcpy(row.version, i % 2 ? "1.0" : "");
 		strcpy(row.upstream_address, i % 3 ? "host=10.0.0.1" : "");
-		row.proof.count = i % 2 ? (uint32_t) i : 0;
-		memset(row.proof.value, i, sizeof(row.proof.value));
+		row.moves = i % 2 ? (uint32_t) i : 0;
 		row.path_interval_ms = (uint32_t) i * 1000;
 		if (full)
 		{
@@ -153,8 +152,7 @@ write_report(const char *name, bool tree, int history, int rows, bool full)
 	strcpy(report.about.location, "eu-west");
 	strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
 	strcpy(report.about.version, history % 2 ? "1.0" : "");
-	report.about.proof.count = (uint32_t) rows;
-	memset(report.about.proof.value, 'p', sizeof(report.about.proof.value));
+	report.moves = (uint32_t) rows;
 	strcpy(report.about.upstream_address, rows > 0 ? "host=10.0.0.1" : "");
 	if (full)
 	{

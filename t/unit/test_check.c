@@ -154,6 +154,7 @@ set_healthy(Scene *s, int local)
 	memset(s, 0, sizeof(Scene));
 	add_row(s, P, "p", -1);
 	add_row(s, I, "i", P);
+	s->nodes[I].replica_class = CRELAY_CLASS_VOTING;
 	add_row(s, L, "l", I);
 	add_child(s, local == P ? I : L);
 	s->rows[local].local = true;
@@ -911,6 +912,69 @@ hold_of_former(Scene *s)
 	s->downstreams[2].incarnation = 3;
 }
 
+/* This node was called l before, in another incarnation. */
+static const CrelayLife former_l = {"l", 3};
+
+static void
+hold_of_own_former_life(Scene *s)
+{
+	CrelayDownstream *hold = add_slot(s, "cascade_relay_p_000000ff");
+
+	hold->kind = CRELAY_KIND_HOLD;
+	hold->own = true;
+	hold->former = true;
+	hold->counted = false;
+}
+
+static void
+row_of_own_former_life(Scene *s)
+{
+	s->facts.nformer = 1;
+	s->facts.former = &former_l;
+}
+
+static void
+other_former_life(Scene *s)
+{
+	static const CrelayLife other = {"l", 77};
+
+	s->facts.nformer = 1;
+	s->facts.former = &other;
+}
+
+static void
+local_hold_high(Scene *s)
+{
+	s->facts.local_hold_high_since = NOW - STALE;
+	s->facts.tree_hold_lsn = LSN(90);
+}
+
+static void
+local_hold_high_for_a_moment(Scene *s)
+{
+	local_hold_high(s);
+	s->facts.local_hold_high_since = NOW - STALE + SECOND;
+}
+
+static void
+asynchronous(Scene *s)
+{
+	s->nodes[I].replica_class = CRELAY_CLASS_READ_REPLICA;
+}
+
+static void
+asynchronous_with_one_standby(Scene *s)
+{
+	asynchronous(s);
+	s->facts.nrows = L;
+}
+
+static void
+renamed_host(Scene *s)
+{
+	s->facts.passed_over_name = "host_5433";
+}
+
 /* p was promoted, and holds on itself what others may need. */
 static void
 promoted(Scene *s)
@@ -1423,6 +1487,15 @@ static const struct
 	{"feedback below an absent node", P, feedback_below_the_absent, "ok ok p"},
 	{"feedback all the way", P, feedback_passes, "ok ok p"},
 	{"a leaf that gives none", P, feedback_of_none_below, "ok ok p"},
+	{"a local hold of a former life of this node", P, hold_of_own_former_life, "warning former_life p"},
+	{"what is held above for a former life of this node", I, row_of_own_former_life, "warning former_life i"},
+	{"another life of that name", I, other_former_life, "ok ok i"},
+	{"a candidate whose local hold is too high", I, local_hold_high, "warning local_hold_high i"},
+	{"for a moment", I, local_hold_high_for_a_moment, "ok ok i"},
+	{"an asynchronous cascade", P, asynchronous, "ok no_candidate p"},
+	{"as a standby sees it", I, asynchronous, "ok ok i"},
+	{"with a single standby", P, asynchronous_with_one_standby, "ok ok p"},
+	{"another host name", P, renamed_host, "ok kept_name p"},
 	{"a delayed standby", I, delayed, "ok delayed_standby i"},
 	{"a primary delays nothing", P, delayed, "ok ok p"},
 	{"no bound", P, unbounded, "ok unbounded p"},
@@ -1582,7 +1655,7 @@ test_words(void)
 	set_healthy(&scene, P);
 	hold_of_claimed(&scene);
 	look(&scene, &findings);
-	is_text(findings.message, "replication slot \"cascade_relay_i_00000002\" keeps 2048 kB of WAL and is not in use: its node is said to live below \"h\", which it has not proven",
+	is_text(findings.message, "replication slot \"cascade_relay_i_00000002\" keeps 2048 kB of WAL and is not in use: its node is seen below \"h\", and its move is not confirmed",
 			"why a hold stays whose node is said to be elsewhere");
 	is_text(findings.hint, "Look at that node. If it streams and is protected there: SELECT cascade_forget('cascade_relay_i_00000002', true);",
 			"and the command if it is true");

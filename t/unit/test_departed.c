@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * test_departed.c
- *	  Tests of what a node left behind, as a plain program that prints TAP.
+ *	  Tests of departed.c, as a plain program that prints TAP.
  *
- * Owns: what departed.h promises, seen from outside: where the nodes are now
- * that were below one that is gone, and whether a branch is safe where it is.
+ * Owns: what departed.h promises, seen from outside: where a node lives that was
+ * below a departed one, and whether it needs nothing of before.
  *
  *	  cc -std=gnu99 -Isrc -It/unit -g -fsanitize=address,undefined \
- *		  t/unit/test_departed.c src/departed.c src/proof.c src/topology.c \
+ *		  t/unit/test_departed.c src/departed.c src/topology.c \
  *		  -o test_departed && ./test_departed
  *
  *-------------------------------------------------------------------------
@@ -50,7 +50,7 @@ add(const char *name, uint32_t incarnation, const char *upstream,
  * p has lost i, and what i said of a node with that name and incarnation is
  * old.  What is known of it otherwise?
  */
-static CrelayProof shown;
+static uint32_t told = 1;		/* the counter that it told before */
 
 static const char *
 where_is(const char *name, uint32_t incarnation)
@@ -63,7 +63,7 @@ where_is(const char *name, uint32_t incarnation)
 
 	snprintf(old.name, sizeof(old.name), "%s", name);
 	old.incarnation = incarnation;
-	old.proof = shown;
+	old.moves = told;
 	snprintf(gone.name, sizeof(gone.name), "i");
 	gone.incarnation = 2;
 	crelay_departed_sort(known, n);
@@ -72,7 +72,7 @@ where_is(const char *name, uint32_t incarnation)
 		return "nowhere";
 	snprintf(place, sizeof(place), "below %s%s%s", found->upstream_name,
 			 found->protected == CRELAY_TRUE ? "" : ", unprotected",
-			 found->protected == CRELAY_TRUE && !safe ? ", unproven" : "");
+			 found->protected == CRELAY_TRUE && !safe ? ", not confirmed" : "");
 	return place;
 }
 
@@ -97,9 +97,8 @@ test_find(void)
 	add("l", 3, "j", 4, CRELAY_STATE_CATCHUP, CRELAY_FALSE, FROM_OTHERS);
 	is_text(where_is("l", 3), "below j, unprotected", "it lives, but is not protected");
 
-	add("l", 3, "p", HERE, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	add("l", 3, "p", HERE, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS)->moves = 2;
 	is_text(where_is("l", 3), "below p", "it lives and is protected");
-	is_text(where_is("l", 9), "nowhere", "another life of it is another node");
 	is_text(where_is("l", 0), "below p", "a node without incarnation goes by its name");
 	is_text(where_is("k", 0), "nowhere", "and a name is all of it");
 
@@ -108,135 +107,44 @@ test_find(void)
 	is_text(where_is("u", 0), "below p, unprotected", "unknown is not protected");
 }
 
-static bool incomplete;
-
-static bool
-is_safe(const char *name, uint32_t incarnation)
-{
-	CrelayTreeLink links[MAX_NODES];
-	CrelayTreeRow rows[MAX_NODES];
-	int			nrows = crelay_topology_assemble(nodes, n, links, rows);
-
-	CrelayDeparted departed = {name, incarnation, shown, known, n, FROM_I, incomplete};
-
-	crelay_departed_sort(known, n);
-	return crelay_departed_branch_is_safe(nodes, rows, nrows, &departed, HERE);
-}
+/* ---- the move counter ---- */
 
 static void
-test_branch(void)
+test_counter(void)
 {
-	CrelayNode *leaf;
-	CrelayNode *top;
+	CrelayNode *row;
 
 	n = 0;
-	add("p", 7, "", 0, CRELAY_STATE_RUNNING, CRELAY_TRUE, FROM_UPSTREAM);
-	add("i", HERE, "p", 7, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
-	add("k", 9, "p", 7, CRELAY_STATE_STREAMING, CRELAY_FALSE, FROM_UPSTREAM);
-	top = add("j", 3, "p", 7, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_UPSTREAM);
-	add("l", 4, "j", 3, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_UPSTREAM);
-	leaf = add("m", 5, "l", 4, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_UPSTREAM);
-	ok(is_safe("j", 3), "all of the branch is protected, whatever there is beside it");
-	incomplete = true;
-	ok(!is_safe("j", 3), "not all of what was below it is known");
-	incomplete = false;
-	ok(!is_safe("j", 4), "another life of it is not known");
-	ok(!is_safe("x", 3), "nor is another node");
-	ok(!is_safe("p", 7), "below the root there is one who is not");
-	leaf->protected = CRELAY_FALSE;
-	ok(!is_safe("j", 3), "a leaf far below is not");
-	leaf->protected = CRELAY_UNKNOWN;
-	ok(!is_safe("j", 3), "of a leaf it is not known");
-	leaf->protected = CRELAY_TRUE;
-	leaf->state = CRELAY_STATE_DOWN;
-	ok(is_safe("j", 3), "a leaf is away, and was");
-	top->state = CRELAY_STATE_STALE;
-	ok(!is_safe("j", 3), "nobody has news of it");
-	top->state = CRELAY_STATE_CATCHUP;
-	ok(is_safe("j", 3), "it catches up");
-	top->upstream_incarnation = HERE;
-	snprintf(top->upstream_name, sizeof(top->upstream_name), "i");
-	ok(!is_safe("j", 3), "it has come back");
-	top->upstream_incarnation = 4;
-	snprintf(top->upstream_name, sizeof(top->upstream_name), "l");
-	ok(!is_safe("j", 3), "it is on a cycle");
-}
-
-/* ---- what has to be proven ---- */
-
-static const uint8_t seed[CRELAY_PROOF_SIZE] = "whatever it is";
-
-static CrelayProof
-nth(uint32_t incarnation, uint32_t count)
-{
-	CrelayProof proof;
-
-	crelay_proof_make(seed, incarnation, count, &proof);
-	return proof;
-}
-
-static void
-test_unproven(void)
-{
-	CrelayNode *claim;
+	told = 7;
+	row = add("l", 3, "h", 66, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	is_text(where_is("l", 3), "below h, not confirmed", "a row without a counter confirms no move");
+	row->moves = 6;
+	is_text(where_is("l", 3), "below h, not confirmed", "nor does a lower one");
+	row->moves = 7;
+	is_text(where_is("l", 3), "below h, not confirmed", "nor the one that was told before");
+	row->moves = 8;
+	is_text(where_is("l", 3), "below h", "a higher one does");
+	row->protected = CRELAY_FALSE;
+	is_text(where_is("l", 3), "below h, unprotected", "unless the node has lost its protection there");
 
 	n = 0;
-	shown = nth(3, 7);
-	claim = add("l", 3, "h", 66, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
-	is_text(where_is("l", 3), "below h, unproven", "somebody says where it is, and shows nothing");
-	claim->proof = nth(3, 7);
-	is_text(where_is("l", 3), "below h, unproven", "or what it has shown before");
-	claim->proof = nth(3, 6);
-	is_text(where_is("l", 3), "below h, unproven", "or what it had shown before that");
-	claim->proof.count = 8;
-	is_text(where_is("l", 3), "below h, unproven", "or something made up");
-	claim->proof = nth(3, 8);
-	is_text(where_is("l", 3), "below h", "only the node itself shows what comes next");
-
-	n = 0;
-	claim = add("l", 3, "a", 50, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
-	add("l", 3, "b", 51, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS)->proof = nth(3, 8);
+	add("l", 3, "a", 50, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
+	add("l", 3, "b", 51, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS)->moves = 8;
 	add("l", 3, "c", 52, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_UPSTREAM);
-	is_text(where_is("l", 3), "below b", "one that is proven is found among those that are not");
+	is_text(where_is("l", 3), "below b", "the confirming row is found among others");
 
 	n = 0;
-	shown.count = 0;
-	add("l", 3, "h", 66, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
-	is_text(where_is("l", 3), "below h", "of who has never shown anything all is believed");
-}
-
-static void
-test_branch_unproven(void)
-{
-	CrelayNode *former;
-	CrelayNode *top;
-	CrelayNode *leaf;
-
-	n = 0;
-	add("p", HERE, "", 0, CRELAY_STATE_RUNNING, CRELAY_TRUE, FROM_UPSTREAM);
-	former = add("l", 4, "j", 3, CRELAY_STATE_STALE, CRELAY_TRUE, FROM_I);
-	add("k", 9, "p", HERE, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
-	top = add("j", 3, "k", 9, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
-	leaf = add("l", 4, "j", 3, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS);
-	shown = nth(3, 1);
-	ok(!is_safe("j", 3), "who is said to be elsewhere has to prove it");
-	top->proof = nth(3, 2);
-	ok(is_safe("j", 3), "and its leaf, if it has never shown anything, does not");
-	former->proof = nth(4, 5);
-	ok(!is_safe("j", 3), "a leaf that has, has to, too");
-	leaf->proof = nth(4, 5);
-	ok(!is_safe("j", 3), "once more the same is nothing");
-	leaf->proof = nth(4, 6);
-	ok(is_safe("j", 3), "both have proven it");
-	shown.count = 0;
+	told = 0;
+	add("l", 3, "h", 66, CRELAY_STATE_STREAMING, CRELAY_TRUE, FROM_OTHERS)->moves = 9;
+	is_text(where_is("l", 3), "below h, not confirmed", "where nothing was told, no counter is higher");
+	is_text(where_is("l", 9), "below h", "a former life needs nothing once the node is protected");
+	told = 1;
 }
 
 int
 main(void)
 {
 	test_find();
-	test_branch();
-	test_unproven();
-	test_branch_unproven();
+	test_counter();
 	return done_testing();
 }

@@ -271,17 +271,6 @@ fill_pin(CrelayPin *pin)
 	fill(pin->slot, sizeof(pin->slot), 's');
 }
 
-static CrelayProof
-sample_proof(uint32_t count)
-{
-	CrelayProof proof = {0};
-
-	proof.count = count;
-	for (int i = 0; i < CRELAY_PROOF_SIZE; i++)
-		proof.value[i] = (uint8_t) (count + 200 + i);
-	return proof;
-}
-
 static CrelayReport
 sample_report(bool has_tree)
 {
@@ -314,7 +303,6 @@ sample_report(bool has_tree)
 		strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
 		strcpy(report.about.version, "1.10");
 		strcpy(report.about.upstream_address, "host=10.0.0.2 port=5433");
-		report.about.proof = sample_proof(77);
 	}
 	return report;
 }
@@ -392,7 +380,7 @@ sample_row(uint32_t i)
 	strcpy(row.version, row.managed ? "1.0" : "");
 	strcpy(row.upstream_address, row.managed ? "host=10.0.0.1 port=5432" : "");
 	if (i % 3 == 0)
-		row.proof = sample_proof(1 + i);
+		row.moves = 1 + i;
 	row.path_interval_ms = 1000 * i;
 	row.observed_at = i == 1 ? 0 : NOW - 1000 * (int64_t) i;
 	return row;
@@ -413,7 +401,7 @@ largest_row(void)
 	fill(row.conninfo, sizeof(row.conninfo), '=');
 	fill(row.version, sizeof(row.version), '9');
 	fill(row.upstream_address, sizeof(row.upstream_address), '8');
-	row.proof = sample_proof(UINT32_MAX);
+	row.moves = UINT32_MAX;
 	return row;
 }
 
@@ -575,7 +563,7 @@ test_report(void)
 	fill_pin(&report.pin);
 	fill(report.xmin_pinned_by, sizeof(report.xmin_pinned_by), 'y');
 	m = encode_report(&report, 0);
-	is_number(m.size, 356, "a report without a tree takes at most 356 bytes");
+	is_number(m.size, 360, "a report without a tree takes at most 360 bytes");
 	ok(decode(m) == NULL, "and can be read");
 	free(m.data);
 
@@ -708,7 +696,7 @@ test_rows(void)
 	m = encode_report(&report, 0);
 	is_number(i - m.size, crelay_message_size_bound(2) - crelay_message_size_bound(1),
 			  "the longest row takes what the bound says");
-	is_number(i - m.size, 1003, "that is, 1003 bytes");
+	is_number(i - m.size, 987, "that is, 987 bytes");
 	free(m.data);
 	expected = sample_row(3);
 	m = row_message(&expected, &error);
@@ -831,8 +819,10 @@ test_truncation(Message m, int optional)
 	free(m.data);
 }
 
-/* Each section of a message, cut by each number of bytes. */
-/* The last bytes of a section may be missing, if it grew by them. */
+/*
+ * Each section of a message, cut by each number of bytes.  The bytes that a
+ * section grew by may be missing.
+ */
 static void
 test_short_section(Message m, unsigned tag, size_t grown, const char *what)
 {
@@ -1059,7 +1049,7 @@ test_names(void)
 	/* the row's name is the first string, behind 74 bytes of numbers */
 	row = sample_row(0);
 	row.upstream_address[0] = '\0';
-	row.proof.count = 0;
+	row.moves = 0;
 	m = row_message(&row, &error);
 	at = section_at(m, TAG_ROWS) + 6 + 4 + 2 + 70;
 	is_number(m.data[at], strlen(row.name), "(the name is where this test looks for it)");
@@ -1340,8 +1330,8 @@ test_older_sender(void)
 	Message		shorter;
 	size_t		place = 1;		/* a node's own */
 	size_t		interval = 4 + place;
-	size_t		proof = 4 + CRELAY_PROOF_SIZE + interval;
-	size_t		address = 1 + strlen("host=10.0.0.1 port=5432") + proof;
+	size_t		moves = 4 + interval;
+	size_t		address = 1 + strlen("host=10.0.0.1 port=5432") + moves;
 
 	free(whole.data);
 
@@ -1349,16 +1339,16 @@ test_older_sender(void)
 	   report.about.version[0] == '\0' && strcmp(report.about.slot_name, "leaf_slot") == 0,
 	   "a sender that does not tell its version");
 
-	/* the last fields of the only row: a length and a text, or what it shows */
+	/* the last fields of the only row: a length and a text, or a number */
 	shorter = without_row_end(m, interval);
 	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
 	   crelay_message_get_row(&rows, &row, NOW) && row.path_interval_ms == 0 &&
-	   row.proof.count != 0, "a row without the intervals of its path");
+	   row.moves != 0, "a row without the intervals of its path");
 	free(shorter.data);
-	shorter = without_row_end(m, proof);
+	shorter = without_row_end(m, moves);
 	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
-	   crelay_message_get_row(&rows, &row, NOW) && row.proof.count == 0 &&
-	   strcmp(row.upstream_address, "host=10.0.0.1 port=5432") == 0, "a row that shows nothing");
+	   crelay_message_get_row(&rows, &row, NOW) && row.moves == 0 &&
+	   strcmp(row.upstream_address, "host=10.0.0.1 port=5432") == 0, "a row without a move counter");
 	free(shorter.data);
 	shorter = without_row_end(m, address);
 	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
@@ -1372,8 +1362,8 @@ test_older_sender(void)
 	free(shorter.data);
 
 	rejects(without_row_end(m, place + 1), "a section is too short", "half an interval is none");
-	rejects(without_row_end(m, interval + 1), "a section is too short", "half of what it shows is nothing");
-	rejects(without_row_end(m, proof + 1), "a section is too short", "half an address is none");
+	rejects(without_row_end(m, interval + 1), "a section is too short", "half a move counter is none");
+	rejects(without_row_end(m, moves + 1), "a section is too short", "half an address is none");
 	rejects(without_row_end(m, address + 1), "a section is too short", "half a version is none");
 	free(m.data);
 }
