@@ -1300,7 +1300,7 @@ check_former_life(Look *look, const CrelayCheckRow *row)
 			node->upstream_name[0] == '\0')
 			continue;
 		snprintf(hint, sizeof(hint),
-				 "When this node is protected under its present name, on node \"%s\": SELECT cascade_forget('%s%s_%08x');",
+				 "When this node is protected under its present name, on node \"%s\": SELECT cascade_forget('%s%s_%08x', true);",
 				 node->upstream_name, CRELAY_HOLD_PREFIX, life->name, (unsigned) life->incarnation);
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FORMER_LIFE, facts->name, hint,
 			   "this node was called \"%s\" before, and node \"%s\" goes on holding WAL for that",

@@ -106,7 +106,7 @@ is_deeply([ state_lines($i, 'node') ], [ 'j ' . incarnation($i), "i $before" ], 
 remove_wal(3, $p, $i);
 is(hold_lsn($p, 'i'), $need, 'what p holds for the former life stays');
 like(value($i, q{SELECT severity, message, hint FROM cascade_check WHERE code = 'former_life'}),
-	qr/^warning\|this node was called "i" before, and node "p" goes on holding WAL for that\|.* on node "p": SELECT cascade_forget\('$former'\);$/,
+	qr/^warning\|this node was called "i" before, and node "p" goes on holding WAL for that\|.* on node "p": SELECT cascade_forget\('$former', true\);$/,
 	'j lists it, with the command');
 
 kill_node($i);
@@ -120,7 +120,7 @@ start_after_kill($i);
 wait_protected($i, $l);
 wait_for($p, q{SELECT state FROM cascade_topology WHERE node_name = 'j'}, 'p knows j', 'streaming');
 wait_for($i, q{SELECT count(*) FROM cascade_holds WHERE name = 'l'}, 'j lets go of l, which has moved', '0');
-value($p, "SELECT cascade_forget('$former')");
+value($p, "SELECT cascade_forget('$former', true)");
 is(value($p, q{SELECT string_agg(name, ' ' ORDER BY name) FROM cascade_holds WHERE name IN ('i', 'j')}), 'j', 'the command lets go of the former life');
 wait_for($i, q{SELECT count(*) FROM cascade_check WHERE code = 'former_life'}, 'and there is nothing more to say', '0');
 

@@ -180,7 +180,7 @@ my $former = 'cascade_relay_l_' . incarnation($l);
 $l->append_conf('postgresql.conf', "cascade_relay.node_name = 'renamed'");
 $l->restart;
 wait_protected($l);
-value($i, "SELECT cascade_forget('$former')");
+value($i, "SELECT cascade_forget('$former', true)");
 wait_for($i, "SELECT count(*) FROM cascade_holds WHERE name IN ('l', 'renamed')", 'what i held for its former life was forgotten', 1);
 $l->stop;
 wait_for($i, q{SELECT state FROM cascade_topology WHERE node_name = 'renamed'}, 'it is away', 'down');
