@@ -30,6 +30,7 @@ crelay_me=$(basename "$0")
 crelay_keep=${CRELAY_KEEP:-}
 crelay_scratch=
 crelay_installed_packages=
+crelay_createcluster=/etc/postgresql-common/createcluster.conf
 crelay_namespace=()
 
 # A dozen tests that together pass through every source: the chain, restarts,
@@ -81,7 +82,7 @@ crelay_need_packages()
 # it is put back before this returns.
 crelay_without_main_cluster()
 {
-	local conf=/etc/postgresql-common/createcluster.conf
+	local conf=$crelay_createcluster
 	[[ " $*" != *" postgresql"* ]] || crelay_installed postgresql-common ||
 		crelay_apt install --no-install-recommends postgresql-common
 	[ -e "$conf" ] || { crelay_apt install --no-install-recommends "$@"; return; }
