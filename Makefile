@@ -33,6 +33,10 @@ OBJS = \
 	src/check_funcs.o \
 	src/child_hold.o \
 	src/departed.o \
+	src/diagram.o \
+	src/diagram_funcs.o \
+	src/diagram_svg.o \
+	src/diagram_text.o \
 	src/downstream.o \
 	src/exchange.o \
 	src/follow.o \
@@ -46,6 +50,8 @@ OBJS = \
 	src/instance.o \
 	src/local_hold.o \
 	src/message.o \
+	src/metrics.o \
+	src/metrics_funcs.o \
 	src/missed.o \
 	src/moves.o \
 	src/places.o \
@@ -81,10 +87,13 @@ INTERNAL_HEADERS = \
 	src/branch.h \
 	src/bounds.h \
 	src/check.h \
+	src/check_funcs.h \
 	src/child_hold.h \
 	src/clock.h \
 	src/compat.h \
 	src/departed.h \
+	src/diagram.h \
+	src/diagram_internal.h \
 	src/downstream.h \
 	src/exchange.h \
 	src/follow.h \
@@ -95,6 +104,7 @@ INTERNAL_HEADERS = \
 	src/instance.h \
 	src/local_hold.h \
 	src/message.h \
+	src/metrics.h \
 	src/missed.h \
 	src/moves.h \
 	src/node.h \
@@ -117,8 +127,8 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/frontier.c src/history.c src/message.c src/policy.c src/topology.c
-PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/frontier.h src/history.h src/message.h src/node.h src/policy.h \
+PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/diagram.c src/diagram_svg.c src/diagram_text.c src/frontier.c src/history.c src/message.c src/metrics.c src/policy.c src/topology.c
+PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/diagram.h src/diagram_internal.h src/frontier.h src/history.h src/message.h src/metrics.h src/node.h src/policy.h \
 	src/topology.h
 
 REGRESS = unloaded bookmark policy

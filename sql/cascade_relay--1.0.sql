@@ -47,7 +47,9 @@ CREATE FUNCTION cascade_topology(
 	OUT warnings text[],
 	OUT observed_at timestamptz,
 	OUT incarnation text,
-	OUT version text)
+	OUT version text,
+	OUT node_id text,
+	OUT upstream_id text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_topology'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
@@ -119,7 +121,9 @@ CREATE FUNCTION cascade_downstreams(
 	OUT pinned_slot text,
 	OUT counted bool,
 	OUT reason text,
-	OUT last_report_time timestamptz)
+	OUT last_report_time timestamptz,
+	OUT replay_lsn pg_lsn,
+	OUT replay_lag interval)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_downstreams'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
@@ -240,7 +244,8 @@ CREATE FUNCTION cascade_check(
 	OUT code text,
 	OUT node_name text,
 	OUT message text,
-	OUT hint text)
+	OUT hint text,
+	OUT below bool)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_check'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
@@ -250,6 +255,106 @@ COMMENT ON FUNCTION cascade_check() IS
 CREATE VIEW cascade_check AS SELECT * FROM cascade_check();
 COMMENT ON VIEW cascade_check IS
 'what is wrong in the cascade and what to do about it, the worst first';
+
+--
+-- For monitors, and for people who look at pictures.  Neither cascade_metrics nor
+-- cascade_openmetrics raises an error where the library is not preloaded.
+--
+CREATE FUNCTION cascade_metrics(
+	OUT name text,
+	OUT type text,
+	OUT help text,
+	OUT node text,
+	OUT member text,
+	OUT kind text,
+	OUT pinned_by text,
+	OUT upstream text,
+	OUT role text,
+	OUT state text,
+	OUT code text,
+	OUT severity text,
+	OUT value float8)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cascade_metrics'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_metrics() IS
+'the metrics of this node, one row for each sample; an unused label is empty, and there is no NULL';
+
+CREATE VIEW cascade_metrics AS SELECT * FROM cascade_metrics();
+COMMENT ON VIEW cascade_metrics IS
+'the metrics of this node, one row for each sample; an unused label is empty, and there is no NULL';
+
+CREATE FUNCTION cascade_openmetrics() RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'cascade_openmetrics'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_openmetrics() IS
+'the metrics of this node as lines of the text format of Prometheus, for the textfile collector of node_exporter';
+
+CREATE FUNCTION cascade_diagram(format text DEFAULT 'svg') RETURNS text
+AS 'MODULE_PATHNAME', 'cascade_diagram'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cascade_diagram(text) IS
+'the cascade as this node knows it as a picture: svg, dot (Graphviz), or mermaid';
+
+-- In the contract of Grafana's Node Graph panel: unique ids, and an edge's ends
+-- are nodes, "unknown" included.
+CREATE VIEW cascade_graph_nodes AS
+	WITH t AS MATERIALIZED (SELECT * FROM cascade_topology())
+	SELECT node_id AS id,
+		   node_name AS title,
+		   concat_ws(', ', role, state, CASE WHEN replica_class = 'voting' THEN 'voting' END) AS subtitle,
+		   CASE WHEN protected = false THEN 'UNPROTECTED'
+				WHEN depth > 0 AND replay_lag_bytes IS NOT NULL THEN pg_size_pretty(replay_lag_bytes) || ' behind'
+				ELSE coalesce(state, 'not known') END AS mainstat,
+		   CASE WHEN (pinned_by <> node_name OR pinned_slot IS NOT NULL) AND flush_lsn > frontier_lsn
+				THEN 'keeps ' || pg_size_pretty(flush_lsn - frontier_lsn) ELSE '' END AS secondarystat,
+		   (coalesce(state IN ('running', 'streaming'), false))::int::float8 AS arc__good,
+		   (coalesce(state IN ('catchup', 'archive', 'disconnected'), false))::int::float8 AS arc__waiting,
+		   (coalesce(state IN ('down', 'diverged', 'duplicate', 'cycle'), false))::int::float8 AS arc__bad,
+		   (coalesce(state NOT IN ('running', 'streaming', 'catchup', 'archive', 'disconnected', 'down', 'diverged', 'duplicate', 'cycle'), true))::int::float8 AS arc__silent,
+		   array_to_string(path, ' > ') AS detail__path,
+		   coalesce(protected::text, 'not known') AS detail__protected,
+		   coalesce(location, '') AS detail__location,
+		   coalesce(timeline::text, '') AS detail__timeline,
+		   coalesce(pinned_by, '') AS detail__pinned_by,
+		   array_to_string(warnings, ', ') AS detail__warnings,
+		   coalesce(round(extract(epoch FROM clock_timestamp() - observed_at))::text || ' s ago', 'not yet') AS detail__seen
+	FROM t
+	UNION ALL
+	SELECT 'unknown', 'unknown', 'upstream not known', '', '', 0, 0, 0, 1, '', 'not known', '', '', '', '', 'not yet'
+	WHERE EXISTS (SELECT FROM t WHERE upstream_id = 'unknown');
+COMMENT ON VIEW cascade_graph_nodes IS
+'the nodes of the cascade for the Node Graph panel of Grafana';
+
+CREATE VIEW cascade_graph_edges AS
+	WITH t AS MATERIALIZED (SELECT * FROM cascade_topology()),
+	-- the path from the root to the node for which it keeps more than a segment,
+	-- or to the one on which the slot stands that says so
+	pin AS (
+		SELECT leaf.path, root.flush_lsn - root.frontier_lsn AS bytes
+		FROM (SELECT * FROM t WHERE depth = 0 AND state = 'running' LIMIT 1) root
+		JOIN t leaf ON leaf.path[1] = root.node_name
+		 AND (leaf.node_name = root.pinned_by AND root.pinned_on IN (leaf.node_name, leaf.upstream_name)
+			  OR leaf.node_name = root.pinned_on AND leaf.managed)
+		WHERE leaf.depth > 0
+		  AND root.flush_lsn - root.frontier_lsn > pg_size_bytes(current_setting('wal_segment_size'))
+		ORDER BY (leaf.node_name = root.pinned_by) DESC, (leaf.state = 'down') DESC LIMIT 1)
+	SELECT t.upstream_id || '>' || t.node_id AS id,
+		   t.upstream_id AS source,
+		   t.node_id AS target,
+		   CASE WHEN pin.path IS NOT NULL THEN pg_size_pretty(pin.bytes) || ' kept'
+				ELSE coalesce(t.state, '') END AS mainstat,
+		   coalesce(t.replay_lag::text, '') AS secondarystat,
+		   CASE WHEN pin.path IS NOT NULL THEN 5 ELSE 1 END AS thickness,
+		   CASE WHEN pin.path IS NOT NULL THEN 'orange'
+				WHEN t.state IN ('running', 'streaming') THEN 'gray'
+				WHEN t.state IN ('catchup', 'archive', 'disconnected') THEN 'yellow'
+				ELSE 'red' END AS color
+	FROM t
+	LEFT JOIN pin ON t.path = pin.path[:cardinality(t.path)]
+	WHERE t.upstream_id IS NOT NULL;
+COMMENT ON VIEW cascade_graph_edges IS
+'the edges of the cascade, from upstream to downstream, for the Node Graph panel of Grafana';
 
 --
 -- Acting.  PUBLIC may call cascade_adopt; the function itself asks for the
@@ -302,6 +407,9 @@ REVOKE ALL ON FUNCTION cascade_plan_upstream(text, text, text, text) FROM PUBLIC
 REVOKE ALL ON FUNCTION cascade_upstream_candidates(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_policy(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_check() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_metrics() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_openmetrics() FROM PUBLIC;
+REVOKE ALL ON FUNCTION cascade_diagram(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_follow(text, text, interval, bool) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_release(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION cascade_forget(text, bool) FROM PUBLIC;
@@ -317,4 +425,8 @@ GRANT EXECUTE ON FUNCTION cascade_plan_upstream(text, text, text, text) TO pg_mo
 GRANT EXECUTE ON FUNCTION cascade_upstream_candidates(text, text, text) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_policy(text) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cascade_check() TO pg_monitor;
-GRANT SELECT ON cascade_topology, cascade_status, cascade_downstreams, cascade_holds, cascade_check TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_metrics() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_openmetrics() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cascade_diagram(text) TO pg_monitor;
+GRANT SELECT ON cascade_topology, cascade_status, cascade_downstreams, cascade_holds, cascade_check,
+	cascade_metrics, cascade_graph_nodes, cascade_graph_edges TO pg_monitor;

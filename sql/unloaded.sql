@@ -38,12 +38,21 @@ SELECT * FROM cascade_downstreams();
 SELECT * FROM cascade_holds;
 SELECT * FROM cascade_check;
 SELECT * FROM cascade_check();
+SELECT cascade_diagram();
+SELECT cascade_diagram('dot');
+SELECT * FROM cascade_graph_nodes;
+SELECT * FROM cascade_graph_edges;
 SELECT cascade_release('leaf');
 SELECT cascade_adopt('leaf');
 SELECT cascade_forget('leaf');
 SELECT cascade_follow('root');
 SELECT cascade_adopt(NULL);
 \set VERBOSITY default
+-- but for monitors: a failed query would look like a server that is down
+SELECT name, type, node <> '' AS has_node, member, code, value FROM cascade_metrics;
+SELECT regexp_replace(line, 'node=".*"', 'node="this"') AS line FROM cascade_openmetrics() line;
+SELECT cascade_diagram('png');
+SELECT cascade_diagram(NULL) IS NULL AS nothing;
 -- a missing argument needs no shared memory
 SELECT cascade_release(NULL) IS NULL AS nothing, cascade_report(NULL) IS NULL AS to_do;
 
@@ -127,6 +136,11 @@ SELECT * FROM cascade_topology;
 SELECT * FROM cascade_downstreams;
 SELECT * FROM cascade_holds;
 SELECT * FROM cascade_tree();
+SELECT * FROM cascade_metrics;
+SELECT * FROM cascade_openmetrics();
+SELECT cascade_diagram();
+SELECT * FROM cascade_graph_nodes;
+SELECT * FROM cascade_graph_edges;
 SELECT cascade_release('leaf');
 SELECT cascade_adopt('leaf');
 SELECT cascade_forget('leaf');
@@ -140,6 +154,10 @@ SELECT cascade_follow('root');
 SELECT * FROM cascade_status;
 -- a role that monitors: reads, and does not act
 SET ROLE regress_cascade_monitor;
+SELECT count(*) FROM cascade_metrics;
+SELECT count(*) FROM cascade_openmetrics();
+SELECT cascade_diagram();
+SELECT * FROM cascade_graph_nodes;
 SELECT * FROM cascade_status;
 SELECT * FROM cascade_topology;
 SELECT * FROM cascade_downstreams;

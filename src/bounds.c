@@ -177,6 +177,36 @@ crelay_bounds_look(const CrelaySettings *settings, const CrelayPosition *positio
 }
 
 /*
+ * How much more WAL can be written before the nearest bound of a slot is
+ * reached; PG_INT64_MAX without a bound, or where nothing is kept.  Only the
+ * server's own bounds other slots than holds.
+ */
+int64
+crelay_bounds_safe_size(const CrelayDownstream *d, const CrelaySettings *settings,
+						uint64 own_lsn)
+{
+	CrelayDiskBound disk;
+	uint64		retained = own_lsn > d->restart_lsn ? own_lsn - d->restart_lsn : 0;
+	int64		safe = PG_INT64_MAX;
+
+	if (d->restart_lsn == 0 || d->slot_name[0] == '\0')
+		return PG_INT64_MAX;
+	if (max_slot_wal_keep_size_mb >= 0)
+		safe = (int64) max_slot_wal_keep_size_mb * 1024 * 1024 - (int64) retained;
+	if (d->kind == CRELAY_KIND_HOLD)
+	{
+		if (settings->max_hold_size >= 0)
+			safe = Min(safe, settings->max_hold_size - (int64) retained);
+		crelay_registry_get_disk(&disk);
+		if (disk.floor_lsn != 0)
+			safe = Min(safe, (int64) (d->restart_lsn - disk.floor_lsn));
+		else if (disk.known)
+			safe = Min(safe, Max(disk.left, 0));
+	}
+	return safe;
+}
+
+/*
  * How much WAL may be written before the worker must have looked again, so
  * that the server has no reason to invalidate a hold; -1 if none is near.  Its
  * own bound is further away than ours by a margin; a hold is near when it is

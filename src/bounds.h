@@ -41,6 +41,8 @@ extern uint64 crelay_bounds_look(const CrelaySettings *settings,
 								 TimestampTz now, CrelayDiskBound *disk,
 								 bool *look_again);
 
+extern int64 crelay_bounds_safe_size(const CrelayDownstream *d, const CrelaySettings *settings,
+									 uint64 own_lsn);
 extern int64 crelay_bounds_watch(uint64 own_lsn, const CrelayDownstream *downstreams, int n);
 
 #endif							/* CRELAY_BOUNDS_H */

@@ -15,6 +15,9 @@
  *					backoff.c	 how long to wait after failures
  *					departed.c	 where a node lives that was below a departed one
  *					check.c		 what is wrong, and what to do
+ *					metrics.c	 what a monitor is told
+ *					diagram.c	 the tree as a picture; its parts are listed in
+ *								 diagram_internal.h
  *	this node		downstream.c reads slots, walsenders, the own position
  *					hold.c		 places and moves hold slots
  *					child_hold.c where those of managed children are wanted

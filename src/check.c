@@ -96,6 +96,9 @@ typedef struct Look
 	CrelayCheckSink sink;
 	void	   *sink_arg;
 	int			found;			/* of all severities so far */
+	const CrelayCheckRow *row;	/* that is looked at; NULL: this server */
+	int			first_below;	/* rows of this node and its subtree */
+	int			end_below;
 } Look;
 
 #define SIZE_LEN	32
@@ -202,6 +205,21 @@ crelay_check_code_text(CrelayCheckCode code)
 }
 
 /*
+ * Returns true if what is found now is about this server or about a node of its
+ * subtree.  What was found on this server is about its own disk and its own
+ * slots, whichever node it names.  Before the worker has said who it is, there
+ * is no subtree, and nothing is left out.
+ */
+static bool
+is_about_below(const Look *look)
+{
+	long		at = look->row != NULL ? (long) (look->row - look->facts->rows) : 0;
+
+	return look->row == NULL || look->end_below == 0 ||
+		(at >= look->first_below && at < look->end_below);
+}
+
+/*
  * A finding, if it is of the severity that is looked for.
  */
 static void
@@ -217,6 +235,7 @@ report(Look *look, CrelaySeverity severity, CrelayCheckCode code,
 	finding.severity = severity;
 	finding.code = code;
 	finding.node_name = node_name;
+	finding.below = is_about_below(look);
 	va_start(args, message);
 	vsnprintf(finding.message, sizeof(finding.message), message, args);
 	va_end(args);
@@ -1603,11 +1622,13 @@ check_versions(Look *look)
 		if (!tells_version(row) ||
 			compare_versions(row->node->version, newest->version) == 0)
 			continue;
+		look->row = row;
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_VERSION_MIXED, row->node->name,
 			   "Install the same version of cascade_relay on that node too, and restart it.",
 			   "node \"%s\" runs cascade_relay %s, and node \"%s\" runs %s",
 			   row->node->name, row->node->version, newest->name, newest->version);
 	}
+	look->row = NULL;
 	if (facts->sql_version[0] == '\0' ||
 		compare_versions(facts->sql_version, facts->version) == 0)
 		return;
@@ -1694,7 +1715,11 @@ static void
 each_row(Look *look, void (*check) (Look *look, const CrelayCheckRow *row))
 {
 	for (int i = 0; i < look->facts->nrows; i++)
-		check(look, &look->facts->rows[i]);
+	{
+		look->row = &look->facts->rows[i];
+		check(look, look->row);
+	}
+	look->row = NULL;
 }
 
 static void
@@ -1702,6 +1727,25 @@ each_downstream(Look *look, void (*check) (Look *look, const CrelayDownstream *d
 {
 	for (int i = 0; i < look->facts->ndownstreams; i++)
 		check(look, &look->facts->downstreams[i]);
+}
+
+/*
+ * The rows of this node and of all that is below it are neighbours.
+ */
+static void
+find_subtree(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	int			i = 0;
+
+	while (i < facts->nrows && !facts->rows[i].local)
+		i++;
+	if (i == facts->nrows)
+		return;
+	look->first_below = i++;
+	while (i < facts->nrows && facts->rows[i].depth > facts->rows[look->first_below].depth)
+		i++;
+	look->end_below = i;
 }
 
 /*
@@ -1774,6 +1818,7 @@ crelay_check_run(const CrelayCheckFacts *facts, CrelayCheckSink sink, void *sink
 		facts->by_name[i] = &facts->rows[i];
 	qsort((void *) facts->by_name, (size_t) facts->nrows, sizeof(*facts->by_name), compare_rows);
 	find_feedback(facts);
+	find_subtree(&look);
 
 	for (int severity = CRELAY_SEVERITY_CRITICAL; severity >= CRELAY_SEVERITY_OK; severity--)
 	{

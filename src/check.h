@@ -68,6 +68,8 @@ typedef struct CrelayFinding
 	CrelaySeverity severity;
 	CrelayCheckCode code;
 	const char *node_name;		/* the node that it is about */
+	bool		below;			/* it is about this server, or about a node of
+								 * its subtree */
 	char		message[CRELAY_CHECK_TEXT_LEN];
 	char		hint[CRELAY_CHECK_TEXT_LEN];	/* empty: none */
 } CrelayFinding;

@@ -3,11 +3,7 @@
  * check_funcs.c
  *	  cascade_check(): what is wrong in the cascade, and what to do.
  *
- * Owns: gathering the facts, and the tuples.
- *
- * Not here: what makes a finding, and its words (check.c).
- *
- * Locking: none of its own.
+ * Owns, leaves out and locks: see check_funcs.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,6 +30,7 @@
 #include "awaited.h"
 #include "bounds.h"
 #include "check.h"
+#include "check_funcs.h"
 #include "compat.h"
 #include "downstream.h"
 #include "frontier.h"
@@ -67,6 +64,7 @@ put_finding(void *arg, const CrelayFinding *finding)
 	crelay_put_text(&tuple, finding->node_name);
 	crelay_put_text(&tuple, finding->message);
 	crelay_put_text(&tuple, finding->hint);
+	crelay_put_bool(&tuple, finding->below);
 	crelay_tuple_store(&tuple, output->rsinfo);
 }
 
@@ -311,19 +309,16 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 }
 
 /*
- * cascade_check() returns one row for each finding, the worst first, and one
- * that says ok if there is none.
+ * Hands the findings about a tree and this server to the sink, the worst first,
+ * and one that says ok if there is none.
  */
-Datum
-cascade_check(PG_FUNCTION_ARGS)
+void
+crelay_check_tree(const CrelayTree *tree, CrelayCheckSink sink, void *sink_arg)
 {
-	Output		output;
-	CrelayTree *tree = crelay_tree_read();
 	CrelayCheckFacts facts = {0};
 	CrelaySettings settings;
 	CrelayPosition position;
 
-	InitMaterializedSRF(fcinfo, 0);
 	crelay_guc_copy(&settings);
 	crelay_read_position(&position);
 	facts.now = GetCurrentTimestamp();
@@ -336,9 +331,22 @@ cascade_check(PG_FUNCTION_ARGS)
 	add_rows(&facts, tree);
 	add_awaited(&facts, tree);
 	add_downstreams(&facts, &settings, &position);
+	crelay_check_run(&facts, sink, sink_arg);
+}
 
+/*
+ * cascade_check() returns one row for each finding, the worst first, and one
+ * that says ok if there is none.
+ */
+Datum
+cascade_check(PG_FUNCTION_ARGS)
+{
+	Output		output;
+	CrelayTree *tree = crelay_tree_read();
+
+	InitMaterializedSRF(fcinfo, 0);
 	output.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	output.memory = crelay_row_memory();
-	crelay_check_run(&facts, put_finding, &output);
+	crelay_check_tree(tree, put_finding, &output);
 	return (Datum) 0;
 }

@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 
 #include "bookmark.h"
+#include "bounds.h"
 #include "compat.h"
 #include "downstream.h"
 #include "frontier.h"
@@ -150,34 +151,6 @@ wal_status_text(const CrelayDownstream *d)
 }
 
 /*
- * How much more WAL can be written before the nearest bound is reached.  Only
- * the server's own bounds other slots than holds.
- */
-static void
-put_safe_wal_size(CrelayTuple *tuple, const CrelayDownstream *d,
-				  const CrelaySettings *settings, uint64 own_lsn)
-{
-	CrelayDiskBound disk;
-	uint64		retained = own_lsn > d->restart_lsn ? own_lsn - d->restart_lsn : 0;
-	int64		safe = PG_INT64_MAX;
-
-	if (max_slot_wal_keep_size_mb >= 0)
-		safe = (int64) max_slot_wal_keep_size_mb * 1024 * 1024 - (int64) retained;
-	if (d->kind == CRELAY_KIND_HOLD)
-	{
-		if (settings->max_hold_size >= 0)
-			safe = Min(safe, settings->max_hold_size - (int64) retained);
-		crelay_registry_get_disk(&disk);
-		if (disk.floor_lsn != 0)
-			safe = Min(safe, (int64) (d->restart_lsn - disk.floor_lsn));
-		else if (disk.known)
-			safe = Min(safe, Max(disk.left, 0));
-	}
-	crelay_put_bigint(tuple, safe, safe != PG_INT64_MAX && d->restart_lsn != 0 &&
-					  d->slot_name[0] != '\0');
-}
-
-/*
  * How much WAL is here because of a downstream.  What keeps none is known to
  * keep none: in descending order it comes last.
  */
@@ -195,6 +168,7 @@ fill_downstream(CrelayTuple *tuple, const CrelayDownstream *d,
 				const CrelaySettings *settings, uint64 own_lsn)
 {
 	bool		is_slot = d->slot_name[0] != '\0';
+	int64		safe = crelay_bounds_safe_size(d, settings, own_lsn);
 
 	crelay_put_text(tuple, d->name);
 	crelay_put_text(tuple, kind_text(d->kind));
@@ -206,11 +180,13 @@ fill_downstream(CrelayTuple *tuple, const CrelayDownstream *d,
 	crelay_put_lsn(tuple, d->restart_lsn);
 	put_retained(tuple, d, own_lsn);
 	crelay_put_text(tuple, is_slot ? wal_status_text(d) : NULL);
-	put_safe_wal_size(tuple, d, settings, own_lsn);
+	crelay_put_bigint(tuple, safe, safe != PG_INT64_MAX);
 	crelay_put_pin(tuple, &d->pin);
 	crelay_put_bool(tuple, d->counted);
 	crelay_put_text(tuple, crelay_reason_text(d->reason));
 	crelay_put_time(tuple, d->last_report_time);
+	crelay_put_lsn(tuple, d->pid != 0 ? d->replay_lsn : 0);
+	crelay_put_interval(tuple, d->pid != 0 ? d->replay_lag : -1);
 }
 
 /*

@@ -37,6 +37,14 @@ upstream_name(const CrelayTree *tree, const CrelayTreeRow *row)
 	return row->depth == 0 ? NULL : CRELAY_UNKNOWN_NODE;
 }
 
+static const char *
+upstream_id(const CrelayTree *tree, const CrelayTreeRow *row, char **ids)
+{
+	if (row->parent >= 0)
+		return ids[row->parent];
+	return row->depth == 0 ? NULL : CRELAY_UNKNOWN_NODE;
+}
+
 /*
  * From the root, or from "unknown", down to the row itself, both included.
  */
@@ -53,18 +61,6 @@ path_of(const CrelayTree *tree, int row)
 		names[--at] = CStringGetTextDatum(CRELAY_UNKNOWN_NODE);
 	return PointerGetDatum(construct_array(names, length, TEXTOID, -1, false,
 										   TYPALIGN_INT));
-}
-
-static uint32
-row_warnings(const CrelayTree *tree, const CrelayTreeRow *row)
-{
-	uint32		warnings = tree->nodes[row->node].warnings;
-
-	if (crelay_tree_state(tree, row) == CRELAY_STATE_STALE)
-		warnings |= CRELAY_WARN_STALE_NODE;
-	if (row->cyclic)
-		warnings |= CRELAY_WARN_CYCLE;
-	return warnings;
 }
 
 static Datum
@@ -87,7 +83,7 @@ warnings_of(uint32 warnings)
 }
 
 static void
-fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
+fill_row(CrelayTuple *tuple, const CrelayTree *tree, char **ids, int r)
 {
 	const CrelayTreeRow *row = &tree->rows[r];
 	const CrelayNode *node = &tree->nodes[row->node];
@@ -117,10 +113,12 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, int r)
 	crelay_put_text(tuple, node->location);
 	crelay_put_text(tuple, node->conninfo);
 	crelay_put_text(tuple, crelay_plan_reason_text(crelay_tree_breach(tree, r)));
-	crelay_put(tuple, warnings_of(row_warnings(tree, row)), true);
+	crelay_put(tuple, warnings_of(crelay_tree_warnings(tree, row)), true);
 	crelay_put_time(tuple, node->observed_at);
 	crelay_put_incarnation(tuple, node->incarnation);
 	crelay_put_text(tuple, node->version);
+	crelay_put_text(tuple, ids[r]);
+	crelay_put_text(tuple, upstream_id(tree, row, ids));
 }
 
 /*
@@ -131,6 +129,7 @@ cascade_topology(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayTree *tree = crelay_tree_read();
+	char	  **ids = crelay_tree_ids(tree);
 	MemoryContext memory = crelay_row_memory();
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -139,7 +138,7 @@ cascade_topology(PG_FUNCTION_ARGS)
 		CrelayTuple tuple;
 
 		crelay_tuple_begin(&tuple, memory);
-		fill_row(&tuple, tree, r);
+		fill_row(&tuple, tree, ids, r);
 		crelay_tuple_store(&tuple, rsinfo);
 	}
 	return (Datum) 0;
@@ -216,7 +215,7 @@ append_marks(StringInfo line, const CrelayTree *tree, int r)
 {
 	const CrelayTreeRow *row = &tree->rows[r];
 	const CrelayNode *node = &tree->nodes[row->node];
-	uint32		warnings = row_warnings(tree, row) & ~CRELAY_WARN_UNPROTECTED;
+	uint32		warnings = crelay_tree_warnings(tree, row) & ~CRELAY_WARN_UNPROTECTED;
 
 	if (node->protected == CRELAY_FALSE)
 		appendStringInfoString(line, " UNPROTECTED");

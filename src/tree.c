@@ -9,7 +9,10 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/xlog.h"
+#include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 
 #include "downstream.h"
@@ -202,6 +205,147 @@ CrelayState
 crelay_tree_state(const CrelayTree *tree, const CrelayTreeRow *row)
 {
 	return row->cyclic ? CRELAY_STATE_CYCLE : tree->nodes[row->node].state;
+}
+
+/*
+ * What is wrong with a node, its state and its place included.
+ */
+uint32
+crelay_tree_warnings(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	uint32		warnings = tree->nodes[row->node].warnings;
+
+	if (crelay_tree_state(tree, row) == CRELAY_STATE_STALE)
+		warnings |= CRELAY_WARN_STALE_NODE;
+	if (row->cyclic)
+		warnings |= CRELAY_WARN_CYCLE;
+	return warnings;
+}
+
+/* ---- an identifier for each row ---- */
+
+typedef struct RowId
+{
+	uint32		incarnation;
+	char	   *id;
+	int			row;
+} RowId;
+
+static int
+compare_lives(const void *a, const void *b)
+{
+	const RowId *first = a;
+	const RowId *second = b;
+
+	if (first->incarnation != second->incarnation)
+		return first->incarnation < second->incarnation ? -1 : 1;
+	return first->row - second->row;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	const RowId *first = a;
+	const RowId *second = b;
+	int			c = strcmp(first->id, second->id);
+
+	return c != 0 ? c : first->row - second->row;
+}
+
+/*
+ * Appends a name with all but plain characters as in a URL.
+ */
+static void
+append_encoded(StringInfo id, const char *name)
+{
+	for (const char *p = name; *p != '\0'; p++)
+	{
+		if (isalnum((unsigned char) *p) || *p == '_' || *p == '-')
+			appendStringInfoChar(id, *p);
+		else
+			appendStringInfo(id, "%%%02X", (unsigned char) *p);
+	}
+}
+
+/*
+ * Gives each node that has an incarnation that as its identifier.  A second node
+ * with the same one, as after a volume was cloned, gets its name behind it.
+ */
+static void
+identify_managed(const CrelayTree *tree, char **ids, RowId *work)
+{
+	int			n = 0;
+
+	for (int r = 0; r < tree->nrows; r++)
+	{
+		work[n].incarnation = tree->nodes[tree->rows[r].node].incarnation;
+		work[n].row = r;
+		n += work[n].incarnation != 0;
+	}
+	qsort(work, n, sizeof(*work), compare_lives);
+	for (int i = 0; i < n; i++)
+	{
+		StringInfoData id;
+
+		initStringInfo(&id);
+		appendStringInfo(&id, "%08x", work[i].incarnation);
+		if (i > 0 && work[i - 1].incarnation == work[i].incarnation)
+		{
+			appendStringInfoChar(&id, '.');
+			append_encoded(&id, tree->nodes[tree->rows[work[i].row].node].name);
+		}
+		ids[work[i].row] = id.data;
+	}
+}
+
+/*
+ * Gives each other node the identifier of its upstream and its name; of two
+ * with the same, the second one a number, too.
+ */
+static void
+identify_unmanaged(const CrelayTree *tree, char **ids, RowId *work)
+{
+	int			n = 0;
+	int			copies = 1;
+
+	for (int r = 0; r < tree->nrows; r++)
+	{
+		StringInfoData id;
+
+		if (ids[r] != NULL)
+			continue;
+		initStringInfo(&id);
+		appendStringInfo(&id, "%s/", tree->rows[r].parent >= 0 ? ids[tree->rows[r].parent] :
+						 CRELAY_UNKNOWN_NODE);
+		append_encoded(&id, tree->nodes[tree->rows[r].node].name);
+		ids[r] = id.data;
+		work[n].id = id.data;
+		work[n++].row = r;
+	}
+	qsort(work, n, sizeof(*work), compare_ids);
+	for (int i = 1; i < n; i++)
+	{
+		copies = strcmp(work[i - 1].id, work[i].id) == 0 ? copies + 1 : 1;
+		if (copies > 1)
+			ids[work[i].row] = psprintf("%s#%d", work[i].id, copies);
+	}
+}
+
+/*
+ * An identifier for each row, without spaces and unique among them.  It stays
+ * the same while the node lives, and where a node is known by its name only,
+ * while it streams from there.
+ */
+char	  **
+crelay_tree_ids(const CrelayTree *tree)
+{
+	char	  **ids = palloc0_array(char *, tree->nrows + 1);
+	RowId	   *work = palloc_array(RowId, tree->nrows + 1);
+
+	identify_managed(tree, ids, work);
+	identify_unmanaged(tree, ids, work);
+	pfree(work);
+	return ids;
 }
 
 /*

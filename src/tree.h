@@ -45,6 +45,8 @@ extern bool crelay_tree_knows_below(const CrelaySnapshot *snapshot, int child);
 extern bool crelay_tree_is_local(const CrelayTree *tree, const CrelayTreeRow *row);
 extern CrelayState crelay_tree_state(const CrelayTree *tree,
 									 const CrelayTreeRow *row);
+extern uint32 crelay_tree_warnings(const CrelayTree *tree, const CrelayTreeRow *row);
+extern char **crelay_tree_ids(const CrelayTree *tree);
 extern CrelayPlanReason crelay_tree_breach(const CrelayTree *tree, int row);
 extern int64 crelay_tree_lag(const CrelayTree *tree, const CrelayTreeRow *row);
 

@@ -1602,6 +1602,48 @@ test_cases(void)
 		   crelay_check_code_text((CrelayCheckCode) code));
 }
 
+/*
+ * "code node" of each finding that is about this node or one below, then a bar,
+ * then those that are not.
+ */
+static void
+collect_below(void *arg, const CrelayFinding *finding)
+{
+	char	   *lists = (char *) arg + (finding->below ? 0 : 500);
+	size_t		at = strlen(lists);
+
+	snprintf(lists + at, 500 - at, "%s %s;", crelay_check_code_text(finding->code), finding->node_name);
+}
+
+static void
+test_below(void)
+{
+	Scene		scene;
+	char		lists[1000];
+
+	set_healthy(&scene, I);
+	add_row(&scene, X, "x", P);
+	for (int r = 0; r < scene.facts.nrows; r++)
+		scene.rows[r].state = CRELAY_STATE_DIVERGED;
+	put_version(&scene.nodes[P], "1.8");
+	/* of a node that is not in the tree, and not below: but the slot is here */
+	add_slot(&scene, "gone");
+	scene.facts.slots_used = scene.facts.slots_total;
+
+	memset(lists, 0, sizeof(lists));
+	crelay_check_run(&scene.facts, collect_below, lists);
+	is_text(lists, "diverged i;diverged l;no_free_slot i;orphan_slot gone;",
+			"below are this node, its subtree and what is found on this server");
+	is_text(lists + 500, "diverged p;diverged x;version_mixed p;",
+			"the nodes above and beside it are not");
+
+	for (int r = 0; r < scene.facts.nrows; r++)
+		scene.rows[r].local = false;
+	memset(lists, 0, sizeof(lists));
+	crelay_check_run(&scene.facts, collect_below, lists);
+	is_text(lists + 500, "", "without a row of its own nothing is left out");
+}
+
 static void
 test_words(void)
 {
@@ -1883,6 +1925,7 @@ int
 main(void)
 {
 	test_cases();
+	test_below();
 	test_large();
 	test_versions();
 	test_words();
