@@ -49,6 +49,7 @@ OBJS = \
 	src/hold_funcs.o \
 	src/instance.o \
 	src/local_hold.o \
+	src/lost_slot.o \
 	src/message.o \
 	src/metrics.o \
 	src/metrics_funcs.o \
@@ -103,6 +104,7 @@ INTERNAL_HEADERS = \
 	src/hold.h \
 	src/instance.h \
 	src/local_hold.h \
+	src/lost_slot.h \
 	src/message.h \
 	src/metrics.h \
 	src/missed.h \

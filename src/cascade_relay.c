@@ -23,6 +23,7 @@
  *					child_hold.c where those of managed children are wanted
  *					bounds.c	 what bounds the WAL that they keep
  *					slot_user.c	 who streamed through which slot
+ *					lost_slot.c	 what invalidated slots kept before
  *					moves.c		 how often nodes have moved
  *					registry.c	 shared memory: children, nodes, status; its parts are
  *								 listed in registry_internal.h

@@ -36,6 +36,10 @@
  *	hold_dropped	 tree	W  somebody else dropped a hold, or the server gave
  *							   it up; it was placed again
  *					 here	C  its node is away and cannot place it again
+ *	slot_lost		 here	W  the server gave a slot up, and nodes above keep
+ *							   the WAL that its node needs
+ *							W  its node is held here; it needs another slot
+ *							C  nobody is known to keep the WAL
  *	hold_clamped	 here	W  a hold keeps nearly as much as it may
  *					 tree	W  the bound lets a hold keep less than it should
  *							C  less than a node needs
@@ -162,6 +166,8 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "keep_size_too_low";
 		case CRELAY_CHECK_HOLD_DROPPED:
 			return "hold_dropped";
+		case CRELAY_CHECK_SLOT_LOST:
+			return "slot_lost";
 		case CRELAY_CHECK_HOLD_CLAMPED:
 			return "hold_clamped";
 		case CRELAY_CHECK_DISK_RESERVE:
@@ -853,6 +859,48 @@ check_dropped_of(Look *look, const CrelayCheckRow *row)
 		   "the hold of node \"%s\" on \"%s\" was %s, and was placed again: WAL may have been lost",
 		   row->node->name, row->node->upstream_name,
 		   by_server ? "invalidated by the server" : "dropped by somebody else");
+}
+
+/*
+ * Of a slot that is no hold: nobody but its node's owner can mend that.
+ */
+static void
+check_lost(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	char		hint[CRELAY_SLOT_LEN + 300];
+
+	if (d->kind != CRELAY_KIND_SLOT || d->invalidated_by == NULL || d->logical ||
+		d->temporary || d->ignored || d->ancestor || d->released_lsn != 0 || d->elsewhere)
+		return;
+	if (d->incarnation != 0)
+	{
+		snprintf(hint, sizeof(hint),
+				 "SELECT pg_catalog.pg_drop_replication_slot('%s'); and make it again before the node comes back, or point the node elsewhere with cascade_follow().",
+				 d->slot_name);
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_SLOT_LOST, d->name, hint,
+			   "replication slot \"%s\" was invalidated by the server (%s): node \"%s\" cannot stream through it any more",
+			   d->slot_name, d->invalidated_by, d->name);
+		return;
+	}
+	if (d->remembered_lsn != 0)
+	{
+		snprintf(hint, sizeof(hint),
+				 "Point the node at a node above this one, where cascade_adopt() makes a slot for it, and then: SELECT pg_catalog.pg_drop_replication_slot('%s');",
+				 d->slot_name);
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_SLOT_LOST, d->name, hint,
+			   "replication slot \"%s\" was invalidated by the server (%s): node \"%s\" cannot stream from here, but the nodes above are asked to keep the WAL that it needs",
+			   d->slot_name, d->invalidated_by, d->name);
+		return;
+	}
+	snprintf(hint, sizeof(hint),
+			 "Rebuild the node, unless it finds its WAL elsewhere; see whether %s is right; and then: SELECT pg_catalog.pg_drop_replication_slot('%s');",
+			 d->invalidated_by, d->slot_name);
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_SLOT_LOST, d->name, hint,
+		   facts->in_recovery ?
+		   "replication slot \"%s\" was invalidated by the server (%s): no node is known to keep the WAL that node \"%s\" needs" :
+		   "replication slot \"%s\" was invalidated by the server (%s): the WAL that node \"%s\" needs is not kept any more",
+		   d->slot_name, d->invalidated_by, d->name);
 }
 
 /*
@@ -1768,6 +1816,7 @@ look_at_all(Look *look)
 	check_keep_size(look);
 	each_downstream(look, check_dropped);
 	each_row(look, check_dropped_of);
+	each_downstream(look, check_lost);
 	each_downstream(look, check_clamped);
 	each_row(look, check_clamped_of);
 	check_disk(look);

@@ -146,6 +146,24 @@ crelay_slot_data_invalidated(const ReplicationSlotPersistentData *data)
 }
 
 /*
+ * The setting that has made the server give a physical slot up, NULL if none has.
+ * Call with the slot's spinlock held, or on a copy.
+ */
+static inline const char *
+crelay_slot_data_invalidated_by(const ReplicationSlotPersistentData *data)
+{
+#if PG_VERSION_NUM >= 180000
+	if (data->invalidated == RS_INVAL_IDLE_TIMEOUT)
+		return "idle_replication_slot_timeout";
+#endif
+#if PG_VERSION_NUM >= 160000
+	return data->invalidated == RS_INVAL_WAL_REMOVED ? "max_slot_wal_keep_size" : NULL;
+#else
+	return crelay_slot_data_invalidated(data) ? "max_slot_wal_keep_size" : NULL;
+#endif
+}
+
+/*
  * After how many seconds the server gives up a slot that nobody has acquired, 0 if
  * it does not.
  */

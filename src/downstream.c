@@ -591,6 +591,7 @@ copy_slot(CrelayDownstream *d, ReplicationSlot *slot)
 	d->logical = SlotIsLogical(slot);
 	d->temporary = slot->data.persistency == RS_TEMPORARY;
 	d->invalidated = crelay_slot_data_invalidated(&slot->data);
+	d->invalidated_by = crelay_slot_data_invalidated_by(&slot->data);
 	d->restart_lsn = slot->data.restart_lsn;
 	d->backend_xmin = slot->data.xmin;
 	SpinLockRelease(&slot->mutex);
@@ -1167,6 +1168,19 @@ apply_note(CrelayDownstream *d, const CrelayHoldNote *notes, int n)
 }
 
 /*
+ * What an invalidated slot kept before, while it counts by that.
+ */
+static void
+apply_need(CrelayDownstream *d, const CrelaySlotNeed *needs, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(needs[i].slot_name, d->slot_name) == 0)
+			d->remembered_lsn = needs[i].lsn;
+	}
+}
+
+/*
  * Adds the holds that somebody else has dropped, of nodes of which nothing else
  * is known here: each is as if the slot were there still, and hides no other
  * node any more than that would.
@@ -1229,6 +1243,8 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 	const CrelayLocal *local = &snapshot->local;
 	CrelayTold *told = palloc_array(CrelayTold, max_replication_slots + 1);
 	int			n_told = crelay_registry_get_told(told);
+	CrelaySlotNeed *needs = palloc_array(CrelaySlotNeed, max_replication_slots + 1);
+	int			nneeds = crelay_registry_get_needs(needs);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -1240,6 +1256,8 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 					sizeof(d->key));
 		if (d->kind == CRELAY_KIND_HOLD)
 			apply_note(d, notes, nnotes);
+		else if (d->invalidated_by != NULL)
+			apply_need(d, needs, nneeds);
 		d->released_lsn = find_released(snapshot, d);
 		mark_elsewhere(d, snapshot, told, n_told);
 		mark_own(d, local);
@@ -1255,6 +1273,7 @@ mark_circumstances(CrelayDownstream *downstreams, int n, const CrelaySnapshot *s
 		}
 	}
 	pfree(told);
+	pfree(needs);
 }
 
 /*

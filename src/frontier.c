@@ -47,9 +47,9 @@ slot_reason(const CrelayDownstream *d)
 		return CRELAY_NOT_TEMPORARY;
 	if (d->ignored)
 		return CRELAY_NOT_IGNORED;
-	if (d->invalidated)
+	if (d->invalidated && d->remembered_lsn == 0)
 		return CRELAY_NOT_INVALIDATED;
-	if (d->restart_lsn == 0)
+	if (!d->invalidated && d->restart_lsn == 0)
 		return CRELAY_NOT_RESERVED;
 	if (d->ancestor)
 		return CRELAY_NOT_ANCESTOR;
@@ -59,7 +59,7 @@ slot_reason(const CrelayDownstream *d)
 		return CRELAY_NOT_ELSEWHERE;
 	if (d->managed && d->spare)
 		return CRELAY_NOT_MANAGED;
-	return CRELAY_COUNTS_SLOT;
+	return d->invalidated ? CRELAY_COUNTS_LOST : CRELAY_COUNTS_SLOT;
 }
 
 static CrelayReason
@@ -116,6 +116,8 @@ crelay_reason_text(CrelayReason reason)
 			return "managed, by its last report";
 		case CRELAY_COUNTS_HOLD:
 			return "managed, by its hold until it calls";
+		case CRELAY_COUNTS_LOST:
+			return "invalidated slot, by what it kept before";
 		case CRELAY_NOT_TEMPORARY:
 			return "temporary slot";
 		case CRELAY_NOT_BACKUP:
@@ -145,17 +147,23 @@ crelay_reason_text(CrelayReason reason)
 }
 
 /*
- * What a slot holds.  A hold that somebody else has dropped, of a node that has
- * not called since, says what it held before that: wherever it stands since it
- * was placed again, the nodes above may have what was lost here.
+ * What a slot holds, and what its node is known to need.  A hold that somebody else
+ * has dropped, of a node that has not called since, says what it held before that:
+ * wherever it stands since it was placed again, the nodes above may have what was
+ * lost here.  So they may what a bound of this node has given up of a hold, and what
+ * the server has given up by invalidating a slot.
  */
-static uint64_t
-slot_lsn(const CrelayDownstream *d)
+uint64_t
+crelay_downstream_lsn(const CrelayDownstream *d)
 {
-	if (d->remembered_lsn != 0 &&
-		(d->restart_lsn == 0 || d->remembered_lsn < d->restart_lsn))
-		return d->remembered_lsn;
-	return d->restart_lsn;
+	uint64_t	lsn = d->restart_lsn;
+
+	if (d->remembered_lsn != 0 && (lsn == 0 || d->remembered_lsn < lsn))
+		lsn = d->remembered_lsn;
+	if (d->kind == CRELAY_KIND_HOLD && !d->reported && d->remembered_need != 0 &&
+		d->remembered_need < lsn)
+		lsn = d->remembered_need;
+	return lsn;
 }
 
 /*
@@ -167,7 +175,7 @@ confirmed_lsn(const CrelayDownstream *d)
 {
 	if (d->reason == CRELAY_COUNTS_REPORTED && d->reported_frontier != 0)
 		return d->reported_frontier;
-	return slot_lsn(d);
+	return crelay_downstream_lsn(d);
 }
 
 /*
@@ -180,7 +188,7 @@ static uint64_t
 target_lsn(const CrelayDownstream *d)
 {
 	if (d->reason != CRELAY_COUNTS_REPORTED || d->reported_target == 0)
-		return slot_lsn(d);
+		return crelay_downstream_lsn(d);
 	if (d->restart_lsn != 0 && d->restart_lsn < d->reported_target)
 		return d->restart_lsn;
 	return d->reported_target;

@@ -56,6 +56,7 @@ typedef struct CrelayDisk
 extern bool crelay_pin_is_own(const CrelayPin *pin, const char *node_name);
 extern CrelayReason crelay_frontier_reason(const CrelayDownstream *d);
 extern const char *crelay_reason_text(CrelayReason reason);
+extern uint64_t crelay_downstream_lsn(const CrelayDownstream *d);
 extern void crelay_frontier_compute(const CrelayOwn *own,
 									CrelayDownstream *downstreams, int n,
 									CrelayFrontier *result);

@@ -310,6 +310,8 @@ typedef enum CrelayReason
 	CRELAY_COUNTS_WALSENDER,
 	CRELAY_COUNTS_REPORTED,		/* a managed child, by its last report */
 	CRELAY_COUNTS_HOLD,			/* a managed child that has not called yet */
+	CRELAY_COUNTS_LOST,			/* a slot that the server has invalidated, by
+								 * what it kept before */
 	CRELAY_NOT_TEMPORARY,
 	CRELAY_NOT_BACKUP,
 	CRELAY_NOT_RESERVED,		/* a slot without a restart_lsn */
@@ -324,7 +326,7 @@ typedef enum CrelayReason
 	CRELAY_NOT_MANAGED			/* the child's reports count instead */
 } CrelayReason;
 
-#define CRELAY_REASON_IS_COUNTED(r) ((r) <= CRELAY_COUNTS_HOLD)
+#define CRELAY_REASON_IS_COUNTED(r) ((r) <= CRELAY_COUNTS_LOST)
 
 /*
  * One downstream of this node: a slot, or a walsender without one.  The facts
@@ -352,6 +354,7 @@ typedef struct CrelayDownstream
 	bool		temporary;
 	bool		logical;
 	bool		invalidated;
+	const char *invalidated_by; /* the setting; NULL none, or another cause */
 	bool		backup;
 	bool		ignored;
 	bool		ancestor;
@@ -398,7 +401,9 @@ typedef struct CrelayDownstream
 	int64_t		dropped_at;		/* when it was placed again after that; 0
 								 * never */
 	bool		dropped_by_server;	/* it had been invalidated then */
-	uint64_t	remembered_lsn; /* what it held before that; 0 unknown */
+	uint64_t	remembered_lsn; /* what it held before that; of a slot, what
+								 * it kept before it was invalidated, while
+								 * that counts; 0 nothing */
 	uint64_t	remembered_need;	/* what its node had confirmed when it
 									 * last called; 0 unknown */
 

@@ -42,6 +42,7 @@ crelay_registry_size(void)
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayCover)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelaySlotUser)));
 	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelayTold)));
+	size = add_size(MAXALIGN(size), mul_size(max_replication_slots, sizeof(CrelaySlotNeed)));
 	return add_size(MAXALIGN(size),
 					mul_size(max_replication_slots, sizeof(CrelayHoldNote)));
 }
@@ -83,6 +84,7 @@ crelay_registry_init(void)
 	crelay_shared->covers = carve(&next, max_replication_slots, sizeof(CrelayCover));
 	crelay_shared->users = carve(&next, max_replication_slots, sizeof(CrelaySlotUser));
 	crelay_shared->told = carve(&next, max_replication_slots, sizeof(CrelayTold));
+	crelay_shared->needs = carve(&next, max_replication_slots, sizeof(CrelaySlotNeed));
 	crelay_shared->notes = carve(&next, max_replication_slots, sizeof(CrelayHoldNote));
 	for (int i = 0; i < max_nodes; i++)
 		crelay_shared->rows[i].next = i + 1 < max_nodes ? i + 1 : -1;

@@ -243,6 +243,18 @@ typedef struct CrelayCover
 	uint64		seen_at_redo;	/* when first seen there, or lower */
 } CrelayCover;
 
+/* What the worker remembers of an ordinary slot from one pass to the next. */
+typedef struct CrelaySlotNeed
+{
+	char		slot_name[CRELAY_SLOT_LEN];
+	uint64		lsn;			/* its restart_lsn, the last while it was
+								 * valid */
+	bool		in_use;
+	bool		invalidated;
+	int64		lost_for;		/* microseconds since then, as counted */
+	int64		given_up_for;	/* no node above has been known to have it */
+} CrelaySlotNeed;
+
 /* What the worker remembers of a hold from one pass to the next. */
 typedef struct CrelayHoldNote
 {
@@ -349,6 +361,8 @@ extern void crelay_local_set_target(CrelayLocal *local, uint64 hold_target);
 extern bool crelay_registry_publish_target(uint64 hold_target, uint64 floor_seq);
 extern void crelay_registry_publish_local(const CrelayLocal *local);
 extern void crelay_registry_publish_error(const CrelayLocal *local);
+extern int	crelay_registry_get_needs(CrelaySlotNeed *needs);
+extern void crelay_registry_publish_needs(const CrelaySlotNeed *needs, int n);
 extern int	crelay_registry_get_users(CrelaySlotUser *users);
 extern bool crelay_registry_publish_users(const CrelaySlotUser *users, int n,
 										  uint64 forgotten_seq);

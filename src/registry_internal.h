@@ -72,6 +72,8 @@ typedef struct CrelayRegistry
 	CrelaySlotUser *users;		/* [max_replication_slots] */
 	int			ntold;
 	CrelayTold *told;			/* [max_replication_slots] */
+	int			nneeds;
+	CrelaySlotNeed *needs;		/* [max_replication_slots] */
 	int			nnotes;
 	CrelayHoldNote *notes;		/* [max_replication_slots] */
 	CrelayChild children[FLEXIBLE_ARRAY_MEMBER];	/* [max_nodes] */

@@ -57,6 +57,33 @@ crelay_registry_publish_users(const CrelaySlotUser *users, int n, uint64 forgott
 	return published;
 }
 
+/* ---- what they keep, or have kept ---- */
+
+/*
+ * Copies what ordinary slots keep, or kept before they were invalidated; there is
+ * room for max_replication_slots.
+ */
+int
+crelay_registry_get_needs(CrelaySlotNeed *needs)
+{
+	int			n;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	n = crelay_shared->nneeds;
+	memcpy(needs, crelay_shared->needs, sizeof(CrelaySlotNeed) * n);
+	LWLockRelease(crelay_shared->lock);
+	return n;
+}
+
+void
+crelay_registry_publish_needs(const CrelaySlotNeed *needs, int n)
+{
+	LWLockAcquire(crelay_shared->lock, LW_EXCLUSIVE);
+	crelay_shared->nneeds = Min(n, max_replication_slots);
+	memcpy(crelay_shared->needs, needs, sizeof(CrelaySlotNeed) * crelay_shared->nneeds);
+	LWLockRelease(crelay_shared->lock);
+}
+
 /* ---- what their nodes have told of their moves ---- */
 
 static CrelayTold *

@@ -40,6 +40,7 @@ static const char *const keywords[CRELAY_SECTIONS] = {
 	[CRELAY_SECTION_MOVES] = "moves",
 	[CRELAY_SECTION_TOLD] = "told",
 	[CRELAY_SECTION_HOLD] = "hold",
+	[CRELAY_SECTION_SLOT] = "slot",
 	[CRELAY_SECTION_USER] = "user",
 	[CRELAY_SECTION_RELEASED] = "released",
 	[CRELAY_SECTION_ADDRESS] = "address",

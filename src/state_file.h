@@ -16,6 +16,7 @@
  *	moves		moves.c			this node's own move counter
  *	told		told.c			the highest counter that each child has told
  *	hold		missed.c		holds of children, to notice one that is dropped
+ *	slot		lost_slot.c		what ordinary slots keep, or kept before they were lost
  *	user		slot_user.c		the managed node that streamed through a slot
  *	released	release.c		downstreams that do not count
  *	address		places.c		addresses of other nodes
@@ -57,6 +58,7 @@ typedef enum CrelaySection
 	CRELAY_SECTION_MOVES,
 	CRELAY_SECTION_TOLD,
 	CRELAY_SECTION_HOLD,
+	CRELAY_SECTION_SLOT,
 	CRELAY_SECTION_USER,
 	CRELAY_SECTION_RELEASED,
 	CRELAY_SECTION_ADDRESS,

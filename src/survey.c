@@ -23,6 +23,7 @@
 #include "compat.h"
 #include "hold.h"
 #include "local_hold.h"
+#include "lost_slot.h"
 #include "missed.h"
 #include "moves.h"
 #include "release.h"
@@ -168,6 +169,7 @@ add_unmanaged(const CrelayDownstream *d, int max_nodes)
 static CrelayTruth
 unmanaged_protected(const CrelayDownstream *d, const CrelayLocal *local, bool in_recovery)
 {
+	uint64		need = crelay_downstream_lsn(d);
 	CrelayTruth above;
 
 	if (!in_recovery)
@@ -178,9 +180,9 @@ unmanaged_protected(const CrelayDownstream *d, const CrelayLocal *local, bool in
 	if (!d->counted)
 		return CRELAY_FALSE;
 	above = crelay_hops_protect(local->hops, local->nhops, local->root_known,
-								d->restart_lsn, wal_segment_size);
+								need, wal_segment_size);
 	if (above == CRELAY_TRUE && !crelay_segment_covers(local->sent_target_lsn,
-													   d->restart_lsn, wal_segment_size))
+													   need, wal_segment_size))
 		return CRELAY_FALSE;
 	return above;
 }
@@ -1118,6 +1120,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	survey_self(settings, survey, now, local);
 	crelay_slot_users_run(&snapshot, downstreams, n);
 	crelay_moves_keep_told(downstreams, n);
+	crelay_lost_slots_run(settings, local, downstreams, n, survey->position.in_recovery, elapsed);
 	crelay_local_hold_run(settings, &survey->position, &bounds, downstreams, n,
 						  now, local);
 	survey_xmin(&snapshot, downstreams, n, now, local);

@@ -32,6 +32,7 @@
 #include "guc.h"
 #include "hold.h"
 #include "instance.h"
+#include "lost_slot.h"
 #include "missed.h"
 #include "moves.h"
 #include "places.h"
@@ -295,6 +296,7 @@ load_state(void)
 	crelay_moves_start(state_context, new_server);
 	crelay_release_start(state_context, new_server);
 	crelay_slot_users_start(state_context, new_server);
+	crelay_lost_slots_start(state_context, new_server);
 	crelay_missed_start(state_context, new_server);
 	crelay_places_start(state_context);
 	local.nformer = identity.nformer;
@@ -369,6 +371,7 @@ finish(void)
 		tried = true;
 		(void) crelay_hold_save_all();
 		crelay_missed_stop();
+		crelay_lost_slots_stop();
 	}
 }
 

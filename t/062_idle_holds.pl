@@ -74,6 +74,21 @@ ok(!$_->log_contains(qr/has already been removed/), $_->name . ' has missed noth
 checkpoint_all($p, $i, $l);
 wait_protected($i, $l);
 
+# ---- an ordinary slot of a standby ----
+
+value($i, q{SELECT pg_create_physical_replication_slot('here', true)});
+look_around($i);
+wait_until('i gives up a slot that is idle',
+	sub {
+		write_segments($p, 1);
+		checkpoint_all($p, $i);
+		return value($i, q{SELECT invalidation_reason FROM pg_replication_slots WHERE slot_name = 'here'}) eq 'idle_timeout';
+	});
+wait_for($i, q{SELECT counted, reason FROM cascade_downstreams WHERE slot_name = 'here'}, 'it counts by what it kept',
+	't|invalidated slot, by what it kept before');
+like(value($i, q{SELECT message FROM cascade_check WHERE code = 'slot_lost'}), qr/\(idle_replication_slot_timeout\)/, 'which is said');
+value($i, q{SELECT pg_drop_replication_slot('here')});
+
 # ---- let go ----
 
 $l->stop;

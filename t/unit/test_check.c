@@ -557,6 +557,42 @@ invalidated(Scene *s)
 	s->nodes[I].warnings = CRELAY_WARN_HOLD_INVALIDATED;
 }
 
+/* a slot of a node without cascade_relay */
+static CrelayDownstream *
+lost(Scene *s)
+{
+	CrelayDownstream *slot = add_slot(s, "x");
+
+	slot->restart_lsn = 0;
+	slot->invalidated = true;
+	slot->invalidated_by = "max_slot_wal_keep_size";
+	return slot;
+}
+
+static void
+lost_for_good(Scene *s)
+{
+	(void) lost(s);
+}
+
+static void
+lost_and_asked_for(Scene *s)
+{
+	lost(s)->remembered_lsn = LSN(90);
+}
+
+static void
+lost_by_a_child(Scene *s)
+{
+	lost(s)->incarnation = 3;
+}
+
+static void
+lost_and_released(Scene *s)
+{
+	lost(s)->released_lsn = UINT64_MAX;
+}
+
 /* max_slot_wal_keep_size is less than a segment */
 static void
 cannot_hold(Scene *s)
@@ -1405,6 +1441,10 @@ static const struct
 	{"it was released", P, dropped_and_released, "ok ok p"},
 	{"its node was rebuilt", P, dropped_and_rebuilt, "ok ok p"},
 	{"the server has invalidated it", P, invalidated_while_away, "critical hold_dropped i"},
+	{"an ordinary slot was lost", P, lost_for_good, "critical slot_lost x"},
+	{"what it kept is asked for above", I, lost_and_asked_for, "warning slot_lost x"},
+	{"a child's slot was lost, but not its hold", P, lost_by_a_child, "warning slot_lost x"},
+	{"nobody needs it", P, lost_and_released, "ok ok p"},
 	{"it was placed again", P, invalidated, "warning hold_dropped i"},
 	{"the server invalidates every slot", P, cannot_hold, "critical keep_size_too_low p"},
 	{"and nobody is to be held", P, needs_not_hold, "ok ok p"},

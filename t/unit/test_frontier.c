@@ -160,7 +160,7 @@ test_texts(void)
 
 	for (int i = 0; i <= CRELAY_NOT_MANAGED; i++)
 	{
-		if (CRELAY_REASON_IS_COUNTED(i) != (i <= CRELAY_COUNTS_HOLD))
+		if (CRELAY_REASON_IS_COUNTED(i) != (i <= CRELAY_COUNTS_LOST))
 			counted_first = false;
 		if (strcmp(crelay_reason_text(i), "unknown") == 0)
 			distinct = false;
@@ -170,7 +170,7 @@ test_texts(void)
 				distinct = false;
 		}
 	}
-	ok(counted_first, "four reasons to count, the others are reasons not to");
+	ok(counted_first, "five reasons to count, the others are reasons not to");
 	ok(distinct, "every reason has a text of its own");
 	is_text(crelay_reason_text((CrelayReason) 99), "unknown", "an impossible reason");
 }
@@ -186,6 +186,52 @@ compute(uint64_t applied, uint64_t redo, CrelayDownstream *downstreams, int n)
 	memset(&result, 0xff, sizeof(result));
 	crelay_frontier_compute(&own, downstreams, n, &result);
 	return result;
+}
+
+/*
+ * A slot that was invalidated counts by what it kept before, as long as that is
+ * remembered.
+ */
+static void
+test_lost_slot(void)
+{
+	CrelayDownstream d = downstream(CRELAY_KIND_SLOT, "x", 0);
+	CrelayFrontier got;
+
+	d.invalidated = true;
+	d.remembered_lsn = 7 * MB;
+	is_text(crelay_reason_text(crelay_frontier_reason(&d)),
+			"invalidated slot, by what it kept before", "a lost slot that is remembered");
+	got = compute(9 * MB, 9 * MB, &d, 1);
+	ok(got.frontier_lsn == 7 * MB && got.hold_target_lsn == 7 * MB, "it lowers both");
+	d.restart_lsn = 8 * MB;
+	got = compute(9 * MB, 9 * MB, &d, 1);
+	ok(got.frontier_lsn == 7 * MB, "whatever it says itself");
+	d.released_lsn = 9 * MB;
+	is_text(crelay_reason_text(crelay_frontier_reason(&d)), "released", "it can be released");
+}
+
+/*
+ * A hold that a bound has moved, of a node that has not called since the start.
+ */
+static void
+test_bounded_hold(void)
+{
+	CrelayDownstream d = downstream(CRELAY_KIND_HOLD, "x", 7 * MB);
+	CrelayFrontier got;
+
+	d.remembered_need = 8 * MB;
+	got = compute(9 * MB, 9 * MB, &d, 1);
+	ok(got.frontier_lsn == 7 * MB, "a hold below what its node needs counts");
+	d.remembered_need = 6 * MB;
+	got = compute(9 * MB, 9 * MB, &d, 1);
+	ok(got.frontier_lsn == 6 * MB && got.hold_target_lsn == 6 * MB,
+	   "what a node needs counts below its hold");
+	d.reported = true;
+	d.reported_frontier = 8 * MB;
+	d.reported_target = 8 * MB;
+	got = compute(9 * MB, 9 * MB, &d, 1);
+	ok(got.frontier_lsn == 8 * MB && got.hold_target_lsn == 7 * MB, "until it calls");
 }
 
 static void
@@ -822,6 +868,8 @@ main(void)
 			   sizeof(walsender_rules) / sizeof(Rule), CRELAY_COUNTS_WALSENDER,
 			   "a walsender");
 	test_active_elsewhere();
+	test_lost_slot();
+	test_bounded_hold();
 	test_reported_without_hold();
 	test_texts();
 	test_alone();
