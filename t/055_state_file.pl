@@ -47,10 +47,13 @@ is(incarnation($i), $life, 'i is who it was');
 # ---- damage while the server runs ----
 
 my $log = -s $i->logfile;
+my $worker = value($i, 'SELECT worker_pid FROM cascade_status');
+kill 'STOP', $worker;	# it would set the file aside when the command wakes it
 put('garbage');
 my ($ret, undef, $stderr) = $i->psql('postgres', q{SELECT cascade_release('l')});
 like($stderr, qr/ERROR:  state file "pg_replslot\/cascade_relay\.state" is damaged\nHINT:  .*pg_terminate_backend/, 'a command fails, and says what to do');
 like(value($i, q{SELECT counted FROM cascade_holds}), qr/^t$/, 'and has changed nothing');
+kill 'CONT', $worker;
 value($i, 'SELECT pg_terminate_backend(worker_pid) FROM cascade_status');
 ok($i->wait_for_log(qr/WARNING: +cascade_relay: state file .* is damaged, and was renamed to "pg_replslot\/cascade_relay\.state\.damaged"/, $log), 'the worker sets it aside');
 wait_protected($i, $l);
