@@ -9,11 +9,16 @@
 # says that it is cut off, and accuses no other node.  In the end a child tells p
 # of 300 nodes below it, which must not take long to draw.
 #
+# The queries of monitoring/ are run in each of these states, and so are the plugin
+# for Nagios and the script for node_exporter's textfile collector.
+#
 # Where graphviz and librsvg2-bin are installed, they must take the pictures.
 use strict;
 use warnings FATAL => 'all';
 
 use CascadeRelay;
+use File::Basename qw(dirname);
+use JSON::PP qw(decode_json);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -24,6 +29,7 @@ cascade_relay.report_interval = 100ms
 cascade_relay.stale_timeout = 2s
 cascade_relay.max_hold_size = 1GB
 });
+my $monitoring = dirname(__FILE__) . '/../monitoring';
 my $hostile = '</text><script>';
 
 my $p = new_primary('p', %quick);
@@ -58,6 +64,18 @@ my %has = map { $_ => available($_) } qw(dot rsvg-convert promtool);
 diag("not tried, because it is not installed: $_") for sort grep { !$has{$_} } keys %has;
 
 my $files = 0;
+my @panels = map { $_->{rawSql} // () } map { @{ $_->{targets} } } @{ decode_json(slurp_file("$monitoring/grafana/cascade_relay.json"))->{panels} };
+
+# What a program of monitoring/ says when it asks a node: its status and its output.
+sub runs
+{
+	my ($node, $program, @arguments) = @_;
+	my $output = '';
+
+	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', PGUSER => 'watcher');
+	IPC::Run::run([ "$monitoring/$program", @arguments ], '>', \$output, '2>', \my $error);
+	return ($? >> 8, $output);
+}
 
 # The picture, which the program must take if it is there; what the program prints.
 sub take
@@ -92,6 +110,9 @@ sub in_order
 		'0', "$what: the arcs add up to 1");
 	is(seen($node, 'SELECT count(*) FROM cascade_topology WHERE node_id = incarnation'),
 		seen($node, 'SELECT count(*) FROM cascade_topology WHERE managed'), "$what: a managed node is known by its incarnation");
+
+	cmp_ok(scalar @panels, '>=', 4, "$what: panels with SQL");
+	seen($node, $_) for @panels;
 
 	my $svg = seen($node, 'SELECT cascade_diagram()');
 	like($svg, qr{^<svg xmlns="http://www\.w3\.org/2000/svg".*</svg>\n?\z}s, "$what: an SVG");
@@ -132,6 +153,13 @@ if ($has{promtool})
 	is($stdout . $stderr, '', 'promtool takes the metrics, and has no remarks');
 }
 
+my ($status, $said) = runs($p, 'nagios/check_cascade_relay');
+is($status, 0, 'Nagios: OK');
+like($said, qr/^CASCADE OK - p: no findings \| nodes=4 away=0 unprotected=0 retained=\d+B safe=\d+B findings=0\n\z/, 'with figures');
+my $textfile = PostgreSQL::Test::Utils::tempdir() . '/cascade.prom';
+is((runs($p, 'prometheus/cascade_relay_textfile', $textfile))[0], 0, 'the textfile is written');
+like(slurp_file($textfile), qr/^# TYPE cascade_up gauge\ncascade_up\{node="p"\} 1$/m, 'with the metrics');
+
 # ---- a leaf is down, and WAL is kept for it ----
 
 $l->stop;
@@ -144,6 +172,18 @@ like($svg, qr{<path class="z z2"}, 'with the path to l');
 is(seen($p, q{SELECT string_agg(t.node_name, ' ' ORDER BY t.depth) FROM cascade_graph_edges e JOIN cascade_topology t ON t.node_id = e.target WHERE e.color = 'orange'}), 'i l',
 	"so does Grafana's graph");
 is(metrics($p, q{name = 'cascade_member_up' AND member = 'l'}), 'cascade_member_up|l|0', 'p says that l is down');
+wait_for($p, q{SELECT count(*) FROM cascade_check WHERE level > 0}, 'that is a finding', '1');
+($status, $said) = runs($p, 'nagios/check_cascade_relay');
+is($status, 1, 'Nagios: WARNING');
+like($said, qr/^CASCADE WARNING - p: stale_node l \| nodes=4 away=1 .* findings=1\nstale_node l: no news of node "l"[^|\n]*\n\z/, 'with the finding, and what to do');
+($status, $said) = runs($l, 'nagios/check_cascade_relay');
+is($status, 3, 'Nagios: what cannot be asked is UNKNOWN');
+like($said, qr/^CASCADE UNKNOWN - /, 'and says why');
+isnt((runs($l, 'prometheus/cascade_relay_textfile', $textfile))[0], 0, 'nothing comes from a server that is down');
+ok(!-e $textfile, 'and old metrics go');
+$p->safe_psql('postgres', 'REVOKE pg_monitor FROM watcher');
+is((runs($p, 'nagios/check_cascade_relay'))[0], 3, 'Nagios: a missing grant is UNKNOWN, too');
+$p->safe_psql('postgres', 'GRANT pg_monitor TO watcher');
 is(seen($p, q{SELECT value > 3 * 1024 * 1024 FROM cascade_metrics WHERE name = 'cascade_pinned_bytes' AND pinned_by = 'l'}), 't', 'and how much it keeps for it');
 
 # ---- an orphan ----
@@ -159,6 +199,7 @@ $svg = in_order($l, 'l, an orphan');
 like($svg, qr/Cascade without a known primary/, 'its picture has no root');
 is(seen($l, q{SELECT count(*) FROM cascade_graph_nodes WHERE id = 'unknown'}), '1', 'there is a node for what it does not know');
 is(seen($l, q{SELECT string_agg(DISTINCT member, ' ') FROM cascade_metrics WHERE name = 'cascade_finding'}), 'l', 'it has findings about itself alone');
+is((runs($l, 'nagios/check_cascade_relay'))[0], 2, 'Nagios: CRITICAL');
 is(seen($l, q{SELECT count(*) FROM cascade_check WHERE below AND node_name <> 'l'}), '0', 'as cascade_check does where below');
 
 # ---- many ----
