@@ -39,6 +39,7 @@ OBJS = \
 	src/diagram_text.o \
 	src/downstream.o \
 	src/exchange.o \
+	src/feed.o \
 	src/follow.o \
 	src/follow_funcs.o \
 	src/forget_funcs.o \
@@ -65,6 +66,7 @@ OBJS = \
 	src/registry_slots.o \
 	src/release.o \
 	src/repoint.o \
+	src/replay.o \
 	src/report_funcs.o \
 	src/slot_user.o \
 	src/state_file.o \
@@ -97,6 +99,7 @@ INTERNAL_HEADERS = \
 	src/diagram_internal.h \
 	src/downstream.h \
 	src/exchange.h \
+	src/feed.h \
 	src/follow.h \
 	src/frontier.h \
 	src/guc.h \
@@ -115,6 +118,7 @@ INTERNAL_HEADERS = \
 	src/registry.h \
 	src/registry_internal.h \
 	src/release.h \
+	src/replay.h \
 	src/slot_user.h \
 	src/state_file.h \
 	src/repoint.h \
@@ -129,8 +133,8 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/diagram.c src/diagram_svg.c src/diagram_text.c src/frontier.c src/history.c src/message.c src/metrics.c src/policy.c src/topology.c
-PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/diagram.h src/diagram_internal.h src/frontier.h src/history.h src/message.h src/metrics.h src/node.h src/policy.h \
+PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/diagram.c src/diagram_svg.c src/diagram_text.c src/feed.c src/frontier.c src/history.c src/message.c src/metrics.c src/policy.c src/topology.c
+PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/diagram.h src/diagram_internal.h src/feed.h src/frontier.h src/history.h src/message.h src/metrics.h src/node.h src/policy.h \
 	src/topology.h
 
 REGRESS = unloaded bookmark policy

@@ -45,6 +45,8 @@ CREATE FUNCTION cascade_topology(
 	OUT conninfo text,
 	OUT refusal text,
 	OUT warnings text[],
+	OUT replay_paused bool,
+	OUT apply_delay interval,
 	OUT observed_at timestamptz,
 	OUT incarnation text,
 	OUT version text,

@@ -100,7 +100,7 @@ SELECT cascade_report(overlay(:hello PLACING '\x00000000' FROM 35 FOR 4));
 SELECT cascade_report(set_byte(:hello, 43, 200));
 SELECT answer(set_byte(set_byte(set_byte(substring(:hello FOR 43), 11, 43), 17, 25), 42, 0));
 -- a state, and a truth, that do not exist
-SELECT cascade_report(set_byte(:report, 34, 10));
+SELECT cascade_report(set_byte(:report, 34, 99));
 SELECT cascade_report(set_byte(:report, 36, 3));
 -- 16 MB and a byte
 SELECT cascade_report(:hello || decode(repeat('00', 16 * 1024 * 1024 - 46), 'hex'));

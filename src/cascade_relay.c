@@ -14,11 +14,13 @@
  *					branch.c	 what a node may say of those below it
  *					backoff.c	 how long to wait after failures
  *					departed.c	 where a node lives that was below a departed one
+ *					feed.c		 whether anything feeds a standby with WAL
  *					check.c		 what is wrong, and what to do
  *					metrics.c	 what a monitor is told
  *					diagram.c	 the tree as a picture; its parts are listed in
  *								 diagram_internal.h
  *	this node		downstream.c reads slots, walsenders, the own position
+ *					replay.c	 reads what replay is doing
  *					hold.c		 places and moves hold slots
  *					child_hold.c where those of managed children are wanted
  *					bounds.c	 what bounds the WAL that they keep

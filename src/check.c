@@ -24,7 +24,10 @@
  *	duplicate_name	 tree	C  two live nodes have one name, or a node was told
  *							   that another asked for its name
  *	cycle			 tree	C  upstreams that lead back to where they began
- *	diverged		 tree	C  a node on another history than its upstream
+ *	diverged		 tree	C  a node on another history than its upstream, on
+ *							   another timeline or on one
+ *	not_streaming	 tree	C  a standby gets no WAL, from wherever
+ *	replay_paused	 tree	W  a standby gets WAL, and does not replay it
  *	voting_cascades	 tree	W  a voting node does not stream from the primary
  *	unprotected		 tree	W  the root does not hold what the node would need
  *							C  and the node is away
@@ -50,7 +53,8 @@
  *							   else keeps the WAL, which is named
  *	hold_timeout	 here	W  a node has been silent for half of the time
  *							C  and for all of it: its hold was released
- *	pinned_long		 here	W  another node has kept the same WAL for long
+ *	pinned_long		 here	W  another node has kept the same WAL for long; not
+ *							   if its replay is paused, or delayed for as long
  *	orphan_slot		 here	W  an idle slot or hold keeps WAL, and its node is
  *							   unknown, or lives without it, or is said to
  *							   live elsewhere and has not confirmed it; or it is
@@ -67,10 +71,11 @@
  *	stale_node		 tree	W  no news of a node for stale_timeout
  *					 here	W  a child streams, but does not report
  *	vacuum_held_back here	W  on the primary: another node's xmin has stood
- *							   still for long while transactions went on
+ *							   still for long while transactions went on; not
+ *							   if its replay is paused, or delayed for as long
  *	feedback_off	 tree	W  a standby without hot_standby_feedback above one
  *							   with it: it ends there
- *	delayed_standby	 here	-  recovery_min_apply_delay keeps WAL that long
+ *	delayed_standby	 tree	-  recovery_min_apply_delay keeps WAL that long
  *	unbounded		 here	-  nothing bounds what holds may keep
  *							W  and they keep more than max_wal_size
  *	version_mixed	 tree	W  a node's library is older than another's
@@ -107,6 +112,7 @@ typedef struct Look
 
 #define SIZE_LEN	32
 #define PLACE_LEN	(CRELAY_NAME_LEN + CRELAY_SLOT_LEN + 64)
+#define LSN_LEN		20
 
 /* What a bound takes from a branch, the worst last. */
 typedef enum Cost
@@ -156,6 +162,10 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "cycle";
 		case CRELAY_CHECK_DIVERGED:
 			return "diverged";
+		case CRELAY_CHECK_NOT_STREAMING:
+			return "not_streaming";
+		case CRELAY_CHECK_REPLAY_PAUSED:
+			return "replay_paused";
 		case CRELAY_CHECK_VOTING_CASCADES:
 			return "voting_cascades";
 		case CRELAY_CHECK_UNPROTECTED:
@@ -319,6 +329,17 @@ place_text(char *text, const CrelayPin *pin)
 	return text;
 }
 
+/*
+ * An LSN as the server prints it.
+ */
+static const char *
+lsn_text(char *text, const CrelayCheckFacts *facts, uint64_t lsn)
+{
+	snprintf(text, LSN_LEN, "%X/%0*X", (unsigned) (lsn >> 32), facts->lsn_digits,
+			 (unsigned) lsn);
+	return text;
+}
+
 /* ---- rows ---- */
 
 /*
@@ -373,6 +394,7 @@ is_live(const CrelayCheckRow *row)
 		case CRELAY_STATE_STREAMING:
 		case CRELAY_STATE_CATCHUP:
 		case CRELAY_STATE_ARCHIVE:
+		case CRELAY_STATE_DISCONNECTED:
 		case CRELAY_STATE_DIVERGED:
 		case CRELAY_STATE_DUPLICATE:
 		case CRELAY_STATE_CYCLE:
@@ -383,6 +405,64 @@ is_live(const CrelayCheckRow *row)
 			break;
 	}
 	return false;
+}
+
+/*
+ * The live row of a name, NULL if there is none.
+ */
+static const CrelayCheckRow *
+find_live(const CrelayCheckFacts *facts, const char *name)
+{
+	for (int i = find_name(facts, name);
+		 i >= 0 && i < facts->nrows && strcmp(facts->by_name[i]->node->name, name) == 0; i++)
+	{
+		if (is_live(facts->by_name[i]))
+			return facts->by_name[i];
+	}
+	return NULL;
+}
+
+/*
+ * The node that a row's node streams from, NULL if the tree does not have it.
+ */
+static const CrelayNode *
+upstream_of(const CrelayCheckFacts *facts, const CrelayCheckRow *row)
+{
+	const char *name = row->node->upstream_name;
+
+	for (int i = name[0] != '\0' ? find_name(facts, name) : -1;
+		 i >= 0 && i < facts->nrows && strcmp(facts->by_name[i]->node->name, name) == 0; i++)
+	{
+		if (facts->by_name[i]->node->incarnation == row->node->upstream_incarnation)
+			return facts->by_name[i]->node;
+	}
+	return NULL;
+}
+
+static const char *
+upstream_name(const CrelayCheckRow *row)
+{
+	return row->node->upstream_name[0] ? row->node->upstream_name : CRELAY_UNKNOWN_NODE;
+}
+
+/*
+ * The live row of the node that the pinning slot or walsender feeds, or of the
+ * node that pins by its own position; NULL if there is none.
+ */
+static const CrelayNode *
+find_pinning(const CrelayCheckFacts *facts, const CrelayPin *pin)
+{
+	for (int i = find_name(facts, pin->by);
+		 i >= 0 && i < facts->nrows && strcmp(facts->by_name[i]->node->name, pin->by) == 0; i++)
+	{
+		const CrelayNode *node = facts->by_name[i]->node;
+
+		if (is_live(facts->by_name[i]) &&
+			(pin->kind == CRELAY_PIN_NODE ? node->managed :
+			 strcmp(node->upstream_name, pin->on) == 0))
+			return node;
+	}
+	return NULL;
 }
 
 static bool
@@ -597,13 +677,219 @@ check_cycle(Look *look, const CrelayCheckRow *row)
 static void
 check_diverged(Look *look, const CrelayCheckRow *row)
 {
+	const CrelayNode *node = row->node;
+	const CrelayNode *above = upstream_of(look->facts, row);
+	char		lsn[LSN_LEN];
+
 	if (row->state != CRELAY_STATE_DIVERGED)
 		return;
-	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DIVERGED, row->node->name,
-		   "One of the two has WAL that the other one will never have: rewind it with pg_rewind, or rebuild it.",
-		   "node \"%s\" (timeline %u) is on another history than its upstream \"%s\"",
-		   row->node->name, (unsigned) row->node->timeline,
-		   row->node->upstream_name[0] ? row->node->upstream_name : CRELAY_UNKNOWN_NODE);
+	if (above != NULL && above->timeline == node->timeline)
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DIVERGED, node->name,
+			   "Its upstream was set back, as by a restored snapshot. Rebuild the node, and those below it; or, if its WAL is the one to keep, promote it. pg_rewind does nothing on one timeline.",
+			   "node \"%s\" has WAL, up to %s, that its upstream \"%s\" does not have and will never have: both are on timeline %u",
+			   node->name, lsn_text(lsn, look->facts, node->replay_lsn), upstream_name(row),
+			   (unsigned) node->timeline);
+	else
+		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DIVERGED, node->name,
+			   "One of the two has WAL that the other one will never have: rewind it with pg_rewind, or rebuild it.",
+			   "node \"%s\" (timeline %u) is on another history than its upstream \"%s\"",
+			   node->name, (unsigned) node->timeline, upstream_name(row));
+}
+
+/* ---- what feeds a standby ---- */
+
+/*
+ * Whether what a node needs first is gone on its upstream, as far as the two
+ * have said.  A node that streams has found it.
+ */
+static const CrelayNode *
+lost_on(const CrelayCheckFacts *facts, const CrelayCheckRow *row)
+{
+	const CrelayNode *above = upstream_of(facts, row);
+
+	if (above == NULL || row->node->replay_lsn == 0 ||
+		row->state == CRELAY_STATE_STREAMING || row->state == CRELAY_STATE_CATCHUP ||
+		above->oldest_wal_lsn / facts->segment_size <= row->node->replay_lsn / facts->segment_size)
+		return NULL;
+	return above;
+}
+
+/*
+ * Whether it is said already that the upstream of a node does not answer: then
+ * nothing comes from there either.
+ */
+static bool
+is_upstream_silent(const CrelayCheckFacts *facts, const CrelayCheckRow *row)
+{
+	if (!row->local)
+		return warns(row, CRELAY_WARN_UPSTREAM_SILENT);
+	return facts->waiting && silence(facts, facts->heard_at) > facts->stale_after;
+}
+
+/*
+ * A standby that nothing feeds, because the WAL is gone where it looks for it.
+ */
+static void
+report_wal_gone(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayNode *node = row->node;
+	const CrelayNode *above = upstream_of(look->facts, row);
+	char		hint[CRELAY_NAME_LEN * 2 + 200];
+	char		oldest[64] = "";
+	char		lsn[LSN_LEN];
+
+	if (row->better != NULL)
+		snprintf(hint, sizeof(hint), "Node \"%s\" still has it. On node \"%s\": SELECT cascade_follow('%s');",
+				 row->better, node->name, row->better);
+	else
+		snprintf(hint, sizeof(hint),
+				 "No node that it could follow has it any more. Restore it from an archive with restore_command, or rebuild node \"%s\".",
+				 node->name);
+	if (above != NULL && above->oldest_wal_lsn != 0)
+		snprintf(oldest, sizeof(oldest), " (the oldest there is %s)",
+				 lsn_text(lsn, look->facts, above->oldest_wal_lsn));
+	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_NOT_STREAMING, node->name, hint,
+		   "node \"%s\" gets no WAL: what it needs from %s on is gone on its upstream \"%s\"%s",
+		   node->name, lsn_text(lsn, look->facts, node->replay_lsn), upstream_name(row), oldest);
+}
+
+static void
+check_not_streaming(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayNode *node = row->node;
+	const char *slot_name = row->local ? look->facts->primary_slot_name : NULL;
+	char		hint[CRELAY_NAME_LEN * 2 + 200];
+	char		slot[CRELAY_SLOT_LEN + 4] = "";
+	char		lsn[LSN_LEN];
+
+	if (!is_live(row) || row->state == CRELAY_STATE_DIVERGED ||
+		is_upstream_silent(look->facts, row))
+		return;
+	if (slot_name != NULL && slot_name[0] != '\0')
+		snprintf(slot, sizeof(slot), " \"%s\"", slot_name);
+	snprintf(hint, sizeof(hint), "On node \"%s\": SELECT cascade_follow('%s'); gives it a slot there.",
+			 node->name, upstream_name(row));
+	switch (node->feed)
+	{
+		case CRELAY_FEED_UNKNOWN:
+		case CRELAY_FEED_STREAMS:
+		case CRELAY_FEED_OTHER:
+			break;
+		case CRELAY_FEED_NOTHING:
+			report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_NOT_STREAMING, node->name,
+				   "That server's log has what its walreceiver and its restore_command say. If they say that WAL is invalid, or ahead of the flush position, the node has other WAL than its upstream: rebuild it.",
+				   "node \"%s\" gets no WAL: nothing streams or is restored, and replay stands at %s",
+				   node->name, lsn_text(lsn, look->facts, node->replay_lsn));
+			break;
+		case CRELAY_FEED_SLOT_MISSING:
+			report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_NOT_STREAMING, node->name, hint,
+				   "node \"%s\" gets no WAL: its replication slot%s does not exist on its upstream \"%s\"",
+				   node->name, slot, upstream_name(row));
+			break;
+		case CRELAY_FEED_SLOT_LOST:
+			report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_NOT_STREAMING, node->name, hint,
+				   "node \"%s\" gets no WAL: its replication slot%s was invalidated by its upstream \"%s\"",
+				   node->name, slot, upstream_name(row));
+			break;
+		case CRELAY_FEED_WAL_GONE:
+			report_wal_gone(look, row);
+			break;
+	}
+}
+
+/* ---- what keeps replay back ---- */
+
+/*
+ * For how long a node may keep the same WAL, or the same xmin, beyond what is
+ * long for others: its delay on purpose; for ever while its replay is paused,
+ * which is a finding of its own.
+ */
+static int64_t
+excuse(const CrelayNode *node)
+{
+	if (node == NULL)
+		return 0;
+	if (crelay_pause_is_on(node->pause))
+		return INT64_MAX / 2;
+	return (int64_t) node->apply_delay_ms * 1000;
+}
+
+/*
+ * What this node keeps for another one that is the cause of it: WAL that is
+ * there, and not what was removed since; and vacuum, on the primary.
+ */
+static const char *
+kept_text(const CrelayCheckFacts *facts, const CrelayNode *node, char *buf, size_t size)
+{
+	uint64_t	from = facts->frontier_lsn > facts->oldest_wal_lsn ?
+	facts->frontier_lsn : facts->oldest_wal_lsn;
+	char		kept[SIZE_LEN];
+
+	buf[0] = '\0';
+	if (facts->pinned_since != 0 && find_pinning(facts, &facts->pin) == node)
+		snprintf(buf, size, "; this node keeps %s of WAL for it",
+				 size_text(kept, kept_bytes(facts, from)));
+	if (!facts->in_recovery && facts->xmin_since != 0 && facts->xmin_age > 0 &&
+		strcmp(facts->xmin_pinned_by, node->name) == 0)
+		snprintf(buf + strlen(buf), size - strlen(buf), "; it holds back vacuum by %lld transactions",
+				 (long long) facts->xmin_age);
+	return buf;
+}
+
+static void
+check_paused(Look *look, const CrelayCheckRow *row)
+{
+	const char *name = row->node->name;
+	char		hint[CRELAY_NAME_LEN + 300];
+	char		kept[160];
+	char		lsn[LSN_LEN];
+	const char *why = "";
+
+	if (!is_live(row) || !crelay_pause_is_on(row->node->pause))
+		return;
+	switch (row->node->pause)
+	{
+		case CRELAY_PAUSE_UNKNOWN:
+		case CRELAY_PAUSE_NO:
+			return;
+		case CRELAY_PAUSE_ASKED:
+			snprintf(hint, sizeof(hint), "On node \"%s\": SELECT pg_catalog.pg_wal_replay_resume();", name);
+			break;
+		case CRELAY_PAUSE_SETTINGS:
+			why = ", because a setting is lower there than on the primary";
+			snprintf(hint, sizeof(hint),
+					 "Raise max_connections, max_worker_processes, max_wal_senders, max_prepared_transactions and max_locks_per_transaction on node \"%s\" to what the primary has, and restart it. To resume replay before that shuts it down.",
+					 name);
+			break;
+		case CRELAY_PAUSE_TARGET:
+			why = ", because it has reached its recovery target";
+			snprintf(hint, sizeof(hint),
+					 "To resume replay would end recovery on node \"%s\", and promote it. To let it go on as a standby, take its recovery_target settings out and restart it.",
+					 name);
+			break;
+	}
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_REPLAY_PAUSED, name, hint,
+		   "replay of node \"%s\" is paused at %s%s%s", name,
+		   lsn_text(lsn, look->facts, row->node->replay_lsn), why,
+		   kept_text(look->facts, row->node, kept, sizeof(kept)));
+}
+
+static void
+check_delayed(Look *look, const CrelayCheckRow *row)
+{
+	const char *name = row->node->name;
+	char		hint[CRELAY_NAME_LEN + 120];
+	char		time[SIZE_LEN];
+	char		kept[160];
+
+	if (!is_live(row) || row->node->apply_delay_ms == 0)
+		return;
+	snprintf(hint, sizeof(hint),
+			 "If that is not wanted, set recovery_min_apply_delay to 0 on node \"%s\" and reload.", name);
+	report(look, CRELAY_SEVERITY_OK, CRELAY_CHECK_DELAYED_STANDBY, name, hint,
+		   "node \"%s\" replays %s late on purpose, and all nodes above it keep the WAL of that time%s",
+		   name, time_text(time, (int64_t) row->node->apply_delay_ms * 1000),
+		   kept_text(look->facts, row->node, kept, sizeof(kept)));
 }
 
 static void
@@ -642,13 +928,7 @@ is_released(const CrelayCheckFacts *facts, const CrelayNode *node)
 static bool
 lives_again(const CrelayCheckFacts *facts, const char *name)
 {
-	for (int i = find_name(facts, name);
-		 i >= 0 && i < facts->nrows && strcmp(facts->by_name[i]->node->name, name) == 0; i++)
-	{
-		if (is_live(facts->by_name[i]))
-			return true;
-	}
-	return false;
+	return find_live(facts, name) != NULL;
 }
 
 /*
@@ -702,13 +982,25 @@ check_unprotected(Look *look, const CrelayCheckRow *row)
 	const CrelayCheckFacts *facts = look->facts;
 	const CrelayNode *node = row->node;
 	const char *hint = "It is protected as soon as it has caught up, if the nodes above it can hold WAL for it: see the other findings.";
+	const CrelayNode *lost = lost_on(facts, row);
+	char		lsn[LSN_LEN];
+	char		oldest[LSN_LEN];
 
 	if (node->protected != CRELAY_FALSE)
 		return;
 	/* what a former life lacked when it ended, nobody can give it any more */
 	if (row->state == CRELAY_STATE_DOWN && node->managed && lives_again(facts, node->name))
 		return;
-	if (row->local && facts->held_text[0] != '\0')
+	if (crelay_feed_is_cut(node->feed) && is_live(row))
+		hint = "First it must get WAL: see the other findings.";
+	if (lost != NULL)
+		report(look, row->state == CRELAY_STATE_DOWN ? CRELAY_SEVERITY_CRITICAL : CRELAY_SEVERITY_WARNING,
+			   CRELAY_CHECK_UNPROTECTED, node->name,
+			   "It must get that WAL from a node that still has it, see cascade_upstream_candidates, or from an archive; or it must be rebuilt.",
+			   "node \"%s\" is not protected: what it needs from %s on is gone on its upstream \"%s\" (the oldest there is %s)",
+			   node->name, lsn_text(lsn, facts, node->replay_lsn), lost->name,
+			   lsn_text(oldest, facts, lost->oldest_wal_lsn));
+	else if (row->local && facts->held_text[0] != '\0')
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UNPROTECTED, node->name,
 			   facts->held_hint,
 			   "this node is not protected: of its upstream, %s", facts->held_text);
@@ -810,6 +1102,7 @@ check_dropped(Look *look, const CrelayDownstream *d)
 	const CrelayCheckChild *child = child_of(facts, d);
 	bool		gone = d->slot_name[0] == '\0' && (d->missed || (child != NULL && child->held));
 	bool		too_high = is_placed_too_high(facts, d);
+	char		lsn[LSN_LEN];
 
 	if (d->kind != CRELAY_KIND_HOLD || (!gone && !d->invalidated && !too_high) ||
 		!facts->can_hold || (child != NULL && !child->away) || d->released_lsn != 0 || d->own || d->ancestor ||
@@ -821,9 +1114,9 @@ check_dropped(Look *look, const CrelayDownstream *d)
 			   d->dropped_by_server ?
 			   "Bring the node back soon, if its WAL is still there. Raise max_slot_wal_keep_size, if there is room for the WAL." :
 			   "Bring the node back soon, if its WAL is still there. An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
-			   "the hold of node \"%s\", which is away, was %s, and could be placed again only at %X/%0*X: WAL that it may need before that is not held any more",
+			   "the hold of node \"%s\", which is away, was %s, and could be placed again only at %s: WAL that it may need before that is not held any more",
 			   d->name, d->dropped_by_server ? "invalidated by the server" : "dropped by somebody else",
-			   (unsigned) (d->restart_lsn >> 32), facts->lsn_digits, (unsigned) d->restart_lsn);
+			   lsn_text(lsn, facts, d->restart_lsn));
 		return;
 	}
 	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_HOLD_DROPPED, d->name,
@@ -1123,26 +1416,6 @@ check_silent(Look *look, const CrelayDownstream *d)
 }
 
 /*
- * The live row of the node that the pinning slot or walsender feeds, or of the
- * node that pins by its own position; NULL if there is none.
- */
-static const CrelayNode *
-find_pinning(const CrelayCheckFacts *facts, const CrelayPin *pin)
-{
-	for (int i = find_name(facts, pin->by);
-		 i >= 0 && i < facts->nrows && strcmp(facts->by_name[i]->node->name, pin->by) == 0; i++)
-	{
-		const CrelayNode *node = facts->by_name[i]->node;
-
-		if (is_live(facts->by_name[i]) &&
-			(pin->kind == CRELAY_PIN_NODE ? node->managed :
-			 strcmp(node->upstream_name, pin->on) == 0))
-			return node;
-	}
-	return NULL;
-}
-
-/*
  * What to do about a pin, on the node where that works.
  */
 static void
@@ -1174,13 +1447,25 @@ check_pinned(Look *look)
 	char		place[PLACE_LEN];
 	char		size[SIZE_LEN];
 	char		time[SIZE_LEN];
+	char		lsn[LSN_LEN];
+	char		oldest[LSN_LEN];
 
-	if (facts->pinned_since == 0 || since <= facts->stale_after * CRELAY_LONG_TIMEOUTS)
+	if (facts->pinned_since == 0 ||
+		since - excuse(find_pinning(facts, pin)) <= facts->stale_after * CRELAY_LONG_TIMEOUTS)
 		return;
 	if (facts->pinned_via != NULL && strcmp(pin->on, facts->name) != 0 &&
 		strcmp(pin->on, facts->pinned_via) != 0)
 		snprintf(via, sizeof(via), ", by way of \"%s\",", facts->pinned_via);
 	advise_pin(facts, pin, hint, sizeof(hint));
+	if (facts->frontier_lsn / facts->segment_size < facts->oldest_wal_lsn / facts->segment_size)
+	{
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_PINNED_LONG, pin->by, hint,
+			   "what %s%s needs from %s on is gone here (the oldest is %s); %s of later WAL are kept for it",
+			   place_text(place, pin), via, lsn_text(lsn, facts, facts->frontier_lsn),
+			   lsn_text(oldest, facts, facts->oldest_wal_lsn),
+			   size_text(size, kept_bytes(facts, facts->oldest_wal_lsn)));
+		return;
+	}
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_PINNED_LONG, pin->by, hint,
 		   "%s%s has been keeping this node from removing WAL for %s; %s are kept for it",
 		   place_text(place, pin), via, time_text(time, since),
@@ -1503,11 +1788,13 @@ check_vacuum(Look *look)
 {
 	const CrelayCheckFacts *facts = look->facts;
 	int64_t		since = facts->now - facts->xmin_since;
+	const CrelayCheckRow *row = find_live(facts, facts->xmin_pinned_by);
 	char		time[SIZE_LEN];
 
 	if (facts->in_recovery || facts->xmin_since == 0 || facts->xmin_age <= 0 ||
-		since <= facts->stale_after * CRELAY_LONG_TIMEOUTS ||
-		strcmp(facts->xmin_pinned_by, facts->name) == 0)
+		strcmp(facts->xmin_pinned_by, facts->name) == 0 ||
+		since - excuse(row != NULL ? row->node : NULL) <=
+		facts->stale_after * CRELAY_LONG_TIMEOUTS)
 		return;
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_VACUUM_HELD_BACK, facts->xmin_pinned_by,
 		   "Look for old transactions on that node; if it is gone for good, drop its slot.",
@@ -1563,20 +1850,6 @@ check_feedback(Look *look, const CrelayCheckRow *row)
 		   "Set hot_standby_feedback to on there too and reload, or to off below.",
 		   "hot_standby_feedback is on at node \"%s\", but off at \"%s\" above it, where it ends: vacuum can cancel queries on \"%s\"",
 		   below->node->name, row->node->name, below->node->name);
-}
-
-static void
-check_delay(Look *look)
-{
-	const CrelayCheckFacts *facts = look->facts;
-	char		time[SIZE_LEN];
-
-	if (!facts->in_recovery || facts->apply_delay_ms <= 0)
-		return;
-	report(look, CRELAY_SEVERITY_OK, CRELAY_CHECK_DELAYED_STANDBY, facts->name,
-		   "If that is not wanted, set recovery_min_apply_delay to 0 and reload.",
-		   "this standby replays %s late, and all nodes above it keep the WAL of that time",
-		   time_text(time, facts->apply_delay_ms * 1000));
 }
 
 /* ---- versions ---- */
@@ -1809,6 +2082,8 @@ look_at_all(Look *look)
 	each_row(look, check_duplicate);
 	each_row(look, check_cycle);
 	each_row(look, check_diverged);
+	each_row(look, check_not_streaming);
+	each_row(look, check_paused);
 	each_row(look, check_voting);
 	each_row(look, check_unprotected);
 	check_slots(look);
@@ -1834,7 +2109,7 @@ look_at_all(Look *look)
 	each_row(look, check_mute);
 	check_vacuum(look);
 	each_row(look, check_feedback);
-	check_delay(look);
+	each_row(look, check_delayed);
 	check_bounds(look);
 	check_versions(look);
 	check_server(look);

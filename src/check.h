@@ -35,6 +35,8 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_DUPLICATE_NAME,
 	CRELAY_CHECK_CYCLE,
 	CRELAY_CHECK_DIVERGED,
+	CRELAY_CHECK_NOT_STREAMING,
+	CRELAY_CHECK_REPLAY_PAUSED,
 	CRELAY_CHECK_VOTING_CASCADES,
 	CRELAY_CHECK_UNPROTECTED,
 	CRELAY_CHECK_NO_FREE_SLOT,
@@ -83,6 +85,8 @@ typedef struct CrelayCheckRow
 	int			depth;
 	bool		local;
 	bool		voting_cascades;	/* the policy refuses its upstream */
+	const char *better;			/* of one that nothing feeds: the node that it
+								 * had best follow; NULL none */
 } CrelayCheckRow;
 
 /* A managed child; a downstream's index in .child leads to it. */
@@ -123,8 +127,9 @@ typedef struct CrelayCheckFacts
 	bool		enabled;
 	int			slots_used;
 	int			slots_total;
-	int64_t		apply_delay_ms;
 	uint64_t	own_lsn;		/* the end of its WAL */
+	uint64_t	oldest_wal_lsn; /* the start of it; 0 unknown */
+	const char *primary_slot_name;
 	uint64_t	frontier_lsn;
 	CrelayPin	pin;
 	const char *pinned_via;		/* the direct downstream that the pin was

@@ -68,8 +68,26 @@ put_finding(void *arg, const CrelayFinding *finding)
 	crelay_tuple_store(&tuple, output->rsinfo);
 }
 
+/*
+ * The node that a node which nothing feeds had best follow, NULL if none is safe
+ * for it.
+ */
+static const char *
+find_better(const CrelayPolicyTree *policy, const char *node_name)
+{
+	CrelayCandidate *candidates = palloc_array(CrelayCandidate, policy->nrows + 1);
+	CrelayCandidateQuestion question = {0};
+	int			n;
+
+	question.node_name = node_name;
+	n = crelay_policy_candidates(policy, &question, candidates);
+	if (n == 0 || candidates[0].rank != 1)
+		return NULL;
+	return policy->nodes[policy->rows[candidates[0].upstream].node].name;
+}
+
 static void
-add_rows(CrelayCheckFacts *facts, const CrelayTree *tree)
+add_rows(CrelayCheckFacts *facts, const CrelayTree *tree, const CrelayPolicyTree *policy)
 {
 	CrelayCheckRow *rows = palloc_array(CrelayCheckRow, tree->nrows + 1);
 
@@ -81,6 +99,8 @@ add_rows(CrelayCheckFacts *facts, const CrelayTree *tree)
 		rows[r].depth = tree->rows[r].depth;
 		rows[r].local = crelay_tree_is_local(tree, &tree->rows[r]);
 		rows[r].voting_cascades = crelay_tree_breach(tree, r) == CRELAY_PLAN_VOTING_DIRECT_ONLY;
+		rows[r].better = rows[r].node->feed == CRELAY_FEED_WAL_GONE ?
+			find_better(policy, rows[r].node->name) : NULL;
 	}
 	facts->nrows = tree->nrows;
 	facts->rows = rows;
@@ -298,7 +318,8 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 	facts->nformer = local->nformer;
 	facts->former = local->former;
 	facts->enabled = settings->enabled;
-	facts->apply_delay_ms = recovery_min_apply_delay;
+	facts->oldest_wal_lsn = local->node.oldest_wal_lsn;
+	facts->primary_slot_name = PrimarySlotName;
 	facts->own_lsn = position->flush_lsn;
 	facts->frontier_lsn = local->node.frontier_lsn;
 	facts->pinned_since = local->pinned_since;
@@ -315,6 +336,7 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 void
 crelay_check_tree(const CrelayTree *tree, CrelayCheckSink sink, void *sink_arg)
 {
+	CrelayPolicyTree policy = {0};
 	CrelayCheckFacts facts = {0};
 	CrelaySettings settings;
 	CrelayPosition position;
@@ -328,7 +350,8 @@ crelay_check_tree(const CrelayTree *tree, CrelayCheckSink sink, void *sink_arg)
 	add_self(&facts, &tree->local, &settings, &position);
 	add_upstream(&facts, &tree->local, &settings);
 	add_bounds(&facts, &settings);
-	add_rows(&facts, tree);
+	crelay_tree_judge(tree, &policy);
+	add_rows(&facts, tree, &policy);
 	add_awaited(&facts, tree);
 	add_downstreams(&facts, &settings, &position);
 	crelay_check_run(&facts, sink, sink_arg);

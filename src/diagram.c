@@ -111,6 +111,7 @@ crelay_diagram_mood(const CrelayDiagramNode *n)
 		case CRELAY_STATE_DIVERGED:
 		case CRELAY_STATE_DUPLICATE:
 		case CRELAY_STATE_CYCLE:
+		case CRELAY_STATE_DISCONNECTED:
 			return MOOD_BAD;
 		case CRELAY_STATE_STALE:
 		case CRELAY_STATE_UNKNOWN:
@@ -440,7 +441,7 @@ crelay_words_counts(const Scene *scene, Text *text)
 {
 	/* in the order in which they are told */
 	static const CrelayState states[] = {CRELAY_STATE_RUNNING, CRELAY_STATE_STREAMING,
-		CRELAY_STATE_CATCHUP, CRELAY_STATE_ARCHIVE, CRELAY_STATE_DIVERGED,
+		CRELAY_STATE_CATCHUP, CRELAY_STATE_ARCHIVE, CRELAY_STATE_DISCONNECTED, CRELAY_STATE_DIVERGED,
 		CRELAY_STATE_DUPLICATE, CRELAY_STATE_CYCLE, CRELAY_STATE_DOWN,
 	CRELAY_STATE_STALE, CRELAY_STATE_UNKNOWN};
 	int			counts[CRELAY_STATE_LAST + 1] = {0};
@@ -497,6 +498,9 @@ add_predicament(const Scene *scene, const CrelayDiagramNode *n, Text *text)
 			return;
 		case CRELAY_STATE_ARCHIVE:
 			crelay_text_add(text, ", which recovers from the archive");
+			return;
+		case CRELAY_STATE_DISCONNECTED:
+			crelay_text_add(text, ", which gets no WAL");
 			return;
 		case CRELAY_STATE_DOWN:
 			crelay_text_add(text, ", which is down");

@@ -22,6 +22,7 @@
 #include "message.h"
 #include "policy.h"
 #include "topology.h"
+#include "upstream_session.h"
 
 /* How long any one step may take on the way to the upstream and back. */
 #define STEP_DEADLINE_MS	10000
@@ -234,6 +235,8 @@ stay_alone(CrelayLocal *local, const CrelaySurvey *survey)
 	local->upstream_incarnation = 0;
 	local->upstream_held_lsn = 0;
 	local->upstream_held_reason = CRELAY_REFUSE_NONE;
+	local->slot_fate = CRELAY_SLOT_UNKNOWN;
+	local->upstream_oldest_lsn = 0;
 	local->node.warnings &= ~(CRELAY_WARN_UPSTREAM_REFUSED | CRELAY_WARN_UPSTREAM_SILENT);
 	if (survey->position.in_recovery)
 	{
@@ -300,6 +303,8 @@ follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 	local->tree_hold_lsn = 0;
 	local->upstream_held_lsn = 0;
 	local->upstream_held_reason = CRELAY_REFUSE_NONE;
+	local->slot_fate = CRELAY_SLOT_UNKNOWN;
+	local->upstream_oldest_lsn = 0;
 	local->in_cycle = false;
 	local->node.warnings &= ~CRELAY_WARN_CYCLE;
 	local->node.upstream_name[0] = '\0';
@@ -361,6 +366,9 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	report->protected = node->protected;
 	report->hot_standby_feedback = node->hot_standby_feedback;
 	report->warnings = node->warnings;
+	report->feed = node->feed;
+	report->pause = node->pause;
+	report->apply_delay_ms = node->apply_delay_ms;
 	report->backend_xmin = node->backend_xmin;
 	strlcpy(report->xmin_pinned_by, node->xmin_pinned_by, sizeof(report->xmin_pinned_by));
 	report->incarnation = node->incarnation;
@@ -567,6 +575,12 @@ take_reply(const CrelaySettings *settings, const CrelayReply *reply,
 		reply->tree_hold_lsn : 0;
 	local->upstream_held_lsn = reply->held_lsn;
 	local->upstream_held_reason = reply->refusal;
+	if (settings->upstream_conninfo == NULL ||
+		!crelay_conninfo_names_host(settings->upstream_conninfo))
+	{
+		local->slot_fate = reply->slot_fate;
+		local->upstream_oldest_lsn = reply->oldest_wal_lsn;
+	}
 	if (reply->refusal == CRELAY_HELD_NO_FREE_SLOT)
 		node->warnings |= CRELAY_WARN_NO_FREE_SLOT;
 	local->last_report_time = now;

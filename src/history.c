@@ -87,3 +87,16 @@ crelay_history_agrees(const CrelayHistory *ours, uint64_t our_lsn,
 	return crelay_history_contains(ours, theirs->timeline, their_lsn) ||
 		crelay_history_contains(theirs, ours->timeline, our_lsn);
 }
+
+/*
+ * Whether another node has WAL that this one, a primary, will never have.
+ * our_end must have been read after the other node had told its own: a
+ * walsender sends only what is flushed, so a standby is never ahead then, unless
+ * this primary was set back.
+ */
+bool
+crelay_history_lacks(uint32_t our_timeline, uint64_t our_end,
+					 uint32_t their_timeline, uint64_t their_end)
+{
+	return our_timeline == their_timeline && their_end > our_end;
+}

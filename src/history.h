@@ -25,5 +25,7 @@ extern bool crelay_history_contains(const CrelayHistory *history,
 extern bool crelay_history_agrees(const CrelayHistory *ours, uint64_t our_lsn,
 								  const CrelayHistory *theirs,
 								  uint64_t their_lsn);
+extern bool crelay_history_lacks(uint32_t our_timeline, uint64_t our_end,
+								 uint32_t their_timeline, uint64_t their_end);
 
 #endif							/* CRELAY_HISTORY_H */

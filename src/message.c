@@ -75,7 +75,8 @@
  * length is where the terminating zero was, and the conninfo's has one byte
  * more.
  */
-#define ROW_NUMBERS			(6 * 4 + 7 * 1 + 5 * 8 + 4 + 4)
+#define FEED_SIZE			6
+#define ROW_NUMBERS			(6 * 4 + 7 * 1 + 5 * 8 + 4 + 4 + FEED_SIZE)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
 							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + \
@@ -421,6 +422,15 @@ end_rows(CrelayCursor *cur)
 	end_section(cur);
 }
 
+/* How a node gets its WAL, and what keeps it from replaying that. */
+static void
+put_feed(CrelayCursor *cur, CrelayFeed feed, CrelayPause pause, uint32_t apply_delay_ms)
+{
+	put_enum(cur, feed, 0, CRELAY_FEED_LAST);
+	put_enum(cur, pause, 0, CRELAY_PAUSE_LAST);
+	put_u32(cur, apply_delay_ms);
+}
+
 static void
 put_about(CrelayCursor *cur, const CrelayAbout *about)
 {
@@ -560,6 +570,7 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_u32(cur, report->incarnation);
 	put_u32(cur, report->moves);
 	put_place(cur, &report->pin);
+	put_feed(cur, report->feed, report->pause, report->apply_delay_ms);
 	end_section(cur);
 
 	if (report->has_tree)
@@ -594,6 +605,8 @@ crelay_message_begin_reply(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_u64(cur, (uint64_t) (reply->replay_lag < 0 ? -1 : reply->replay_lag));
 	put_u32(cur, reply->root_age_ms);
 	put_u32(cur, reply->path_interval_ms);
+	put_u64(cur, reply->oldest_wal_lsn);
+	put_enum(cur, reply->slot_fate, 0, CRELAY_SLOT_FATE_LAST);
 	end_section(cur);
 
 	put_hops(cur, reply);
@@ -650,6 +663,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_u32(cur, row->moves);
 	put_u32(cur, row->path_interval_ms);
 	put_place(cur, &row->pin);
+	put_feed(cur, row->feed, row->pause, row->apply_delay_ms);
 	end_item(cur, start);
 	cur->rows++;
 }
@@ -862,6 +876,18 @@ get_later_place(CrelayCursor *cur, CrelayPin *pin)
 		fail(cur, err_slot);
 }
 
+/* How a node gets its WAL; unknown if it is of a sender that does not say. */
+static void
+get_later_feed(CrelayCursor *cur, CrelayFeed *feed, CrelayPause *pause,
+			   uint32_t *apply_delay_ms)
+{
+	if (cur->error != NULL || cur->at == cur->size)
+		return;
+	*feed = (CrelayFeed) get_enum(cur, 0, CRELAY_FEED_LAST);
+	*pause = (CrelayPause) get_enum(cur, 0, CRELAY_PAUSE_LAST);
+	*apply_delay_ms = get_u32(cur);
+}
+
 const char *
 crelay_message_software(void)
 {
@@ -1036,6 +1062,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	row->moves = get_later_u32(&cur, 0);
 	row->path_interval_ms = get_later_u32(&cur, 0);
 	get_later_place(&cur, &row->pin);
+	get_later_feed(&cur, &row->feed, &row->pause, &row->apply_delay_ms);
 
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
@@ -1202,6 +1229,8 @@ get_report_part(CrelayCursor cur, CrelayReport *report)
 	report->moves = get_u32(&cur);
 	/* from here on an older sender may have less to say */
 	get_later_place(&cur, &report->pin);
+	if (cur.error == NULL && cur.size - cur.at >= FEED_SIZE)
+		get_later_feed(&cur, &report->feed, &report->pause, &report->apply_delay_ms);
 	return cur.error;
 }
 
@@ -1263,6 +1292,8 @@ get_reply_part(CrelayCursor cur, CrelayReply *reply)
 	reply->replay_lag = get_lag(&cur);
 	reply->root_age_ms = get_u32(&cur);
 	reply->path_interval_ms = get_u32(&cur);
+	reply->oldest_wal_lsn = get_u64(&cur);
+	reply->slot_fate = (CrelaySlotFate) get_enum(&cur, 0, CRELAY_SLOT_FATE_LAST);
 	if (cur.error == NULL && !crelay_node_name_is_valid(reply->node_name))
 		fail(&cur, err_name);
 	return cur.error;

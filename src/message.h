@@ -129,6 +129,9 @@ typedef struct CrelayReport
 	char		xmin_pinned_by[CRELAY_NAME_LEN];	/* of backend_xmin */
 	uint32_t	incarnation;	/* of the sender; 0 if it does not say */
 	uint32_t	moves;			/* the sender's counter, see moves.h */
+	CrelayFeed	feed;
+	CrelayPause pause;
+	uint32_t	apply_delay_ms;
 	bool		has_tree;		/* about, and nrows rows follow */
 	CrelayAbout about;
 	CrelayHistory history;		/* with the tree part */
@@ -152,6 +155,8 @@ typedef struct CrelayReply
 	uint32_t	root_age_ms;	/* since then; CRELAY_AGE_UNKNOWN: never */
 	uint32_t	path_interval_ms;	/* of the answering node's path */
 	uint64_t	root_lsn;		/* the root's own LSN, as last heard */
+	uint64_t	oldest_wal_lsn; /* of the answering node; 0 unknown */
+	CrelaySlotFate slot_fate;	/* of the slot that the receiver named */
 	uint32_t	nhops;			/* root first, the answering node last */
 	CrelayHop	hops[CRELAY_MAX_DEPTH];
 	CrelaySyncNames sync_names; /* of the root, as last heard */

@@ -140,10 +140,71 @@ typedef enum CrelayState
 	CRELAY_STATE_DOWN,			/* known, not connected */
 	CRELAY_STATE_DIVERGED,
 	CRELAY_STATE_DUPLICATE,
-	CRELAY_STATE_CYCLE
+	CRELAY_STATE_CYCLE,
+	CRELAY_STATE_DISCONNECTED	/* up, and nothing feeds it; see feed.h */
 } CrelayState;
 
-#define CRELAY_STATE_LAST		CRELAY_STATE_CYCLE
+#define CRELAY_STATE_LAST		CRELAY_STATE_DISCONNECTED
+
+/* How a standby gets its WAL, as far as it knows; see feed.h. */
+typedef enum CrelayFeed
+{
+	CRELAY_FEED_UNKNOWN = 0,
+	CRELAY_FEED_STREAMS,		/* one walreceiver has streamed for a while */
+	CRELAY_FEED_OTHER,			/* in another way, or it needs none just now */
+	CRELAY_FEED_NOTHING,		/* from nowhere, and the cause is not known */
+	CRELAY_FEED_SLOT_MISSING,	/* from nowhere: its upstream lacks its slot */
+	CRELAY_FEED_SLOT_LOST,		/* its upstream's server invalidated that */
+	CRELAY_FEED_WAL_GONE		/* its upstream has removed what it needs */
+} CrelayFeed;
+
+#define CRELAY_FEED_LAST		CRELAY_FEED_WAL_GONE
+
+static inline bool
+crelay_feed_is_cut(CrelayFeed feed)
+{
+	return feed >= CRELAY_FEED_NOTHING;
+}
+
+/*
+ * Returns true if a node that is fed like that can use the WAL that is held for
+ * it.  A node that cannot be fed, for no cause that its upstream knows of, may
+ * have WAL of its own, on which what is held does not follow.
+ */
+static inline bool
+crelay_feed_is_promise(CrelayFeed feed)
+{
+	return feed != CRELAY_FEED_NOTHING;
+}
+
+/* The slot that a node says it streams through, as its upstream sees it. */
+typedef enum CrelaySlotFate
+{
+	CRELAY_SLOT_UNKNOWN = 0,	/* or it streams without one */
+	CRELAY_SLOT_THERE,
+	CRELAY_SLOT_MISSING,
+	CRELAY_SLOT_LOST			/* invalidated by the server */
+} CrelaySlotFate;
+
+#define CRELAY_SLOT_FATE_LAST	CRELAY_SLOT_LOST
+
+/* Whether a standby's replay is paused, and why. */
+typedef enum CrelayPause
+{
+	CRELAY_PAUSE_UNKNOWN = 0,
+	CRELAY_PAUSE_NO,
+	CRELAY_PAUSE_ASKED,			/* by a command */
+	CRELAY_PAUSE_SETTINGS,		/* a setting is lower than on the primary */
+	CRELAY_PAUSE_TARGET			/* its recovery target has been reached */
+} CrelayPause;
+
+#define CRELAY_PAUSE_LAST		CRELAY_PAUSE_TARGET
+
+static inline bool
+crelay_pause_is_on(CrelayPause pause)
+{
+	return pause >= CRELAY_PAUSE_ASKED;
+}
 
 /* Warnings of a node's row, as a bit set; named after cascade_check's codes. */
 #define CRELAY_WARN_DUPLICATE_NAME		(1u << 0)
@@ -158,6 +219,8 @@ typedef enum CrelayState
 #define CRELAY_WARN_REGISTRY_FULL		(1u << 9)
 #define CRELAY_WARN_NOT_PRELOADED		(1u << 10)
 #define CRELAY_WARN_HOLD_INVALIDATED	(1u << 11)
+#define CRELAY_WARN_NOT_STREAMING		(1u << 12)	/* only shown: see feed */
+#define CRELAY_WARN_REPLAY_PAUSED		(1u << 13)	/* only shown: see pause */
 
 /* Why a hold had to be placed again: somebody dropped it, or the server gave it up. */
 #define CRELAY_WARN_HOLD_LOST \
@@ -186,6 +249,9 @@ typedef struct CrelayNode
 	uint64_t	frontier_lsn;
 	uint64_t	oldest_wal_lsn;
 	int64_t		replay_lag;		/* microseconds, -1 unknown */
+	CrelayFeed	feed;
+	CrelayPause pause;
+	uint32_t	apply_delay_ms; /* recovery_min_apply_delay; 0 none */
 	uint32_t	backend_xmin;	/* oldest that it, or a node below, needs */
 	char		xmin_pinned_by[CRELAY_NAME_LEN];
 	CrelayPin	pin;			/* of frontier_lsn */

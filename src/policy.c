@@ -350,6 +350,35 @@ is_connected_to(const CrelayPolicyTree *tree, int row, int upstream)
 }
 
 /*
+ * Whether what a node has follows on the WAL of another one, as far as the nodes
+ * above it tell.  One that has diverged takes all below it along, so that only a
+ * node that is there too is on their history; and where nothing can be streamed for
+ * a cause that is not known, neither is that.
+ */
+static CrelayTruth
+shares_history(const CrelayPolicyTree *tree, int row, int upstream)
+{
+	CrelayTruth shares = CRELAY_TRUE;
+
+	for (int up = row; up >= 0; up = tree->rows[up].parent)
+	{
+		const CrelayNode *node = node_of(tree, up);
+		int			there = upstream;
+
+		if (node->state != CRELAY_STATE_DIVERGED && node->feed != CRELAY_FEED_NOTHING)
+			continue;
+		while (there >= 0 && there != up)
+			there = tree->rows[there].parent;
+		if (there >= 0)
+			break;
+		if (node->state == CRELAY_STATE_DIVERGED)
+			return CRELAY_FALSE;
+		shares = CRELAY_UNKNOWN;
+	}
+	return shares;
+}
+
+/*
  * What speaks against a node (row -1: not in the tree) streaming from another
  * one, by order of precedence.  below: that one lies below the node; primary:
  * it is out of recovery.  Says too whether all is proven that could speak
@@ -369,7 +398,9 @@ judge(const CrelayPolicyTree *tree, const char *name, int row,
 		*missing = 0;			/* it does what is asked about */
 	else if (row >= 0)
 	{
-		follows = can_follow(tree, row, upstream);
+		follows = shares_history(tree, row, upstream);
+		if (follows == CRELAY_TRUE)
+			follows = can_follow(tree, row, upstream);
 		wal = has_wal(tree, row, upstream, missing);
 		*proven = follows != CRELAY_UNKNOWN && wal != CRELAY_UNKNOWN;
 	}
@@ -383,11 +414,10 @@ judge(const CrelayPolicyTree *tree, const char *name, int row,
 	if (replica_class != CRELAY_CLASS_READ_REPLICA && !primary)
 		return CRELAY_PLAN_VOTING_DIRECT_ONLY;
 	if (follows == CRELAY_FALSE ||
-		node_of(tree, upstream)->state == CRELAY_STATE_DIVERGED ||
-		(row >= 0 && tree->rows[row].parent == upstream &&
-		 node_of(tree, row)->state == CRELAY_STATE_DIVERGED))
+		node_of(tree, upstream)->state == CRELAY_STATE_DIVERGED)
 		return CRELAY_PLAN_TIMELINE_DIVERGED;
-	if (!is_available(tree, upstream))
+	if (!is_available(tree, upstream) ||
+		node_of(tree, upstream)->state == CRELAY_STATE_DISCONNECTED)
 		return CRELAY_PLAN_NOT_AVAILABLE;
 	if (wal == CRELAY_FALSE)
 		return CRELAY_PLAN_WAL_UNAVAILABLE;
@@ -470,7 +500,8 @@ is_rooted(const CrelayPolicyTree *tree, int row, bool parent_rooted,
 	bool		proven;
 	int64_t		missing;
 
-	if (!is_available(tree, row) || is_named(tree, row, without))
+	if (!is_available(tree, row) || is_named(tree, row, without) ||
+		node->state == CRELAY_STATE_DISCONNECTED)
 		return false;
 	if (parent < 0)
 		return is_primary(tree, row);

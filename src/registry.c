@@ -551,6 +551,7 @@ crelay_registry_publish_children(const CrelayChildView *views, int n,
 			crelay_shared->membership_seq++;
 		child->node.state = views[i].state;
 		child->node.replica_class = views[i].replica_class;
+		child->slot_fate = views[i].slot_fate;
 		child->node.replay_lag = views[i].replay_lag;
 		child->silent = views[i].silent;
 		child->silent_reports = views[i].silent_reports;

@@ -62,6 +62,8 @@ typedef struct CrelayChild
 	bool		reported;		/* since this node's start */
 	bool		has_about;		/* slot_name etc. are known */
 	bool		diverged;		/* its LSNs mean nothing here */
+	bool		ahead;			/* because it has WAL that this primary has
+								 * not written */
 	uint64		start_id;		/* of the worker that said hello */
 	pid_t		session_pid;	/* 0: nobody is connected */
 	uint32		report_interval_ms;
@@ -96,6 +98,7 @@ typedef struct CrelayChild
 	TimestampTz streams_since;	/* each of its reports has said that it
 								 * streams; 0: not the last one */
 	CrelayClass own_class;		/* likewise; UNKNOWN leaves it to us */
+	CrelaySlotFate slot_fate;	/* of slot_name, while it does not stream */
 	CrelayNode	node;			/* its own row; state is set by the worker */
 	CrelayRowList rows;			/* below it */
 } CrelayChild;
@@ -156,6 +159,9 @@ typedef struct CrelayLocal
 	bool		upstream_lacks_extension;	/* that is why it refused */
 	uint64		upstream_held_lsn;
 	CrelayRefusal upstream_held_reason;
+	CrelaySlotFate slot_fate;	/* of the own slot there; UNKNOWN if WAL is to
+								 * come from another node */
+	uint64		upstream_oldest_lsn;	/* of the WAL there, likewise 0 */
 	bool		root_known;
 	bool		in_cycle;
 	uint64		root_lsn;		/* as last heard; on a primary its own */
@@ -278,6 +284,7 @@ typedef struct CrelayChildView
 	uint32		incarnation;
 	CrelayState state;
 	CrelayClass replica_class;
+	CrelaySlotFate slot_fate;
 	int64		replay_lag;
 	bool		by_sender;		/* it streams, and does not say itself: */
 	uint64		flush_lsn;
@@ -334,7 +341,8 @@ extern bool crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid
 								   const CrelayReport *report,
 								   CrelayBranch *branch,
 								   const CrelayHistory *own_history,
-								   uint64 own_lsn, uint64 segment_size,
+								   uint64 own_lsn, bool own_is_primary,
+								   uint64 segment_size,
 								   TimestampTz now, bool *diverged,
 								   bool *raised);
 extern bool crelay_registry_set_held(int child_slot, pid_t pid, uint64 held_lsn,

@@ -468,12 +468,29 @@ is_diverged(const CrelayChild *child, const CrelayReport *report,
 }
 
 /*
+ * Whether a child has WAL that this node, a primary, will never have.  That
+ * stays so when this node has passed the child with other WAL, until the child
+ * streams steadily again: what it has does not go away.
+ */
+static bool
+is_ahead(const CrelayChild *child, const CrelayReport *report, uint32 own_timeline,
+		 uint64 own_lsn, bool own_is_primary)
+{
+	if (!own_is_primary || report->timeline != own_timeline)
+		return false;
+	return (child->ahead && report->feed != CRELAY_FEED_STREAMS) ||
+		crelay_history_lacks(own_timeline, own_lsn, report->timeline,
+							 Max(report->flush_lsn, report->replay_lsn));
+}
+
+/*
  * Whether a child has not said otherwise.
  */
 bool
 crelay_child_says_it_streams(const CrelayChild *child)
 {
 	return child->own_state != CRELAY_STATE_ARCHIVE &&
+		child->own_state != CRELAY_STATE_DISCONNECTED &&
 		child->own_state != CRELAY_STATE_RUNNING;
 }
 
@@ -494,6 +511,9 @@ accept_values(CrelayChild *child, const CrelayReport *report, TimestampTz now)
 	node->hot_standby_feedback = report->hot_standby_feedback;
 	node->warnings = report->warnings;
 	node->moves = report->moves;
+	node->feed = report->feed;
+	node->pause = report->pause;
+	node->apply_delay_ms = report->apply_delay_ms;
 	node->backend_xmin = report->backend_xmin;
 	strlcpy(node->xmin_pinned_by, report->xmin_pinned_by, sizeof(node->xmin_pinned_by));
 	node->pin = report->pin;
@@ -640,7 +660,8 @@ bool
 crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 					   const CrelayReport *report, CrelayBranch *branch,
 					   const CrelayHistory *own_history, uint64 own_lsn,
-					   uint64 segment_size, TimestampTz now, bool *diverged,
+					   bool own_is_primary, uint64 segment_size,
+					   TimestampTz now, bool *diverged,
 					   bool *raised)
 {
 	CrelayChild *child;
@@ -653,7 +674,8 @@ crelay_registry_accept(int child_slot, uint32 incarnation, pid_t pid,
 		LWLockRelease(crelay_shared->lock);
 		return false;
 	}
-	*diverged = is_diverged(child, report, own_history, own_lsn);
+	child->ahead = is_ahead(child, report, own_history->timeline, own_lsn, own_is_primary);
+	*diverged = child->ahead || is_diverged(child, report, own_history, own_lsn);
 	wake = !child->reported || child->lapsed_lsn != 0 || child->diverged != *diverged ||
 		child->node.frontier_lsn / segment_size != report->frontier_lsn / segment_size ||
 		child->hold_target_lsn / segment_size != report->hold_target_lsn / segment_size;
@@ -776,7 +798,8 @@ crelay_registry_tell_tree(int child_slot, pid_t pid, bool asked, TimestampTz now
  * node has already sent, so that is what the child may rely on.  This is read
  * after the child was registered: from then on publish_target() lets nothing
  * be sent that does not count it.  One that was released is not counted until
- * the worker has seen that it has caught up: nobody above holds for it.
+ * the worker has seen that it has caught up: nobody above holds for it.  Nor may
+ * anybody below rely on that while this node itself cannot.
  */
 void
 crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
@@ -806,6 +829,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 		reply->state = child->node.state;
 		reply->replica_class = child->node.replica_class;
 		reply->replay_lag = child->node.replay_lag;
+		reply->slot_fate = child->slot_fate;
 		if (child->duplicate_seen != 0 &&
 			GetCurrentTimestamp() - child->duplicate_seen < DUPLICATE_SHOWN_US)
 			reply->warnings |= CRELAY_WARN_DUPLICATE_NAME;
@@ -818,6 +842,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 	reply->root_known = crelay_local_knows_root(local, settings.stale_timeout_ms);
 	reply->root_age_ms = crelay_local_root_age_ms(local);
 	reply->path_interval_ms = local->node.path_interval_ms;
+	reply->oldest_wal_lsn = local->node.oldest_wal_lsn;
 	/* without news from the root, nobody below knows how far behind it is */
 	if (reply->root_known &&
 		(local->node.role == CRELAY_ROLE_PRIMARY ||
@@ -831,7 +856,7 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 		CrelayHop  *hop = &reply->hops[reply->nhops++];
 
 		*hop = local->hops[i];
-		if (!counts)
+		if (!counts || !crelay_feed_is_promise(local->node.feed))
 			hop->held_lsn = 0;
 		else if (hop->held_lsn != 0 && local->sent_target_lsn > hop->held_lsn)
 			hop->held_lsn = local->sent_target_lsn;

@@ -188,5 +188,6 @@ crelay_row_is_live(const CrelayNode *node)
 {
 	return node->state == CRELAY_STATE_STREAMING ||
 		node->state == CRELAY_STATE_CATCHUP ||
-		node->state == CRELAY_STATE_ARCHIVE;
+		node->state == CRELAY_STATE_ARCHIVE ||
+		node->state == CRELAY_STATE_DISCONNECTED;
 }

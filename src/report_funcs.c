@@ -266,7 +266,8 @@ answer_report(const CrelayReport *report, CrelayCursor *rows, CrelayReply *reply
 	if (!crelay_registry_accept(my_child_slot, my_incarnation, MyProcPid,
 								report, read_branch(rows),
 								crelay_read_history(position.timeline),
-								position.applied_lsn, wal_segment_size,
+								position.applied_lsn, !position.in_recovery,
+								wal_segment_size,
 								GetCurrentTimestamp(), &diverged, &raised))
 	{
 		my_child_slot = -1;

@@ -12,6 +12,7 @@
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
 #include "portability/instr_time.h"
 #include "replication/slot.h"
 #include "replication/walreceiver.h"
@@ -21,12 +22,14 @@
 #include "child_hold.h"
 #include "clock.h"
 #include "compat.h"
+#include "feed.h"
 #include "hold.h"
 #include "local_hold.h"
 #include "lost_slot.h"
 #include "missed.h"
 #include "moves.h"
 #include "release.h"
+#include "replay.h"
 #include "slot_user.h"
 #include "state_file.h"
 #include "survey.h"
@@ -55,6 +58,9 @@ static uint64 forgotten_seq;	/* what has been forgotten until then is not
 /* When the last pass was, by a clock that nobody sets; 0 there was none. */
 static instr_time last_pass;
 
+/* How this node has got its WAL so far. */
+static CrelayFeedWatch feed_watch;
+
 /* What the last pass saw, to tell whether anything moves. */
 static uint64 last_movement;
 
@@ -73,6 +79,7 @@ crelay_survey_start(MemoryContext context)
 	unmanaged = MemoryContextAllocZero(context, sizeof(Unmanaged) * unmanaged_room);
 	n_unmanaged = 0;
 	INSTR_TIME_SET_ZERO(last_pass);
+	memset(&feed_watch, 0, sizeof(feed_watch));
 	crelay_registry_snapshot(&snapshot, true);
 	forgotten_seq = snapshot.forgotten_seq;
 	for (int i = 0; i < snapshot.nrows; i++)
@@ -448,14 +455,21 @@ static CrelayState
 child_state(const CrelayChild *child, const CrelayDownstream *sender,
 			TimestampTz now, int64 stale_after)
 {
+	bool		heard;
+
 	if (child->diverged && child->session_pid != 0)
 		return CRELAY_STATE_DIVERGED;
+	heard = child->session_pid != 0 &&
+		now - Max(child->last_report, child->connected_at) <=
+		crelay_news_limit(stale_after, child->report_interval_ms);
+	/* one that tries in vain has a walsender for a moment each time */
+	if (heard && child->own_state == CRELAY_STATE_DISCONNECTED)
+		return CRELAY_STATE_DISCONNECTED;
 	if (sender != NULL && sender->state != CRELAY_STATE_UNKNOWN)
 		return sender->state;
 	if (child->session_pid == 0)
 		return CRELAY_STATE_DOWN;
-	if (now - Max(child->last_report, child->connected_at) >
-		crelay_news_limit(stale_after, child->report_interval_ms))
+	if (!heard)
 		return CRELAY_STATE_STALE;
 	/* so it was until just now; that its reports are taken it says next time */
 	if (child->own_state == CRELAY_STATE_DUPLICATE)
@@ -476,6 +490,23 @@ child_class(const CrelayChild *child, const CrelayDownstream *sender,
 	if (sender != NULL && sender->state != CRELAY_STATE_UNKNOWN)
 		return streaming_class(sender, local, child->node.replica_class);
 	return child->node.replica_class;
+}
+
+/*
+ * What became of the slot that a child says it streams through, of one that says
+ * it does not stream.
+ */
+static CrelaySlotFate
+slot_fate(const CrelayChild *child, const CrelayDownstream *downstreams, int n)
+{
+	if (!child->has_about || child->slot_name[0] == '\0' || crelay_child_says_it_streams(child))
+		return CRELAY_SLOT_UNKNOWN;
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(downstreams[i].slot_name, child->slot_name) == 0)
+			return downstreams[i].invalidated ? CRELAY_SLOT_LOST : CRELAY_SLOT_THERE;
+	}
+	return CRELAY_SLOT_MISSING;
 }
 
 /*
@@ -522,6 +553,7 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].incarnation = child->node.incarnation;
 		views[i].state = child_state(child, senders[i], now, stale_after);
 		views[i].replica_class = child_class(child, senders[i], local);
+		views[i].slot_fate = slot_fate(child, downstreams, n);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
 		views[i].hold_lost = hold_lost(child->hold_dropped_at, child->hold_dropped_by_server,
 									   now, stale_after);
@@ -962,10 +994,55 @@ own_state(const CrelaySurvey *survey, const CrelayLocal *local)
 		return CRELAY_STATE_DIVERGED;
 	if (is_duplicate(local))
 		return CRELAY_STATE_DUPLICATE;
+	if (crelay_feed_is_cut(local->node.feed))
+		return CRELAY_STATE_DISCONNECTED;
 	if (!survey->receiver.streaming)
 		return CRELAY_STATE_ARCHIVE;
 	return local->node.state == CRELAY_STATE_CATCHUP ? CRELAY_STATE_CATCHUP :
 		CRELAY_STATE_STREAMING;
+}
+
+static bool
+is_set(const char *value)
+{
+	return value != NULL && value[0] != '\0';
+}
+
+/*
+ * Whether anything feeds this node with WAL, and what its replay is doing.
+ */
+static void
+survey_feed(const CrelaySettings *settings, const CrelaySurvey *survey,
+			int64 elapsed, CrelayLocal *local)
+{
+	bool		in_recovery = survey->position.in_recovery;
+	CrelayFeedSample sample = {0};
+	CrelayFeedFacts facts = {0};
+
+	local->node.pause = crelay_replay_pause();
+	local->node.apply_delay_ms = in_recovery ? recovery_min_apply_delay : 0;
+
+	sample.elapsed = elapsed;
+	sample.in_recovery = in_recovery;
+	sample.streaming = survey->receiver.streaming;
+	sample.receiver_pid = survey->receiver.pid;
+	sample.waits = in_recovery && crelay_replay_waits();
+	sample.paused = crelay_pause_is_on(local->node.pause);
+	sample.replay_lsn = survey->position.applied_lsn;
+	crelay_feed_look(&feed_watch, &sample, (int64) settings->stale_timeout_ms * 1000);
+
+	facts.replay_lsn = survey->position.applied_lsn;
+	facts.segment_size = wal_segment_size;
+	facts.has_archive = is_set(recoveryRestoreCommand);
+	facts.wants_stream = is_set(PrimaryConnInfo);
+	facts.has_slot = is_set(PrimarySlotName);
+	facts.upstream_known = local->upstream_state == CRELAY_UPSTREAM_CONNECTED;
+	facts.slot_fate = local->slot_fate;
+	facts.oldest_wal_lsn = local->upstream_oldest_lsn;
+	if (facts.upstream_known && crelay_local_knows_root(local, settings->stale_timeout_ms))
+		facts.root_lsn = local->root_lsn;
+	facts.root_age = (int64) crelay_local_root_age_ms(local) * 1000;
+	local->node.feed = in_recovery ? crelay_feed_judge(&feed_watch, &facts) : CRELAY_FEED_UNKNOWN;
 }
 
 /*
@@ -1038,6 +1115,8 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 										  local->root_known,
 										  survey->position.applied_lsn,
 										  wal_segment_size);
+	if (node->protected == CRELAY_TRUE && !crelay_feed_is_promise(node->feed))
+		node->protected = CRELAY_FALSE;
 	if (node->protected == CRELAY_FALSE)
 		node->warnings |= CRELAY_WARN_UNPROTECTED;
 	else
@@ -1117,6 +1196,7 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	crelay_release_run(settings, &snapshot, downstreams, n, elapsed);
 
 	survey_pin(survey, settings->node_name, now, local);
+	survey_feed(settings, survey, elapsed, local);
 	survey_self(settings, survey, now, local);
 	crelay_slot_users_run(&snapshot, downstreams, n);
 	crelay_moves_keep_told(downstreams, n);

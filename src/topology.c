@@ -532,6 +532,7 @@ crelay_state_is_live(CrelayState state)
 		case CRELAY_STATE_STREAMING:
 		case CRELAY_STATE_CATCHUP:
 		case CRELAY_STATE_ARCHIVE:
+		case CRELAY_STATE_DISCONNECTED:
 			return true;
 		case CRELAY_STATE_UNKNOWN:
 		case CRELAY_STATE_STALE:
@@ -569,6 +570,8 @@ crelay_state_text(CrelayState state)
 			return "duplicate";
 		case CRELAY_STATE_CYCLE:
 			return "cycle";
+		case CRELAY_STATE_DISCONNECTED:
+			return "disconnected";
 	}
 	return NULL;
 }
@@ -635,6 +638,10 @@ crelay_warning_text(uint32_t bit)
 			return "not_preloaded";
 		case CRELAY_WARN_HOLD_INVALIDATED:
 			return "hold_invalidated";
+		case CRELAY_WARN_NOT_STREAMING:
+			return "not_streaming";
+		case CRELAY_WARN_REPLAY_PAUSED:
+			return "replay_paused";
 	}
 	return NULL;
 }

@@ -82,6 +82,18 @@ warnings_of(uint32 warnings)
 										   TYPALIGN_INT));
 }
 
+/*
+ * Whether the node's replay is paused.  A standby that tells also tells its
+ * recovery_min_apply_delay.
+ */
+static CrelayTruth
+is_paused(const CrelayNode *node)
+{
+	if (node->pause == CRELAY_PAUSE_UNKNOWN)
+		return CRELAY_UNKNOWN;
+	return crelay_pause_is_on(node->pause) ? CRELAY_TRUE : CRELAY_FALSE;
+}
+
 static void
 fill_row(CrelayTuple *tuple, const CrelayTree *tree, char **ids, int r)
 {
@@ -114,6 +126,8 @@ fill_row(CrelayTuple *tuple, const CrelayTree *tree, char **ids, int r)
 	crelay_put_text(tuple, node->conninfo);
 	crelay_put_text(tuple, crelay_plan_reason_text(crelay_tree_breach(tree, r)));
 	crelay_put(tuple, warnings_of(crelay_tree_warnings(tree, row)), true);
+	crelay_put_truth(tuple, is_paused(node));
+	crelay_put_interval(tuple, is_paused(node) != CRELAY_UNKNOWN ? (int64) node->apply_delay_ms * 1000 : -1);
 	crelay_put_time(tuple, node->observed_at);
 	crelay_put_incarnation(tuple, node->incarnation);
 	crelay_put_text(tuple, node->version);
@@ -222,6 +236,8 @@ append_marks(StringInfo line, const CrelayTree *tree, int r)
 	if (!node->managed)
 		appendStringInfoString(line, " unmanaged");
 	append_pin(line, &node->pin, node->name);
+	if (node->apply_delay_ms != 0)
+		appendStringInfo(line, " delayed %u s", (node->apply_delay_ms + 999) / 1000);
 	for (int bit = 0; bit < 32; bit++)
 	{
 		const char *code = NULL;
@@ -248,8 +264,22 @@ name_width(const CrelayTree *tree)
 	return Min(width, 40);
 }
 
+static int
+state_width(const CrelayTree *tree)
+{
+	int			width = 9;
+
+	for (int r = 0; r < tree->nrows; r++)
+	{
+		const char *state = crelay_state_text(crelay_tree_state(tree, &tree->rows[r]));
+
+		width = Max(width, state ? (int) strlen(state) : 1);
+	}
+	return width;
+}
+
 static void
-draw_row(StringInfo line, const CrelayTree *tree, int r, int width)
+draw_row(StringInfo line, const CrelayTree *tree, int r, int width, int states)
 {
 	const CrelayTreeRow *row = &tree->rows[r];
 	const CrelayNode *node = &tree->nodes[row->node];
@@ -270,7 +300,7 @@ draw_row(StringInfo line, const CrelayTree *tree, int r, int width)
 		append_bytes(&lag_text, lag);
 	else
 		appendStringInfoChar(&lag_text, '-');
-	appendStringInfo(line, " %-7s %-9s %9s", role ? role : "-", state ? state : "-",
+	appendStringInfo(line, " %-7s %-*s %9s", role ? role : "-", states, state ? state : "-",
 					 lag_text.data);
 	pfree(lag_text.data);
 	append_marks(line, tree, r);
@@ -286,6 +316,7 @@ cascade_tree(PG_FUNCTION_ARGS)
 	CrelayTree *tree = crelay_tree_read();
 	MemoryContext memory = crelay_row_memory();
 	int			width = name_width(tree);
+	int			states = state_width(tree);
 	StringInfoData line;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
@@ -295,7 +326,7 @@ cascade_tree(PG_FUNCTION_ARGS)
 		CrelayTuple tuple;
 
 		crelay_tuple_begin(&tuple, memory);
-		draw_row(&line, tree, r, width);
+		draw_row(&line, tree, r, width, states);
 		crelay_put_text(&tuple, line.data);
 		crelay_tuple_store(&tuple, rsinfo);
 	}

@@ -84,12 +84,11 @@ crelay_tree_read(void)
 }
 
 /*
- * The tree, with what it takes to decide about it.
+ * Fills in what it takes to decide about a tree.
  */
-CrelayTree *
-crelay_tree_for_policy(CrelayPolicyTree *policy)
+void
+crelay_tree_judge(const CrelayTree *tree, CrelayPolicyTree *policy)
 {
-	CrelayTree *tree = crelay_tree_read();
 	uint32		timeline = tree->local.node.timeline;
 	CrelayNewestPrimary newest = tree->local.newest_primary;
 
@@ -103,6 +102,17 @@ crelay_tree_for_policy(CrelayPolicyTree *policy)
 
 	/* what this node has replayed came from a primary, too */
 	policy->newest_primary = Max(newest.timeline, timeline);
+}
+
+/*
+ * The tree, with what it takes to decide about it.
+ */
+CrelayTree *
+crelay_tree_for_policy(CrelayPolicyTree *policy)
+{
+	CrelayTree *tree = crelay_tree_read();
+
+	crelay_tree_judge(tree, policy);
 	return tree;
 }
 
@@ -217,6 +227,12 @@ crelay_tree_warnings(const CrelayTree *tree, const CrelayTreeRow *row)
 
 	if (crelay_tree_state(tree, row) == CRELAY_STATE_STALE)
 		warnings |= CRELAY_WARN_STALE_NODE;
+	if (crelay_state_is_live(crelay_tree_state(tree, row)) &&
+		crelay_feed_is_cut(tree->nodes[row->node].feed))
+		warnings |= CRELAY_WARN_NOT_STREAMING;
+	if (crelay_state_is_live(crelay_tree_state(tree, row)) &&
+		crelay_pause_is_on(tree->nodes[row->node].pause))
+		warnings |= CRELAY_WARN_REPLAY_PAUSED;
 	if (row->cyclic)
 		warnings |= CRELAY_WARN_CYCLE;
 	return warnings;
@@ -349,6 +365,23 @@ crelay_tree_ids(const CrelayTree *tree)
 }
 
 /*
+ * Returns true if a node, or one between it and the root, has WAL that the
+ * root will never have: then LSNs of the two cannot be compared.
+ */
+static bool
+is_on_other_history(const CrelayTree *tree, const CrelayTreeRow *row)
+{
+	for (;;)
+	{
+		if (crelay_tree_state(tree, row) == CRELAY_STATE_DIVERGED)
+			return true;
+		if (row->parent < 0)
+			return false;
+		row = &tree->rows[row->parent];
+	}
+}
+
+/*
  * Which rule a node breaks by streaming from where it does.
  */
 CrelayPlanReason
@@ -372,6 +405,8 @@ crelay_tree_lag(const CrelayTree *tree, const CrelayTreeRow *row)
 	const CrelayNode *node = &tree->nodes[row->node];
 
 	if (!crelay_state_is_live(crelay_tree_state(tree, row)))
+		return -1;
+	if (is_on_other_history(tree, row))
 		return -1;
 	if (!tree->local.root_known || tree->local.root_lsn == 0 || node->replay_lsn == 0)
 		return -1;

@@ -38,6 +38,7 @@ typedef struct CrelayTree
 
 extern CrelayTree *crelay_tree_read(void);
 extern CrelayTree *crelay_tree_for_policy(CrelayPolicyTree *policy);
+extern void crelay_tree_judge(const CrelayTree *tree, CrelayPolicyTree *policy);
 extern void crelay_tree_newest_primary(const CrelayPolicyTree *policy,
 									   CrelayNewestPrimary *newest);
 extern CrelayKnown *crelay_tree_known(CrelaySnapshot *snapshot, int *n);

@@ -42,6 +42,7 @@ static CrelayHistory my_history;
 
 /* What it was told, and when somebody else had dropped its hold. */
 static bool my_hold_was_there;
+static bool my_child_is_ahead;
 static TimestampTz my_hold_dropped_at;
 static bool my_hold_dropped_by_server;
 
@@ -227,6 +228,7 @@ crelay_unloaded_answer_hello(const CrelayHello *hello, CrelayReply *reply)
 	my_start_id = hello->start_id;
 	memset(&my_history, 0, sizeof(my_history));
 	my_hold_was_there = false;
+	my_child_is_ahead = false;
 	my_hold_dropped_at = 0;
 	if (speaks_for_node(false) || (oust_earlier_session() && speaks_for_node(true)))
 		reply->answer = CRELAY_ANSWER_OK;
@@ -255,8 +257,14 @@ is_diverged(const CrelayReport *report, const CrelayPosition *position)
 	if (my_history.timeline == report->timeline)
 		theirs = my_history;
 	theirs.timeline = report->timeline;
-	return !crelay_history_agrees(crelay_read_history(position->timeline),
-								  position->applied_lsn, &theirs, report->replay_lsn);
+	/* once so, it stays so for this session: see is_ahead() of the registry */
+	my_child_is_ahead = !position->in_recovery &&
+		report->timeline == position->timeline &&
+		((my_child_is_ahead && report->feed != CRELAY_FEED_STREAMS) ||
+		 crelay_history_lacks(position->timeline, position->applied_lsn, report->timeline,
+							  Max(report->flush_lsn, report->replay_lsn)));
+	return my_child_is_ahead || !crelay_history_agrees(crelay_read_history(position->timeline),
+													   position->applied_lsn, &theirs, report->replay_lsn);
 }
 
 static void

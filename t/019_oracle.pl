@@ -86,7 +86,7 @@ CREATE TABLE over AS
 SELECT n.tree, n.idx FROM node n
 WHERE n.incarnation <> 0 AND n.state = 'stale'
 	AND EXISTS (SELECT FROM node l WHERE l.tree = n.tree AND l.name = n.name
-				AND l.incarnation <> 0 AND l.state IN ('running', 'streaming', 'catchup', 'archive'));
+				AND l.incarnation <> 0 AND l.state IN ('running', 'streaming', 'catchup', 'archive', 'disconnected'));
 CREATE TABLE former AS
 SELECT tree, idx FROM over o
 WHERE NOT EXISTS (SELECT FROM above a WHERE a.tree = o.tree AND a.ancestor = o.idx
@@ -119,7 +119,7 @@ ORDER BY r.tree, r.idx, m.rank;
 CREATE TABLE expected_tree AS
 WITH RECURSIVE top AS (
 	SELECT n.tree, n.idx, CASE WHEN NOT n.is_primary THEN 2
-		WHEN n.state IN ('running', 'streaming', 'catchup', 'archive') THEN 0 ELSE 1 END AS part,
+		WHEN n.state IN ('running', 'streaming', 'catchup', 'archive', 'disconnected') THEN 0 ELSE 1 END AS part,
 		n.rank AS place
 	FROM node n WHERE NOT EXISTS (SELECT FROM link l WHERE l.tree = n.tree AND l.idx = n.idx)
 	UNION ALL

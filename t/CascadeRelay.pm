@@ -21,7 +21,7 @@ our @EXPORT = qw(
   wal_files kill_node start_after_kill add_rows same_rows segment_of
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
   report_sql decode_reply at_most set_conf show_tree wait_until look_around
-  may_crash sleeps reattach print_lsn state_lines rewrite_state
+  may_crash sleeps reattach stays print_lsn state_lines rewrite_state
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -225,6 +225,22 @@ sub wait_until
 	}
 	ok($met, $what);
 	return $met;
+}
+
+# For what must not happen: looks for so many seconds whether the query says
+# something else than what is expected.
+sub stays
+{
+	my ($node, $seconds, $sql, $expected, $what) = @_;
+	my $end = time + $seconds;
+	my $got = value($node, $sql);
+
+	while ($got eq $expected && time < $end)
+	{
+		select undef, undef, undef, 0.1;
+		$got = value($node, $sql);
+	}
+	return is($got, $expected, $what);
 }
 
 # Waits for a whole pass of a node's worker: what is there now it has seen then.
@@ -624,7 +640,8 @@ sub encode_report
 			map { _lsn($m{$_}) } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn oldest_wal_lsn))
 		  . _string($m{pinned_by} // '')
 		  . _string($m{xmin_pinned_by} // '')
-		  . pack('N N', $m{of} // 0, $m{moves} // 0));
+		  . pack('N N', $m{of} // 0, $m{moves} // 0)
+		  . (defined $m{feed} ? pack('C3 N', 0, $m{feed}, $m{pause} // 0, $m{apply_delay_ms} // 0) : ''));
 
 	if ($m{tree})
 	{

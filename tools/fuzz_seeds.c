@@ -101,6 +101,9 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		row.oldest_wal_lsn = (uint64_t) i << 20;
 		row.replay_lag = i % 2 ? i * 1000 : -1;
 		row.backend_xmin = (uint32_t) (700 + i);
+		row.feed = (CrelayFeed) (i % (CRELAY_FEED_LAST + 1));
+		row.pause = (CrelayPause) (i % (CRELAY_PAUSE_LAST + 1));
+		row.apply_delay_ms = (uint32_t) (1000 * i);
 		row.observed_at = i % 4 ? NOW - i * INT64_C(1000000) : 0;
 		strcpy(row.pin.by, "node_0");
 		strcpy(row.xmin_pinned_by, "node_1");
@@ -146,6 +149,9 @@ write_report(const char *name, bool tree, int history, int rows, bool full)
 	strcpy(report.pin.by, "walreceiver#4711");
 	strcpy(report.xmin_pinned_by, "reporting");
 	report.incarnation = rows > 0 ? 0xa1b2c3d4 : 0;
+	report.feed = rows > 0 ? CRELAY_FEED_WAL_GONE : CRELAY_FEED_STREAMS;
+	report.pause = rows > 0 ? CRELAY_PAUSE_TARGET : CRELAY_PAUSE_NO;
+	report.apply_delay_ms = rows > 0 ? 3600000 : 0;
 	report.has_tree = tree;
 	strcpy(report.about.slot_name, "leaf_slot");
 	strcpy(report.about.application_name, "Leaf One");
@@ -191,6 +197,8 @@ write_reply(const char *name, int hops, int sync_names, bool tree, int rows, boo
 	reply.held_lsn = UINT64_C(0x300006000);
 	strcpy(reply.node_name, "relay");
 	reply.incarnation = 0x11223344;
+	reply.oldest_wal_lsn = UINT64_C(0x100000000);
+	reply.slot_fate = hops % 2 ? CRELAY_SLOT_MISSING : CRELAY_SLOT_LOST;
 	reply.state = CRELAY_STATE_STREAMING;
 	reply.replica_class = CRELAY_CLASS_VOTING;
 	reply.warnings = CRELAY_WARN_DUPLICATE_NAME;

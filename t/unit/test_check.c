@@ -1206,7 +1206,92 @@ feedback_of_none_below(Scene *s)
 static void
 delayed(Scene *s)
 {
-	s->facts.apply_delay_ms = 3600000;
+	s->nodes[L].apply_delay_ms = 3600000;
+}
+
+/* Its delay keeps the WAL and the xmin that it does for as long. */
+static void
+pinned_by_delay(Scene *s)
+{
+	delayed(s);
+	pinned(s);
+	vacuum(s);
+}
+
+static void
+pinned_for_longer_than_the_delay(Scene *s)
+{
+	pinned_by_delay(s);
+	s->facts.pinned_since -= INT64_C(3600) * SECOND;
+}
+
+static void
+replay_paused(Scene *s)
+{
+	s->nodes[L].pause = CRELAY_PAUSE_ASKED;
+}
+
+static void
+pinned_by_pause(Scene *s)
+{
+	replay_paused(s);
+	pinned(s);
+	vacuum(s);
+}
+
+static void
+paused_and_away(Scene *s)
+{
+	replay_paused(s);
+	leave(s, L, SECOND);
+}
+
+static void
+cut_off(Scene *s)
+{
+	s->rows[I].state = CRELAY_STATE_DISCONNECTED;
+	s->nodes[I].feed = CRELAY_FEED_NOTHING;
+}
+
+static void
+cut_off_and_away(Scene *s)
+{
+	cut_off(s);
+	leave(s, I, SECOND);
+}
+
+static void
+cut_off_and_diverged(Scene *s)
+{
+	cut_off(s);
+	diverged(s);
+}
+
+static void
+cut_off_by_silence(Scene *s)
+{
+	cut_off(s);
+	silent(s);
+}
+
+static void
+cut_off_by_silence_above(Scene *s)
+{
+	cut_off(s);
+	s->nodes[I].warnings |= CRELAY_WARN_UPSTREAM_SILENT;
+}
+
+static void
+wal_gone(Scene *s)
+{
+	s->rows[L].state = CRELAY_STATE_DISCONNECTED;
+	s->nodes[L].feed = CRELAY_FEED_WAL_GONE;
+	s->nodes[L].protected = CRELAY_FALSE;
+	s->nodes[L].replay_lsn = LSN(50);
+	s->nodes[I].oldest_wal_lsn = LSN(90);
+	s->facts.oldest_wal_lsn = LSN(90);
+	pinned(s);
+	s->facts.frontier_lsn = LSN(50);
 }
 
 static void
@@ -1536,8 +1621,20 @@ static const struct
 	{"as a standby sees it", I, asynchronous, "ok ok i"},
 	{"with a single standby", P, asynchronous_with_one_standby, "ok ok p"},
 	{"another host name", P, renamed_host, "ok kept_name p"},
-	{"a delayed standby", I, delayed, "ok delayed_standby i"},
-	{"a primary delays nothing", P, delayed, "ok ok p"},
+	{"a delayed standby", I, delayed, "ok delayed_standby l"},
+	{"seen from the primary", P, delayed, "ok delayed_standby l"},
+	{"what it keeps on purpose", P, pinned_by_delay, "ok delayed_standby l"},
+	{"what it keeps for longer", P, pinned_for_longer_than_the_delay, "warning pinned_long l; ok delayed_standby l"},
+	{"paused replay", P, replay_paused, "warning replay_paused l"},
+	{"it explains what it keeps", P, pinned_by_pause, "warning replay_paused l"},
+	{"it was so before that node left", P, paused_and_away, "ok ok p"},
+	{"nothing feeds a node", P, cut_off, "critical not_streaming i"},
+	{"nothing feeds this node", I, cut_off, "critical not_streaming i"},
+	{"it was so before that node left", P, cut_off_and_away, "ok ok p"},
+	{"it has diverged", P, cut_off_and_diverged, "critical diverged i"},
+	{"its upstream is silent", I, cut_off_by_silence, "critical upstream_silent i"},
+	{"as it says", P, cut_off_by_silence_above, "critical upstream_silent i"},
+	{"its WAL is gone", P, wal_gone, "critical not_streaming l; warning unprotected l; warning pinned_long l"},
 	{"no bound", P, unbounded, "ok unbounded p"},
 	{"no bound, and much WAL", P, unbounded_and_much, "warning unbounded p"},
 	{"no bound, and no hold", P, unbounded_without_holds, "ok ok p"},
@@ -1825,8 +1922,50 @@ test_words(void)
 	set_healthy(&scene, I);
 	delayed(&scene);
 	look(&scene, &findings);
-	is_text(findings.message, "this standby replays 60 min late, and all nodes above it keep the WAL of that time",
+	is_text(findings.message, "node \"l\" replays 60 min late on purpose, and all nodes above it keep the WAL of that time",
 			"by how much it is delayed");
+
+	set_healthy(&scene, P);
+	pinned_by_pause(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "replay of node \"l\" is paused at 0/0; this node keeps 10 MB of WAL for it; it holds back vacuum by 1 transactions",
+			"what a pause costs");
+	is_text(findings.hint, "On node \"l\": SELECT pg_catalog.pg_wal_replay_resume();", "and how it ends");
+
+	set_healthy(&scene, P);
+	replay_paused(&scene);
+	scene.nodes[L].pause = CRELAY_PAUSE_SETTINGS;
+	look(&scene, &findings);
+	is_text(findings.message, "replay of node \"l\" is paused at 0/0, because a setting is lower there than on the primary",
+			"why it is paused");
+
+	set_healthy(&scene, I);
+	cut_off(&scene);
+	scene.facts.primary_slot_name = "i_slot";
+	scene.nodes[I].feed = CRELAY_FEED_SLOT_MISSING;
+	look(&scene, &findings);
+	is_text(findings.message, "node \"i\" gets no WAL: its replication slot \"i_slot\" does not exist on its upstream \"p\"",
+			"which slot is missing where");
+	is_text(findings.hint, "On node \"i\": SELECT cascade_follow('p'); gives it a slot there.", "and what to do");
+
+	set_healthy(&scene, P);
+	wal_gone(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "what node \"l\" needs from 0/3200000 on is gone here (the oldest is 0/5A00000); 10 MB of later WAL are kept for it",
+			"what is gone is not kept");
+	scene.rows[L].better = "p";
+	scene.facts.pinned_since = 0;
+	scene.nodes[L].protected = CRELAY_TRUE;
+	look(&scene, &findings);
+	is_text(findings.message, "node \"l\" gets no WAL: what it needs from 0/3200000 on is gone on its upstream \"i\" (the oldest there is 0/5A00000)",
+			"what is gone where");
+	is_text(findings.hint, "Node \"p\" still has it. On node \"l\": SELECT cascade_follow('p');", "and where it is");
+
+	set_healthy(&scene, P);
+	diverged(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "node \"i\" has WAL, up to 0/0, that its upstream \"p\" does not have and will never have: both are on timeline 1",
+			"a primary that was set back");
 
 	set_healthy(&scene, P);
 	two_upgraded(&scene);

@@ -74,9 +74,22 @@ test_agreement(void)
 	ok(!crelay_history_agrees(&history, 0x6000000, &other, 0x6000000), "two that left the first one at different places");
 }
 
+/*
+ * A primary that was set back has less than its standby, on one timeline.
+ */
+static void
+test_lacks(void)
+{
+	ok(!crelay_history_lacks(3, 100, 3, 100), "what both have, neither lacks");
+	ok(!crelay_history_lacks(3, 100, 3, 99), "a standby may be behind");
+	ok(crelay_history_lacks(3, 100, 3, 101), "... and not ahead");
+	ok(!crelay_history_lacks(3, 100, 2, 101), "positions on two timelines say nothing");
+}
+
 int
 main(void)
 {
+	test_lacks();
 	test_lines();
 	test_nonsense();
 	test_many();

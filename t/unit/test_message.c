@@ -294,6 +294,9 @@ sample_report(bool has_tree)
 	report.pin = sample_pin(CRELAY_PIN_NODE);
 	strcpy(report.xmin_pinned_by, "reporting");
 	report.incarnation = 0xa1b2c3d4;
+	report.feed = CRELAY_FEED_SLOT_LOST;
+	report.pause = CRELAY_PAUSE_SETTINGS;
+	report.apply_delay_ms = 3600001;
 	report.has_tree = has_tree;
 	if (has_tree)
 	{
@@ -327,6 +330,8 @@ sample_reply(uint32_t nhops, bool has_tree)
 	reply.warnings = CRELAY_WARN_DUPLICATE_NAME;
 	reply.root_known = true;
 	reply.root_lsn = UINT64_C(0x0000000400000028);
+	reply.oldest_wal_lsn = UINT64_C(0x0000000100000000);
+	reply.slot_fate = CRELAY_SLOT_MISSING;
 	reply.root_age_ms = 2345;
 	reply.path_interval_ms = 30000;
 	reply.nhops = nhops;
@@ -374,6 +379,9 @@ sample_row(uint32_t i)
 	row.replay_lag = i == 0 ? -1 : (int64_t) i * 1000001;
 	row.backend_xmin = 700 + i;
 	row.pin = sample_pin(i);
+	row.feed = (CrelayFeed) (i % (CRELAY_FEED_LAST + 1));
+	row.pause = (CrelayPause) (i % (CRELAY_PAUSE_LAST + 1));
+	row.apply_delay_ms = 1000 * i;
 	strcpy(row.xmin_pinned_by, "node_0009");
 	strcpy(row.location, "default");
 	strcpy(row.conninfo, "host=10.0.0.5 port=5432");
@@ -559,11 +567,13 @@ test_report(void)
 	report.replica_class = CRELAY_CLASS_READ_REPLICA;
 	report.protected = CRELAY_TRUE;
 	report.hot_standby_feedback = CRELAY_TRUE;
+	report.feed = CRELAY_FEED_LAST;
+	report.pause = CRELAY_PAUSE_LAST;
 	report.has_tree = false;
 	fill_pin(&report.pin);
 	fill(report.xmin_pinned_by, sizeof(report.xmin_pinned_by), 'y');
 	m = encode_report(&report, 0);
-	is_number(m.size, 360, "a report without a tree takes at most 360 bytes");
+	is_number(m.size, 366, "a report without a tree takes at most 366 bytes");
 	ok(decode(m) == NULL, "and can be read");
 	free(m.data);
 
@@ -696,7 +706,7 @@ test_rows(void)
 	m = encode_report(&report, 0);
 	is_number(i - m.size, crelay_message_size_bound(2) - crelay_message_size_bound(1),
 			  "the longest row takes what the bound says");
-	is_number(i - m.size, 987, "that is, 987 bytes");
+	is_number(i - m.size, 993, "that is, 993 bytes");
 	free(m.data);
 	expected = sample_row(3);
 	m = row_message(&expected, &error);
@@ -1050,6 +1060,8 @@ test_names(void)
 	row = sample_row(0);
 	row.upstream_address[0] = '\0';
 	row.moves = 0;
+	row.version[0] = '\0';
+	row.location[0] = '\0';
 	m = row_message(&row, &error);
 	at = section_at(m, TAG_ROWS) + 6 + 4 + 2 + 70;
 	is_number(m.data[at], strlen(row.name), "(the name is where this test looks for it)");
@@ -1328,7 +1340,8 @@ test_older_sender(void)
 	Message		whole = report_message(1);
 	Message		m = without_section(whole, TAG_SOFTWARE);
 	Message		shorter;
-	size_t		place = 1;		/* a node's own */
+	size_t		feed = 6;
+	size_t		place = 1 + feed;	/* a node's own */
 	size_t		interval = 4 + place;
 	size_t		moves = 4 + interval;
 	size_t		address = 1 + strlen("host=10.0.0.1 port=5432") + moves;
@@ -1340,6 +1353,11 @@ test_older_sender(void)
 	   "a sender that does not tell its version");
 
 	/* the last fields of the only row: a length and a text, or a number */
+	shorter = without_row_end(m, feed);
+	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
+	   crelay_message_get_row(&rows, &row, NOW) && row.feed == CRELAY_FEED_UNKNOWN &&
+	   row.pause == CRELAY_PAUSE_UNKNOWN && strcmp(row.version, "1.0") == 0, "a row that does not say what feeds its node");
+	free(shorter.data);
 	shorter = without_row_end(m, interval);
 	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
 	   crelay_message_get_row(&rows, &row, NOW) && row.path_interval_ms == 0 &&
@@ -1361,6 +1379,7 @@ test_older_sender(void)
 	   strcmp(row.xmin_pinned_by, "node_0009") == 0, "and without a version");
 	free(shorter.data);
 
+	rejects(without_row_end(m, 1), "a section is too short", "half a delay is none");
 	rejects(without_row_end(m, place + 1), "a section is too short", "half an interval is none");
 	rejects(without_row_end(m, interval + 1), "a section is too short", "half a move counter is none");
 	rejects(without_row_end(m, moves + 1), "a section is too short", "half an address is none");
@@ -1688,7 +1707,7 @@ main(void)
 	test_truncation(report_message(3), 1);
 	test_truncation(reply_message(3, 3), 3);
 	test_short_section(hello_message(), TAG_HELLO, 0, "a hello");
-	test_short_section(report_message(3), TAG_REPORT, 1, "a report");
+	test_short_section(report_message(3), TAG_REPORT, 7, "a report");
 	test_short_section(report_message(3), TAG_ABOUT, 0, "an about");
 	test_short_section(report_message(3), TAG_ROWS, 0, "a rows");
 	test_short_section(reply_message(3, 3), TAG_REPLY, 0, "a reply");

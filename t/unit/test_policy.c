@@ -9,7 +9,7 @@
  * by sql/policy.sql.
  *
  * A tree is written as text, one "name<upstream" with marks for each node:
- *	  v voting, d down, s stale, x diverged, ? its position is not known,
+ *	  v voting, d down, s stale, x diverged, n nothing feeds it (N: for no known cause), ? its position is not known,
  *	  u unmanaged, @here the location, :N timeline, =N replayed up to segment N,
  *	  ^N oldest segment, %N observed at, c its class is not known
  *
@@ -75,6 +75,14 @@ take_mark(CrelayNode *node, const char *mark)
 			break;
 		case 'x':
 			node->state = CRELAY_STATE_DIVERGED;
+			break;
+		case 'n':
+			node->state = CRELAY_STATE_DISCONNECTED;
+			node->feed = CRELAY_FEED_SLOT_MISSING;
+			break;
+		case 'N':
+			node->state = CRELAY_STATE_DISCONNECTED;
+			node->feed = CRELAY_FEED_NOTHING;
 			break;
 		case '?':
 			node->replay_lsn = 0;
@@ -268,10 +276,24 @@ test_timelines(void)
 	is_text(candidates_at(tree_of("p i<p,c l<i"), "l", NULL, NULL), "1:i 2:p",
 			"who may stay where it is although its class is not known has a root");
 	is_text(candidates_at(tree_of("p i<p,x l<i m<p,x"), "l", NULL, NULL),
-			"1:p -:i(timeline-diverged) -:m(timeline-diverged)", "not from a diverged node");
+			"-:i(timeline-diverged) -:p(timeline-diverged) -:m(timeline-diverged)", "not from a diverged node, nor from one that lacks its WAL");
 	is_text(candidates_at(tree_of("p i<p,x l<i m<p,x"), "m", NULL, NULL),
-			"-:p(timeline-diverged) -:i(timeline-diverged) -:l(upstream-not-available)",
+			"-:p(timeline-diverged) -:i(timeline-diverged) -:l(timeline-diverged)",
 			"a diverged node has nowhere to go");
+	is_text(candidates_at(tree_of("p i<p,x l<i m<p"), "l", NULL, NULL),
+			"-:i(timeline-diverged) -:p(timeline-diverged) -:m(timeline-diverged)",
+			"nor has what is below it");
+	is_text(candidates_at(tree_of("p i<p,x l<i m<i"), "m", NULL, NULL),
+			"-:i(timeline-diverged) -:p(timeline-diverged) -:l(upstream-not-available)",
+			"but a node there may have its WAL, when it has a root");
+	is_text(candidates_at(tree_of("p i<p,n l<i m<p"), "i", NULL, NULL), "1:p 2:m -:l(would-create-cycle)",
+			"what nothing feeds may find WAL elsewhere");
+	is_text(candidates_at(tree_of("p i<p,n l<i m<p"), "l", NULL, NULL), "1:p 2:m -:i(upstream-not-available)",
+			"and nobody finds any there");
+	is_text(candidates_at(tree_of("p i<p,N l<i m<p"), "i", NULL, NULL), "~:p ~:m -:l(would-create-cycle)",
+			"it may have other WAL, if nobody knows why");
+	is_text(candidates_at(tree_of("p i<p,N l<i m<p"), "l", NULL, NULL), "~:p ~:m -:i(upstream-not-available)",
+			"and so may what is below it");
 }
 
 /*

@@ -944,7 +944,7 @@ test_texts(void)
 		if (crelay_warning_text(UINT32_C(1) << bit) != NULL)
 			warnings++;
 	}
-	is_number(warnings, 12, "twelve warnings have a code");
+	is_number(warnings, 14, "fourteen warnings have a code");
 	is_text(crelay_role_text(CRELAY_ROLE_PRIMARY), "primary", "the primary's role");
 	is_text(crelay_class_text(CRELAY_CLASS_READ_REPLICA), "read_replica", "a class");
 	is_text(crelay_warning_text(CRELAY_WARN_REGISTRY_FULL), "registry_full", "a warning");
