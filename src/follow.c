@@ -264,12 +264,31 @@ nap(long ms)
  */
 
 /*
+ * Returns true if the target is where this node reports to, by the one address in
+ * primary_conninfo.
+ */
+static bool
+is_upstream(const CrelayPolicyTree *policy, int target, const CrelaySettings *settings)
+{
+	int			here = crelay_policy_here(policy);
+	CrelayPlace place;
+	const char *error;
+
+	return here >= 0 && policy->rows[here].parent == target &&
+		!crelay_conninfo_names_host(settings->upstream_conninfo) &&
+		PrimaryConnInfo != NULL && crelay_place_read(&place, PrimaryConnInfo, &error);
+}
+
+/*
  * Returns the address of the target, NULL if it is not known: the one that is
  * given, else the one that the policy trusts, else the one that it trusted
- * before, when this node streamed from there or the upstream was not gone yet.
+ * before, when this node streamed from there or the upstream was not gone yet;
+ * and of the upstream itself, which may let this node report and not stream, the
+ * one that it is reported to at.
  */
 static const char *
-find_address(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
+find_address(Move *move, const CrelayPolicyTree *policy, const char *conninfo,
+			 const CrelaySettings *settings)
 {
 	int			target = crelay_policy_find(policy, move->target);
 
@@ -283,6 +302,8 @@ find_address(Move *move, const CrelayPolicyTree *policy, const char *conninfo)
 	if (conninfo == NULL &&
 		crelay_places_find(move->target, move->remembered, sizeof(move->remembered)))
 		conninfo = move->remembered;
+	if (conninfo == NULL && target >= 0 && is_upstream(policy, target, settings))
+		conninfo = PrimaryConnInfo;
 	return conninfo;
 }
 
@@ -1083,7 +1104,7 @@ run(Move *move, const char *conninfo, bool dry_run)
 	crelay_guc_copy(&settings);
 	strlcpy(move->node_name, settings.node_name, sizeof(move->node_name));
 	tree = crelay_tree_for_policy(&policy);
-	conninfo = find_address(move, &policy, conninfo);
+	conninfo = find_address(move, &policy, conninfo, &settings);
 	check_plan(move, &policy, conninfo);
 	choose_conninfo(move, conninfo, &settings);
 	note_old_place(move, &tree->local);
