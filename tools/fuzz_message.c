@@ -4,8 +4,9 @@
  *	  A libFuzzer target for the wire format.
  *
  * Owns: the claim that no input is read behind its end, and that what is read
- * can be written and is the same when read again; and a mutator that knows
- * where lengths are, so that most of what it makes is read to its end.
+ * can be written and is the same when read again; that every tree that can be
+ * told can be drawn; and a mutator that knows where lengths are, so that most of
+ * what it makes is read to its end.
  *
  * Not here: the seeds (fuzz_seeds.c), building and running it (tools/fuzz).
  *
@@ -14,13 +15,16 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "diagram.h"
 #include "message.h"
+#include "topology.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define NOW				INT64_C(800000000000000)
 #define ENVELOPE_SIZE	12
+#define MAX_DRAWN		48
 
 #define REQUIRE(condition) \
 	do { \
@@ -91,6 +95,49 @@ compare_rows(CrelayCursor *one, CrelayCursor *other)
 	REQUIRE(!crelay_message_get_row(other, &second, NOW));
 }
 
+/* A picture is printable ASCII, and no name in it is markup. */
+static void
+check_picture(void *arg, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		REQUIRE(text[i] == '\n' || (text[i] >= 0x20 && text[i] <= 0x7e));
+	for (size_t i = 0; i + 7 <= len; i++)
+		REQUIRE(memcmp(text + i, "<script", 7) != 0);
+}
+
+/* Puts the rows in the tree's order and draws them, in each format. */
+static void
+draw_rows(CrelayCursor rows)
+{
+	static CrelayNode nodes[MAX_DRAWN];
+	static CrelayTreeLink links[MAX_DRAWN];
+	static CrelayTreeRow tree[MAX_DRAWN];
+	static CrelayDiagramNode drawn[MAX_DRAWN];
+	CrelayDiagram diagram = {0};
+	int			n = 0;
+
+	while (n < MAX_DRAWN && crelay_message_get_row(&rows, &nodes[n], NOW))
+		n++;
+	diagram.n = crelay_topology_assemble(nodes, n, links, tree);
+	diagram.nodes = drawn;
+	diagram.now = NOW;
+	diagram.time = "";
+	diagram.segment_size = 1 << 20;
+	for (int r = 0; r < diagram.n; r++)
+	{
+		drawn[r].node = &nodes[tree[r].node];
+		drawn[r].state = tree[r].cyclic ? CRELAY_STATE_CYCLE : drawn[r].node->state;
+		drawn[r].parent = tree[r].parent;
+		drawn[r].depth = tree[r].depth;
+		drawn[r].local = r == 1;
+		drawn[r].warnings = drawn[r].node->warnings;
+		drawn[r].lag = (int64_t) (drawn[r].node->replay_lsn >> 1) - 1;
+	}
+	crelay_diagram_draw(&diagram, CRELAY_DIAGRAM_SVG, check_picture, NULL);
+	crelay_diagram_draw(&diagram, CRELAY_DIAGRAM_DOT, check_picture, NULL);
+	crelay_diagram_draw(&diagram, CRELAY_DIAGRAM_MERMAID, check_picture, NULL);
+}
+
 static void
 try_report(const uint8_t *data, size_t size)
 {
@@ -109,6 +156,9 @@ try_report(const uint8_t *data, size_t size)
 		REQUIRE(error != NULL);
 		return;
 	}
+	/* drawing takes longer than reading: a share of the inputs is enough */
+	if (size % 16 == 0)
+		draw_rows(rows);
 	bound = crelay_message_size_bound(first.nrows);
 	buf = allocate(bound);
 	again = rows;
@@ -143,6 +193,9 @@ try_reply(const uint8_t *data, size_t size)
 	/* it may be newer than we are, and is shown all the same */
 	REQUIRE(crelay_refusal_text(first.refusal) != NULL);
 	REQUIRE(crelay_refusal_hint(first.refusal) != NULL);
+	/* drawing takes longer than reading: a share of the inputs is enough */
+	if (size % 16 == 0)
+		draw_rows(rows);
 	bound = crelay_message_size_bound(first.nrows);
 	buf = allocate(bound);
 	again = rows;

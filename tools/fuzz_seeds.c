@@ -84,7 +84,8 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		CrelayNode	row = {0};
 
 		row.managed = i % 3 != 2;
-		snprintf(row.name, sizeof(row.name), row.managed ? "node_%d" : "Barman #%d", i);
+		snprintf(row.name, sizeof(row.name), row.managed ? "node_%d" :
+				 i % 2 ? "</text><script>\"'&\\]]>--%d" : "Barman #%d", i);
 		row.incarnation = row.managed ? 0xc0000000u + (uint32_t) i : 0;
 		strcpy(row.upstream_name, i > 0 ? "node_0" : "");
 		row.upstream_incarnation = i > 0 ? 0xc0000000u : 0;
