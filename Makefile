@@ -199,12 +199,12 @@ tmp_unit/%.o: src/%.c $(PURE_HEADERS) tmp_unit/sanitizers
 tmp_unit/%.o: t/unit/%.c t/unit/tap.h $(PURE_HEADERS) tmp_unit/sanitizers
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) -c $< -o $@
 
-tmp_unit/test_%: tmp_unit/test_%.o $(PURE_OBJECTS)
-	$(CC) $$(cat tmp_unit/sanitizers) $^ -lm -o $@
+tmp_unit/test_%: tmp_unit/test_%.o $(PURE_OBJECTS) tmp_unit/sanitizers
+	$(CC) $$(cat tmp_unit/sanitizers) $(filter %.o,$^) -lm -o $@
 
 # The trees that t/019_oracle.pl asks an oracle about.
-tmp_unit/tree_dump: tmp_unit/tree_dump.o $(PURE_OBJECTS)
-	$(CC) $$(cat tmp_unit/sanitizers) $^ -lm -o $@
+tmp_unit/tree_dump: tmp_unit/tree_dump.o $(PURE_OBJECTS) tmp_unit/sanitizers
+	$(CC) $$(cat tmp_unit/sanitizers) $(filter %.o,$^) -lm -o $@
 
 .PRECIOUS: tmp_unit/%.o
 
