@@ -63,6 +63,23 @@ is(slurp_file("$file.damaged"), 'garbage', 'the damaged one is kept');
 value($i, q{SELECT cascade_release('l')});
 wait_protected($l);
 
+# ---- a full disk ----
+
+my $before = slurp_file($file);
+symlink '/dev/full', "$file.tmp" or die "$file.tmp: $!";
+(undef, undef, $stderr) = $i->psql('postgres', q{SELECT cascade_release('l')});
+like($stderr, qr/ERROR:  could not write file "pg_replslot\/cascade_relay\.state\.tmp": No space left on device/, 'on a full disk a command fails');
+is(value($i, q{SELECT counted FROM cascade_holds}), 't', 'and has changed nothing');
+$log = -s $i->logfile;
+value($i, q{SELECT pg_create_physical_replication_slot('another', true)});
+ok($i->wait_for_log(qr/LOG: +could not write file .*: No space left on device/, $log), 'the worker says it');
+look_around($i) for 1 .. 12;
+is(() = slurp_file($i->logfile, $log) =~ /LOG: +could not write file/g, 1, 'once');
+is(slurp_file($file), $before, 'the file is as before');
+unlink "$file.tmp" or die "$file.tmp: $!";
+wait_until('when there is room again it is written', sub { grep { /^another / } map { state_lines($i, $_) } qw(slot user) });
+value($i, q{SELECT pg_drop_replication_slot('another')});
+
 # ---- not readable ----
 
 SKIP:
