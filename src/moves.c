@@ -40,9 +40,9 @@ static int	n_saved;
 static void
 render_moves(StringInfo lines)
 {
-	appendStringInfo(lines, "%08x %u %08x %016" INT64_MODIFIER "x %d\n",
-					 own.incarnation, own.count, own.upstream, own.path,
-					 own.moving ? 1 : 0);
+	appendStringInfo(lines, "%08x %u %08x %08x%08x %d\n",
+					 own.incarnation, own.count, own.upstream, (uint32) (own.path >> 32),
+					 (uint32) own.path, own.moving ? 1 : 0);
 }
 
 static void
