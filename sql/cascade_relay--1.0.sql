@@ -152,7 +152,7 @@ COMMENT ON FUNCTION cascade_oldest_wal_file() IS
 --
 CREATE FUNCTION cascade_plan_upstream(
 	node_name text,
-	replica_class text DEFAULT 'voting',
+	replica_class text DEFAULT NULL,
 	requested text DEFAULT NULL,
 	requested_conninfo text DEFAULT NULL,
 	OUT upstream_name text,

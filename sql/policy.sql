@@ -102,6 +102,13 @@ WHERE node_name IS NOT DISTINCT FROM asking AND replica_class = class
 	AND requested = asked AND NOT has_conninfo;
 
 --
+-- A node that is full
+--
+SELECT node_name, requested, upstream_name, refusal
+FROM cascade_policy('p room=0/9; i < p room=3/0; j < p room=1/1; l < j')
+WHERE node_name = 'l' AND replica_class = 'read_replica' AND NOT has_conninfo;
+
+--
 -- Trees that are none
 --
 SELECT * FROM cascade_policy('') WHERE replica_class = 'voting';
@@ -119,6 +126,8 @@ SELECT * FROM cascade_policy('p timeline=x');
 SELECT * FROM cascade_policy('p timeline=99999999999');
 SELECT * FROM cascade_policy('p replay=here');
 SELECT * FROM cascade_policy('p location=');
+SELECT * FROM cascade_policy('p room=3');
+SELECT * FROM cascade_policy('p room=x/3');
 SELECT * FROM cascade_policy(repeat('x', 80));
 SELECT count(*) FROM cascade_policy(repeat('x', 79));
 \set VERBOSITY default

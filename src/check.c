@@ -36,6 +36,8 @@
  *							C  no slot is left, none for a new standby either
  *	keep_size_too_low here	C  the server gives every slot up, so that nothing
  *							   can be held
+ *	no_room			 tree	W  the root has fewer places than there are nodes
+ *							   below one of its children
  *	hold_dropped	 tree	W  somebody else dropped a hold, or the server gave
  *							   it up; it was placed again
  *					 here	C  its node is away and cannot place it again
@@ -174,6 +176,8 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "no_free_slot";
 		case CRELAY_CHECK_KEEP_SIZE_TOO_LOW:
 			return "keep_size_too_low";
+		case CRELAY_CHECK_NO_ROOM:
+			return "no_room";
 		case CRELAY_CHECK_HOLD_DROPPED:
 			return "hold_dropped";
 		case CRELAY_CHECK_SLOT_LOST:
@@ -1046,6 +1050,44 @@ check_slots(Look *look)
 			   facts->slots_total);
 }
 
+/*
+ * Whether all nodes below a child of the root could attach to the root if that
+ * child were lost.  Its walsender would be free then; its slots stay.
+ */
+static void
+check_room(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayCheckRow *root = row;
+	const CrelayCheckRow *end = facts->rows + facts->nrows;
+	CrelayRoom	room;
+	int			below = 0;
+	int			placed = 0;
+
+	while (root > facts->rows && root->depth > 0)
+		root--;
+	if (row->depth != 1 || !is_live(row) || root->node->role != CRELAY_ROLE_PRIMARY ||
+		!is_live(root) || !root->node->room.known)
+		return;
+	room = root->node->room;
+	room.senders += row->state == CRELAY_STATE_STREAMING || row->state == CRELAY_STATE_CATCHUP;
+	for (const CrelayCheckRow *node = row + 1; node < end && node->depth > 1; node++)
+	{
+		if (node->depth != 2 || !is_live(node))
+			continue;
+		below++;
+		placed += crelay_room_take(&room, node->node->managed);
+	}
+	if (placed < below)
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_NO_ROOM, row->node->name,
+			   room.senders == 0 ?
+			   "Raise max_wal_senders, on the standbys first, and restart; or drop a walsender that is not needed." :
+			   "Raise max_replication_slots and restart that server, or drop a slot that is not used; a managed standby takes two.",
+			   "without node \"%s\", only %d of the %d nodes that stream from it would find a place on \"%s\", which has %u free walsenders and %u free replication slots",
+			   row->node->name, placed, below, root->node->name,
+			   (unsigned) root->node->room.senders, (unsigned) root->node->room.slots);
+}
+
 static const CrelayCheckChild *
 child_of(const CrelayCheckFacts *facts, const CrelayDownstream *d)
 {
@@ -1695,7 +1737,7 @@ check_candidate(Look *look)
 	{
 		if (facts->rows[i].node->role == CRELAY_ROLE_PRIMARY)
 			continue;
-		if (facts->rows[i].node->replica_class == CRELAY_CLASS_VOTING)
+		if (crelay_class_votes(facts->rows[i].node->replica_class))
 			return;
 		standbys++;
 	}
@@ -2088,6 +2130,7 @@ look_at_all(Look *look)
 	each_row(look, check_unprotected);
 	check_slots(look);
 	each_row(look, check_slots_of);
+	each_row(look, check_room);
 	check_keep_size(look);
 	each_downstream(look, check_dropped);
 	each_row(look, check_dropped_of);

@@ -596,7 +596,7 @@ crelay_words_state(const CrelayDiagramNode *n, Text *text)
 	if (n->node->role == CRELAY_ROLE_PRIMARY && n->state == CRELAY_STATE_RUNNING)
 		crelay_text_add(text, "primary %s ", SIGN_DOT);
 	crelay_text_add(text, "%s", state_word(n->state));
-	if (n->node->replica_class == CRELAY_CLASS_VOTING && n->node->role != CRELAY_ROLE_PRIMARY)
+	if (crelay_class_votes(n->node->replica_class) && n->node->role != CRELAY_ROLE_PRIMARY)
 		crelay_text_add(text, " %s voting", SIGN_DOT);
 }
 

@@ -115,6 +115,32 @@ crelay_read_position(CrelayPosition *position)
 }
 
 /*
+ * Reads how many more standbys could attach to this server.
+ */
+void
+crelay_read_room(CrelayRoom *room)
+{
+	int			senders = max_wal_senders;
+	int			slots = max_replication_slots;
+
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *sender = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&sender->mutex);
+		senders -= sender->pid != 0;
+		SpinLockRelease(&sender->mutex);
+	}
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+		slots -= ReplicationSlotCtl->replication_slots[i].in_use;
+	LWLockRelease(ReplicationSlotControlLock);
+	room->known = true;
+	room->senders = (uint16) Min(senders, PG_UINT16_MAX);
+	room->slots = (uint16) Min(slots, PG_UINT16_MAX);
+}
+
+/*
  * The standbys that synchronous_standby_names lists by name; "*" is nobody's.
  */
 void

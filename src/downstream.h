@@ -57,6 +57,7 @@ extern uint64 crelay_read_lowest_slot(char *slot_name);
 extern uint64 crelay_read_oldest_wal(void);
 extern bool crelay_read_wal_disk(uint64 *total, uint64 *avail);
 extern uint32 crelay_read_own_xmin(void);
+extern void crelay_read_room(CrelayRoom *room);
 extern void crelay_read_sync_names(CrelaySyncNames *sync_names);
 
 extern CrelayDownstream *crelay_downstream_collect(const CrelaySnapshot *snapshot,

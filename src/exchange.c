@@ -393,6 +393,7 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	strlcpy(report->about.location, node->location, sizeof(report->about.location));
 	strlcpy(report->about.conninfo, node->conninfo, sizeof(report->about.conninfo));
 	strlcpy(report->about.version, node->version, sizeof(report->about.version));
+	report->about.room = node->room;
 	strlcpy(report->about.upstream_address, node->upstream_address,
 			sizeof(report->about.upstream_address));
 }

@@ -134,6 +134,8 @@ reason_sqlstate(CrelayPlanReason reason)
 			return REFUSED_NOT_AVAILABLE;
 		case CRELAY_PLAN_WAL_UNAVAILABLE:
 			return REFUSED_WAL_UNAVAILABLE;
+		case CRELAY_PLAN_NO_ROOM:
+			return ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
 	}
 	return ERRCODE_INTERNAL_ERROR;
 }
@@ -142,7 +144,7 @@ reason_sqlstate(CrelayPlanReason reason)
  * Says in words why a plan was refused.
  */
 static const char *
-explain_reason(CrelayPlanReason reason, CrelayClass replica_class)
+explain_reason(CrelayPlanReason reason)
 {
 	switch (reason)
 	{
@@ -157,15 +159,15 @@ explain_reason(CrelayPlanReason reason, CrelayClass replica_class)
 		case CRELAY_PLAN_TWO_PRIMARIES:
 			return "it is a primary on an older timeline than one that has been known here";
 		case CRELAY_PLAN_VOTING_DIRECT_ONLY:
-			return replica_class == CRELAY_CLASS_UNKNOWN ?
-				"it is a standby, and whether this node is on the durability path is not known" :
-				"it is a standby, and this node is on the durability path and streams from the primary alone";
+			return "it is a standby, and this node is on the durability path and streams from the primary alone";
 		case CRELAY_PLAN_TIMELINE_DIVERGED:
 			return "it is on another history of timelines";
 		case CRELAY_PLAN_NOT_AVAILABLE:
 			return "it cannot be reached, or leads to no primary";
 		case CRELAY_PLAN_WAL_UNAVAILABLE:
 			return "it no longer has the WAL that this node would ask for";
+		case CRELAY_PLAN_NO_ROOM:
+			return "it has no walsender or no replication slot free";
 	}
 	return NULL;
 }
@@ -185,13 +187,13 @@ refuse_reason(const Move *move, CrelayPlanReason reason, const char *why,
 }
 
 static void
-refuse_plan(const Move *move, CrelayPlanReason reason, CrelayClass replica_class)
+refuse_plan(const Move *move, CrelayPlanReason reason)
 {
 	const char *hint = crelay_plan_reason_hint(reason);
 
 	if (reason == CRELAY_PLAN_UNKNOWN_UPSTREAM)
 		hint = "Check the name, or give its host and port as conninfo.";
-	refuse_reason(move, reason, explain_reason(reason, replica_class), NULL, hint);
+	refuse_reason(move, reason, explain_reason(reason), NULL, hint);
 }
 
 /*
@@ -313,7 +315,7 @@ find_address(Move *move, const CrelayPolicyTree *policy, const char *conninfo,
  *
  * The tree is as old as the last reply, and an upstream that has just died
  * gives none any more.  So the target's role is as the target has answered, and
- * whether it is there is left to finding out.
+ * whether it is there, and has room, is left to finding out.
  */
 static void
 check_plan(const Move *move, const CrelayPolicyTree *policy, const char *address)
@@ -331,13 +333,13 @@ check_plan(const Move *move, const CrelayPolicyTree *policy, const char *address
 	question.seen_role = move->target_role;
 	question.seen_timeline = move->target_timeline;
 	crelay_policy_plan(policy, &question, &answer);
-	if (answer.refusal == CRELAY_PLAN_OK ||
+	if (answer.refusal == CRELAY_PLAN_OK || answer.refusal == CRELAY_PLAN_NO_ROOM ||
 		(move->target_role == CRELAY_ROLE_UNKNOWN && address != NULL &&
 		 answer.refusal != CRELAY_PLAN_SELF_REFERENCE))
 		return;
 	if (answer.refusal != CRELAY_PLAN_NOT_AVAILABLE || policy->rows[target].cyclic ||
 		policy->rows[target].below_cycle)
-		refuse_plan(move, answer.refusal, question.replica_class);
+		refuse_plan(move, answer.refusal);
 }
 
 /*
@@ -519,7 +521,7 @@ check_history(Move *move)
 					  LSN_FORMAT_ARGS(move->position.applied_lsn));
 	if (!crelay_history_agrees(ours, move->position.applied_lsn, &theirs, lsn))
 		refuse_reason(move, CRELAY_PLAN_TIMELINE_DIVERGED,
-					  explain_reason(CRELAY_PLAN_TIMELINE_DIVERGED, CRELAY_CLASS_UNKNOWN), detail,
+					  explain_reason(CRELAY_PLAN_TIMELINE_DIVERGED), detail,
 					  crelay_plan_reason_hint(CRELAY_PLAN_TIMELINE_DIVERGED));
 	if (timeline < ours->timeline)
 		refuse(move, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -230,7 +230,7 @@ run_standby(const CrelaySettings *settings, const CrelayPosition *position,
 	if (reason != NULL)
 		drop_own(downstreams, n, reason);
 	else if (local->tree_hold_lsn != 0 &&
-			 (own != NULL || local->node.replica_class == CRELAY_CLASS_VOTING))
+			 (own != NULL || crelay_class_votes(local->node.replica_class)))
 		keep(position, bounds, downstreams, n, now, local);
 	if (own == NULL || reason != NULL || local->tree_hold_lsn == 0 ||
 		own->restart_lsn / wal_segment_size <= local->tree_hold_lsn / wal_segment_size)

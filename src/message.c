@@ -76,7 +76,8 @@
  * more.
  */
 #define FEED_SIZE			6
-#define ROW_NUMBERS			(6 * 4 + 7 * 1 + 5 * 8 + 4 + 4 + FEED_SIZE)
+#define ROOM_SIZE			5
+#define ROW_NUMBERS			(6 * 4 + 7 * 1 + 5 * 8 + 4 + 4 + FEED_SIZE + ROOM_SIZE)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
 							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + \
@@ -315,6 +316,14 @@ put_place(CrelayCursor *cur, const CrelayPin *pin)
 	put_string(cur, pin->slot, sizeof(pin->slot), 1);
 }
 
+static void
+put_room(CrelayCursor *cur, const CrelayRoom *room)
+{
+	put_u8(cur, room->known ? 1 : 0);
+	put_u16(cur, room->senders);
+	put_u16(cur, room->slots);
+}
+
 /* How long ago that was; a time ahead of now is a clock step, not a wonder. */
 static uint32_t
 age_of(int64_t observed_at, int64_t now)
@@ -448,6 +457,7 @@ put_software(CrelayCursor *cur, const CrelayAbout *about)
 	begin_section(cur, TAG_SOFTWARE);
 	put_string(cur, about->version, sizeof(about->version), 1);
 	put_string(cur, about->upstream_address, sizeof(about->upstream_address), 1);
+	put_room(cur, &about->room);
 	end_section(cur);
 }
 
@@ -555,7 +565,7 @@ crelay_message_begin_report(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_u32(cur, report->report_interval_ms);
 	put_u32(cur, report->timeline);
 	put_enum(cur, report->state, 0, CRELAY_STATE_LAST);
-	put_enum(cur, report->replica_class, 0, CRELAY_CLASS_READ_REPLICA);
+	put_enum(cur, report->replica_class, 0, CRELAY_CLASS_LAST);
 	put_enum(cur, report->protected, 0, CRELAY_TRUE);
 	put_enum(cur, report->hot_standby_feedback, 0, CRELAY_TRUE);
 	put_u32(cur, report->warnings);
@@ -596,7 +606,7 @@ crelay_message_begin_reply(CrelayCursor *cur, uint8_t *buf, size_t size,
 	put_u64(cur, reply->held_lsn);
 	put_u32(cur, reply->incarnation);
 	put_enum(cur, reply->state, 0, CRELAY_STATE_LAST);
-	put_enum(cur, reply->replica_class, 0, CRELAY_CLASS_READ_REPLICA);
+	put_enum(cur, reply->replica_class, 0, CRELAY_CLASS_LAST);
 	put_u32(cur, reply->warnings);
 	put_u8(cur, reply->root_known ? 1 : 0);
 	put_u64(cur, reply->root_lsn);
@@ -638,7 +648,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_u32(cur, row->incarnation);
 	put_u32(cur, row->upstream_incarnation);
 	put_enum(cur, row->role, 0, CRELAY_ROLE_STANDBY);
-	put_enum(cur, row->replica_class, 0, CRELAY_CLASS_READ_REPLICA);
+	put_enum(cur, row->replica_class, 0, CRELAY_CLASS_LAST);
 	put_enum(cur, row->state, 0, CRELAY_STATE_LAST);
 	put_u8(cur, row->managed ? 1 : 0);
 	put_enum(cur, row->protected, 0, CRELAY_TRUE);
@@ -664,6 +674,7 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_u32(cur, row->path_interval_ms);
 	put_place(cur, &row->pin);
 	put_feed(cur, row->feed, row->pause, row->apply_delay_ms);
+	put_room(cur, &row->room);
 	end_item(cur, start);
 	cur->rows++;
 }
@@ -888,6 +899,18 @@ get_later_feed(CrelayCursor *cur, CrelayFeed *feed, CrelayPause *pause,
 	*apply_delay_ms = get_u32(cur);
 }
 
+/* Likewise; else it is not known. */
+static void
+get_later_room(CrelayCursor *cur, CrelayRoom *room)
+{
+	memset(room, 0, sizeof(*room));
+	if (cur->error != NULL || cur->at == cur->size)
+		return;
+	room->known = get_bool(cur);
+	room->senders = get_u16(cur);
+	room->slots = get_u16(cur);
+}
+
 const char *
 crelay_message_software(void)
 {
@@ -1037,7 +1060,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	row->incarnation = get_u32(&cur);
 	row->upstream_incarnation = get_u32(&cur);
 	row->role = (CrelayRole) get_enum(&cur, 0, CRELAY_ROLE_STANDBY);
-	row->replica_class = (CrelayClass) get_enum(&cur, 0, CRELAY_CLASS_READ_REPLICA);
+	row->replica_class = (CrelayClass) get_enum(&cur, 0, CRELAY_CLASS_LAST);
 	row->state = (CrelayState) get_enum(&cur, 0, CRELAY_STATE_LAST);
 	row->managed = get_bool(&cur);
 	row->protected = (CrelayTruth) get_enum(&cur, 0, CRELAY_TRUE);
@@ -1063,6 +1086,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	row->path_interval_ms = get_later_u32(&cur, 0);
 	get_later_place(&cur, &row->pin);
 	get_later_feed(&cur, &row->feed, &row->pause, &row->apply_delay_ms);
+	get_later_room(&cur, &row->room);
 
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
@@ -1111,6 +1135,7 @@ get_software(CrelayCursor cur, CrelayAbout *about)
 {
 	get_string(&cur, about->version, sizeof(about->version), 1);
 	get_later_string(&cur, about->upstream_address, sizeof(about->upstream_address), 1);
+	get_later_room(&cur, &about->room);
 	return cur.error;
 }
 
@@ -1213,7 +1238,7 @@ get_report_part(CrelayCursor cur, CrelayReport *report)
 	report->report_interval_ms = get_u32(&cur);
 	report->timeline = get_u32(&cur);
 	report->state = (CrelayState) get_enum(&cur, 0, CRELAY_STATE_LAST);
-	report->replica_class = (CrelayClass) get_enum(&cur, 0, CRELAY_CLASS_READ_REPLICA);
+	report->replica_class = (CrelayClass) get_enum(&cur, 0, CRELAY_CLASS_LAST);
 	report->protected = (CrelayTruth) get_enum(&cur, 0, CRELAY_TRUE);
 	report->hot_standby_feedback = (CrelayTruth) get_enum(&cur, 0, CRELAY_TRUE);
 	report->warnings = get_u32(&cur);
@@ -1283,7 +1308,7 @@ get_reply_part(CrelayCursor cur, CrelayReply *reply)
 	reply->held_lsn = get_u64(&cur);
 	reply->incarnation = get_u32(&cur);
 	reply->state = (CrelayState) get_enum(&cur, 0, CRELAY_STATE_LAST);
-	reply->replica_class = (CrelayClass) get_enum(&cur, 0, CRELAY_CLASS_READ_REPLICA);
+	reply->replica_class = (CrelayClass) get_enum(&cur, 0, CRELAY_CLASS_LAST);
 	reply->warnings = get_u32(&cur);
 	reply->root_known = get_bool(&cur);
 	reply->root_lsn = get_u64(&cur);

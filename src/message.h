@@ -107,6 +107,7 @@ typedef struct CrelayAbout
 	char		conninfo[CRELAY_CONNINFO_LEN];
 	char		upstream_address[CRELAY_ADDRESS_LEN];
 	char		version[CRELAY_VERSION_LEN];	/* may be empty */
+	CrelayRoom	room;
 } CrelayAbout;
 
 typedef struct CrelayReport

@@ -106,6 +106,32 @@ typedef struct CrelayPin
 	char		slot[CRELAY_SLOT_LEN];	/* the slot there; empty without one */
 } CrelayPin;
 
+/* Places for more standbys on a node, as it last said. */
+typedef struct CrelayRoom
+{
+	bool		known;
+	uint16_t	senders;		/* free walsenders */
+	uint16_t	slots;			/* free replication slots */
+} CrelayRoom;
+
+/*
+ * Takes a place for a standby.  Returns false if there is none.  A managed one
+ * gets a hold besides, unless that would take the last free slot.
+ */
+static inline bool
+crelay_room_take(CrelayRoom *room, bool managed)
+{
+	if (!room->known)
+		return true;
+	if (room->senders == 0 || room->slots == 0)
+		return false;
+	room->senders--;
+	room->slots--;
+	if (managed && room->slots > 1)
+		room->slots--;
+	return true;
+}
+
 /* Three-valued truth: unknown is shown as NULL, never as false. */
 typedef enum CrelayTruth
 {
@@ -125,8 +151,18 @@ typedef enum CrelayClass
 {
 	CRELAY_CLASS_UNKNOWN = 0,
 	CRELAY_CLASS_VOTING,
-	CRELAY_CLASS_READ_REPLICA
+	CRELAY_CLASS_READ_REPLICA,
+	CRELAY_CLASS_ANY			/* voting, as whoever streams from the primary
+								 * is; once it has left, it is not */
 } CrelayClass;
+
+#define CRELAY_CLASS_LAST		CRELAY_CLASS_ANY
+
+static inline bool
+crelay_class_votes(CrelayClass replica_class)
+{
+	return replica_class == CRELAY_CLASS_VOTING || replica_class == CRELAY_CLASS_ANY;
+}
 
 /* What a node is doing, as its row in the tree says. */
 typedef enum CrelayState
@@ -263,6 +299,7 @@ typedef struct CrelayNode
 	uint32_t	moves;			/* how often it has become protected on
 								 * another path to the root, see moves.h; 0:
 								 * it does not say */
+	CrelayRoom	room;
 	uint32_t	path_interval_ms;	/* sum of the report intervals from the
 									 * root down to it; 0 unknown */
 	int64_t		observed_at;

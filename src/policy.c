@@ -34,6 +34,8 @@ crelay_plan_reason_text(CrelayPlanReason reason)
 			return "upstream-not-available";
 		case CRELAY_PLAN_WAL_UNAVAILABLE:
 			return "wal-unavailable";
+		case CRELAY_PLAN_NO_ROOM:
+			return "no-room";
 	}
 	return NULL;
 }
@@ -64,6 +66,8 @@ crelay_plan_reason_hint(CrelayPlanReason reason)
 			return "Choose a node that streams.";
 		case CRELAY_PLAN_WAL_UNAVAILABLE:
 			return "Choose a node that still has the WAL, or rebuild this one.";
+		case CRELAY_PLAN_NO_ROOM:
+			return "Raise max_wal_senders or max_replication_slots there, or drop a slot that is not used.";
 	}
 	return NULL;
 }
@@ -79,6 +83,25 @@ crelay_verdict_text(CrelayVerdict verdict)
 			return "unproven";
 		case CRELAY_VERDICT_REFUSED:
 			return "refused";
+	}
+	return NULL;
+}
+
+const char *
+crelay_unproven_text(CrelayUnproven unproven)
+{
+	switch (unproven)
+	{
+		case CRELAY_UNPROVEN_NONE:
+			return NULL;
+		case CRELAY_UNPROVEN_CLASS:
+			return "class-unknown";
+		case CRELAY_UNPROVEN_ANY:
+			return "voting-by-asterisk";
+		case CRELAY_UNPROVEN_TIMELINE:
+			return "timeline-unknown";
+		case CRELAY_UNPROVEN_WAL:
+			return "wal-unknown";
 	}
 	return NULL;
 }
@@ -340,6 +363,18 @@ has_wal(const CrelayPolicyTree *tree, int row, int upstream, int64_t *missing)
 	return *missing == 0 ? CRELAY_TRUE : CRELAY_FALSE;
 }
 
+/*
+ * Returns true if one more standby could attach to a node, as far as is known.
+ */
+static bool
+has_room(const CrelayPolicyTree *tree, int upstream)
+{
+	CrelayRoom	room = tree->left != NULL ? tree->left[upstream] :
+	node_of(tree, upstream)->room;
+
+	return crelay_room_take(&room, false);
+}
+
 static bool
 is_connected_to(const CrelayPolicyTree *tree, int row, int upstream)
 {
@@ -381,18 +416,19 @@ shares_history(const CrelayPolicyTree *tree, int row, int upstream)
 /*
  * What speaks against a node (row -1: not in the tree) streaming from another
  * one, by order of precedence.  below: that one lies below the node; primary:
- * it is out of recovery.  Says too whether all is proven that could speak
- * against it.
+ * it is out of recovery.  Says too what is not known of all that could speak
+ * against it.  A node of an unknown class is not refused for it: what forbids an
+ * upstream is a class that is known.
  */
 static CrelayPlanReason
 judge(const CrelayPolicyTree *tree, const char *name, int row,
 	  CrelayClass replica_class, int upstream, bool below, bool primary,
-	  bool *proven, int64_t *missing)
+	  CrelayUnproven *unproven, int64_t *missing)
 {
 	CrelayTruth follows = CRELAY_TRUE;
 	CrelayTruth wal = CRELAY_TRUE;
 
-	*proven = true;
+	*unproven = CRELAY_UNPROVEN_NONE;
 	*missing = row < 0 ? 0 : -1;
 	if (row >= 0 && is_connected_to(tree, row, upstream))
 		*missing = 0;			/* it does what is asked about */
@@ -402,8 +438,15 @@ judge(const CrelayPolicyTree *tree, const char *name, int row,
 		if (follows == CRELAY_TRUE)
 			follows = can_follow(tree, row, upstream);
 		wal = has_wal(tree, row, upstream, missing);
-		*proven = follows != CRELAY_UNKNOWN && wal != CRELAY_UNKNOWN;
 	}
+	if (wal == CRELAY_UNKNOWN)
+		*unproven = CRELAY_UNPROVEN_WAL;
+	else if (follows == CRELAY_UNKNOWN)
+		*unproven = CRELAY_UNPROVEN_TIMELINE;
+	else if (replica_class == CRELAY_CLASS_UNKNOWN && !primary)
+		*unproven = CRELAY_UNPROVEN_CLASS;
+	else if (replica_class == CRELAY_CLASS_ANY && !primary)
+		*unproven = CRELAY_UNPROVEN_ANY;
 
 	if (is_named(tree, upstream, name))
 		return CRELAY_PLAN_SELF_REFERENCE;
@@ -411,7 +454,7 @@ judge(const CrelayPolicyTree *tree, const char *name, int row,
 		return CRELAY_PLAN_CYCLE;
 	if (primary && node_of(tree, upstream)->timeline < tree->newest_primary)
 		return CRELAY_PLAN_TWO_PRIMARIES;
-	if (replica_class != CRELAY_CLASS_READ_REPLICA && !primary)
+	if (replica_class == CRELAY_CLASS_VOTING && !primary)
 		return CRELAY_PLAN_VOTING_DIRECT_ONLY;
 	if (follows == CRELAY_FALSE ||
 		node_of(tree, upstream)->state == CRELAY_STATE_DIVERGED)
@@ -421,6 +464,9 @@ judge(const CrelayPolicyTree *tree, const char *name, int row,
 		return CRELAY_PLAN_NOT_AVAILABLE;
 	if (wal == CRELAY_FALSE)
 		return CRELAY_PLAN_WAL_UNAVAILABLE;
+	/* a node that is there already has its place */
+	if ((row < 0 || tree->rows[row].parent != upstream) && !has_room(tree, upstream))
+		return CRELAY_PLAN_NO_ROOM;
 	return CRELAY_PLAN_OK;
 }
 
@@ -442,7 +488,7 @@ crelay_policy_plan(const CrelayPolicyTree *tree, const CrelayPlanQuestion *quest
 	int			primary = crelay_policy_primary(tree, NULL);
 	int			self = crelay_policy_find(tree, question->node_name);
 	int			requested = crelay_policy_find(tree, question->requested);
-	bool		proven;
+	CrelayUnproven unproven;
 	int64_t		missing;
 
 	plan->upstream = primary >= 0 && is_named(tree, primary, question->node_name) ? -1 : primary;
@@ -461,7 +507,7 @@ crelay_policy_plan(const CrelayPolicyTree *tree, const CrelayPlanQuestion *quest
 		plan->refusal = question->seen_timeline < tree->newest_primary ?
 			CRELAY_PLAN_TWO_PRIMARIES : CRELAY_PLAN_OK;
 	else if (requested < 0 && primary >= 0 &&
-			 question->replica_class != CRELAY_CLASS_READ_REPLICA)
+			 question->replica_class == CRELAY_CLASS_VOTING)
 		plan->refusal = CRELAY_PLAN_VOTING_DIRECT_ONLY;
 	else if (requested >= 0 &&
 			 (requested != primary || question->seen_role == CRELAY_ROLE_STANDBY))
@@ -470,7 +516,7 @@ crelay_policy_plan(const CrelayPolicyTree *tree, const CrelayPlanQuestion *quest
 							  is_below(tree, requested, question->node_name, self),
 							  question->seen_role == CRELAY_ROLE_UNKNOWN &&
 							  is_primary(tree, requested),
-							  &proven, &missing);
+							  &unproven, &missing);
 	if (plan->refusal != CRELAY_PLAN_OK)
 		return;
 	plan->upstream = requested;
@@ -496,8 +542,7 @@ is_rooted(const CrelayPolicyTree *tree, int row, bool parent_rooted,
 {
 	const CrelayNode *node = node_of(tree, row);
 	int			parent = tree->rows[row].parent;
-	CrelayClass replica_class = node->replica_class;
-	bool		proven;
+	CrelayUnproven unproven;
 	int64_t		missing;
 
 	if (!is_available(tree, row) || is_named(tree, row, without) ||
@@ -505,11 +550,9 @@ is_rooted(const CrelayPolicyTree *tree, int row, bool parent_rooted,
 		return false;
 	if (parent < 0)
 		return is_primary(tree, row);
-	if (replica_class == CRELAY_CLASS_UNKNOWN)
-		replica_class = CRELAY_CLASS_READ_REPLICA;
 	return parent_rooted &&
-		judge(tree, node->name, row, replica_class, parent, false,
-			  is_primary(tree, parent), &proven, &missing) == CRELAY_PLAN_OK;
+		judge(tree, node->name, row, node->replica_class, parent, false,
+			  is_primary(tree, parent), &unproven, &missing) == CRELAY_PLAN_OK;
 }
 
 static CrelayTruth
@@ -594,7 +637,6 @@ fill_candidate(const CrelayPolicyTree *tree, const CrelayCandidateQuestion *ques
 	CrelayClass replica_class = node != NULL ? node->replica_class :
 	CRELAY_CLASS_READ_REPLICA;
 	int			parent = tree->rows[upstream].parent;
-	bool		proven;
 
 	candidate->upstream = upstream;
 	candidate->rank = 0;
@@ -611,7 +653,7 @@ fill_candidate(const CrelayPolicyTree *tree, const CrelayCandidateQuestion *ques
 	candidate->hops = candidate->rooted ? tree->rows[upstream].depth + 1 : -1;
 	candidate->reason = judge(tree, question->node_name, self, replica_class,
 							  upstream, candidate->below,
-							  is_primary(tree, upstream), &proven,
+							  is_primary(tree, upstream), &candidate->unproven,
 							  &candidate->missing_wal);
 
 	/*
@@ -624,7 +666,8 @@ fill_candidate(const CrelayPolicyTree *tree, const CrelayCandidateQuestion *ques
 	if (candidate->reason != CRELAY_PLAN_OK)
 		candidate->verdict = CRELAY_VERDICT_REFUSED;
 	else
-		candidate->verdict = proven ? CRELAY_VERDICT_SAFE : CRELAY_VERDICT_UNPROVEN;
+		candidate->verdict = candidate->unproven == CRELAY_UNPROVEN_NONE ?
+			CRELAY_VERDICT_SAFE : CRELAY_VERDICT_UNPROVEN;
 }
 
 /*
@@ -656,6 +699,36 @@ crelay_policy_candidates(const CrelayPolicyTree *tree,
 	for (int i = 0; i < n && candidates[i].verdict == CRELAY_VERDICT_SAFE; i++)
 		candidates[i].rank = ++rank;
 	return n;
+}
+
+/*
+ * Counts the places of every node from now on in left, which has one for each
+ * row.  The node to do without leaves a walsender free, but its slots stay.
+ */
+void
+crelay_policy_count_room(CrelayPolicyTree *tree, CrelayRoom *left, const char *without)
+{
+	tree->left = left;
+	for (int row = 0; row < tree->nrows; row++)
+		left[row] = node_of(tree, row)->room;
+	for (int row = 0; row < tree->nrows; row++)
+	{
+		int			parent = tree->rows[row].parent;
+
+		if (parent >= 0 && is_named(tree, row, without) && is_connected_to(tree, row, parent))
+			left[parent].senders++;
+	}
+}
+
+/*
+ * Takes the place that the node of a row will have if it follows its best
+ * candidate.  A node that stays takes none.
+ */
+void
+crelay_policy_take_room(const CrelayPolicyTree *tree, int row, const CrelayCandidate *best)
+{
+	if (best->rank == 1 && !best->current)
+		(void) crelay_room_take(&tree->left[best->upstream], node_of(tree, row)->managed);
 }
 
 /* ---- where nodes actually are ---- */

@@ -38,10 +38,21 @@ typedef enum CrelayPlanReason
 	CRELAY_PLAN_VOTING_DIRECT_ONLY,
 	CRELAY_PLAN_TIMELINE_DIVERGED,
 	CRELAY_PLAN_NOT_AVAILABLE,
-	CRELAY_PLAN_WAL_UNAVAILABLE
+	CRELAY_PLAN_WAL_UNAVAILABLE,
+	CRELAY_PLAN_NO_ROOM
 } CrelayPlanReason;
 
-#define CRELAY_PLAN_REASON_LAST CRELAY_PLAN_WAL_UNAVAILABLE
+#define CRELAY_PLAN_REASON_LAST CRELAY_PLAN_NO_ROOM
+
+/* What is not known of a choice that nothing is known to speak against. */
+typedef enum CrelayUnproven
+{
+	CRELAY_UNPROVEN_NONE = 0,
+	CRELAY_UNPROVEN_CLASS,		/* whether the node is voting */
+	CRELAY_UNPROVEN_ANY,		/* whether others vote when it has left */
+	CRELAY_UNPROVEN_TIMELINE,	/* whether the histories agree */
+	CRELAY_UNPROVEN_WAL			/* whether the WAL is there */
+} CrelayUnproven;
 
 /* An assembled tree, and what it takes to judge it. */
 typedef struct CrelayPolicyTree
@@ -53,12 +64,14 @@ typedef struct CrelayPolicyTree
 	const CrelayHistory *history;	/* one that is known, or NULL */
 	uint32_t	newest_primary; /* highest timeline of a primary, 0 unknown */
 	uint64_t	segment_size;
+	CrelayRoom *left;			/* places left on each row's node, as those
+								 * who move take them; NULL: as the nodes say */
 } CrelayPolicyTree;
 
 typedef struct CrelayPlanQuestion
 {
 	const char *node_name;		/* need not be in the tree */
-	CrelayClass replica_class;	/* UNKNOWN is taken for voting */
+	CrelayClass replica_class;
 	const char *requested;		/* NULL or empty: nothing is asked for */
 	bool		has_conninfo;	/* of what is requested */
 
@@ -96,6 +109,7 @@ typedef struct CrelayCandidate
 	int			rank;			/* from 1; 0: not a safe choice */
 	CrelayVerdict verdict;
 	CrelayPlanReason reason;	/* why it is refused */
+	CrelayUnproven unproven;	/* why it is not proven */
 	bool		current;		/* the node streams from it now */
 	CrelayTruth same_location;
 	int			hops;			/* from the root to the node; -1 unknown */
@@ -110,6 +124,7 @@ typedef struct CrelayCandidate
 extern const char *crelay_plan_reason_text(CrelayPlanReason reason);
 extern const char *crelay_plan_reason_hint(CrelayPlanReason reason);
 extern const char *crelay_verdict_text(CrelayVerdict verdict);
+extern const char *crelay_unproven_text(CrelayUnproven unproven);
 
 extern int	crelay_policy_here(const CrelayPolicyTree *tree);
 extern bool crelay_policy_prefers(const CrelayPolicyTree *tree, int row,
@@ -127,6 +142,10 @@ extern void crelay_policy_plan(const CrelayPolicyTree *tree,
 extern int	crelay_policy_candidates(const CrelayPolicyTree *tree,
 									 const CrelayCandidateQuestion *question,
 									 CrelayCandidate *candidates);
+extern void crelay_policy_count_room(CrelayPolicyTree *tree, CrelayRoom *left,
+									 const char *without);
+extern void crelay_policy_take_room(const CrelayPolicyTree *tree, int row,
+									const CrelayCandidate *best);
 extern CrelayPlanReason crelay_policy_breach(const CrelayNode *node, bool cyclic,
 											 CrelayTruth cascades);
 extern CrelayPlanReason crelay_policy_row_breach(const CrelayPolicyTree *tree,

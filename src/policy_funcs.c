@@ -81,7 +81,7 @@ bad_tree(const char *what, const char *where)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid description of a tree"),
 			 errdetail("%s: \"%s\".", what, where),
-			 errhint("Write \"name [< upstream] [key=value ...]\" for each node, with semicolons between them; the keys are class, state, timeline, replay, oldest and location.")));
+			 errhint("Write \"name [< upstream] [key=value ...]\" for each node, with semicolons between them; the keys are class, state, timeline, replay, oldest, location and room (free walsenders/free slots).")));
 }
 
 static CrelayState
@@ -111,6 +111,19 @@ copy_word(char *to, Size size, const char *word)
 }
 
 static void
+take_room(CrelayRoom *room, char *value)
+{
+	char	   *slots = strchr(value, '/');
+
+	if (slots == NULL)
+		bad_tree("This is not two numbers with a slash between", value);
+	*slots++ = '\0';
+	room->known = true;
+	room->senders = (uint16) pg_strtoint16(value);
+	room->slots = (uint16) pg_strtoint16(slots);
+}
+
+static void
 take_pair(CrelayNode *node, char *word)
 {
 	char	   *value = strchr(word, '=');
@@ -128,6 +141,8 @@ take_pair(CrelayNode *node, char *word)
 		node->replay_lsn = lsn_by_name(value);
 	else if (strcmp(word, "oldest") == 0)
 		node->oldest_wal_lsn = lsn_by_name(value);
+	else if (strcmp(word, "room") == 0)
+		take_room(&node->room, value);
 	else if (strcmp(word, "location") == 0)
 		copy_word(node->location, sizeof(node->location), value);
 	else
@@ -233,6 +248,7 @@ parse_tree(const char *text, CrelayPolicyTree *policy)
 	policy->has_here = false;
 	policy->history = NULL;
 	policy->segment_size = UINT64CONST(16) * 1024 * 1024;
+	policy->left = NULL;
 	policy->newest_primary = 0;
 	n = crelay_policy_newest_primary(policy);
 	if (n >= 0)
@@ -263,6 +279,17 @@ put_plan(CrelayTuple *tuple, const CrelayPolicyTree *policy,
 }
 
 /*
+ * The class that a node is known to have.
+ */
+static CrelayClass
+known_class(const CrelayPolicyTree *policy, const char *node_name)
+{
+	int			row = crelay_policy_find(policy, node_name);
+
+	return row >= 0 ? policy_node(policy, row)->replica_class : CRELAY_CLASS_UNKNOWN;
+}
+
+/*
  * cascade_plan_upstream(node_name, replica_class, requested, requested_conninfo)
  *
  * Always answers; NULL and empty texts are what has not been said.
@@ -285,10 +312,12 @@ cascade_plan_upstream(PG_FUNCTION_ARGS)
 
 	question.node_name = text_argument(fcinfo, 0);
 	question.replica_class = class_name != NULL ? class_by_name(class_name) :
-		CRELAY_CLASS_VOTING;
+		CRELAY_CLASS_UNKNOWN;
 	question.requested = text_argument(fcinfo, 2);
 	question.has_conninfo = conninfo != NULL;
 	(void) crelay_tree_for_policy(&policy);
+	if (class_name == NULL)
+		question.replica_class = known_class(&policy, question.node_name);
 	crelay_policy_plan(&policy, &question, &plan);
 
 	put_plan(&tuple, &policy, &question, &plan);
@@ -502,7 +531,7 @@ static const char *
 candidate_reason(const CrelayCandidate *candidate)
 {
 	if (candidate->verdict == CRELAY_VERDICT_UNPROVEN)
-		return candidate->missing_wal < 0 ? "wal-unknown" : "timeline-unknown";
+		return crelay_unproven_text(candidate->unproven);
 	return crelay_plan_reason_text(candidate->reason);
 }
 
@@ -523,6 +552,10 @@ candidate_command(const CrelayPolicyTree *policy, const char *node_name, int sel
 	return move_command(policy_node(policy, self), upstream, address);
 }
 
+/*
+ * Works out the candidates of a node, and puts them out unless rsinfo is NULL.
+ * The place that the node will take on the best one is taken from then on.
+ */
 static void
 put_candidates(ReturnSetInfo *rsinfo, MemoryContext memory, const CrelayPolicyTree *policy,
 			   const CrelayCandidateQuestion *question, int self,
@@ -530,7 +563,9 @@ put_candidates(ReturnSetInfo *rsinfo, MemoryContext memory, const CrelayPolicyTr
 {
 	int			n = crelay_policy_candidates(policy, question, candidates);
 
-	for (int i = 0; i < n; i++)
+	if (self >= 0 && n > 0)
+		crelay_policy_take_room(policy, self, &candidates[0]);
+	for (int i = 0; rsinfo != NULL && i < n; i++)
 	{
 		const CrelayCandidate *candidate = &candidates[i];
 		const CrelayNode *upstream = policy_node(policy, candidate->upstream);
@@ -566,6 +601,43 @@ needs_upstream(const CrelayPolicyTree *policy, int row, const char *without)
 }
 
 /*
+ * Whether a node has to move if the one to do without is gone.
+ */
+static bool
+hangs_from(const CrelayPolicyTree *policy, int row, const char *without)
+{
+	int			parent = policy->rows[row].parent;
+
+	return without != NULL && parent >= 0 &&
+		strcmp(policy_node(policy, parent)->name, without) == 0;
+}
+
+/*
+ * Puts out the candidates of one row, or of all (-1).  Those who have to move
+ * besides take their places before, in the order of the tree: each alone could
+ * go where not all of them can.
+ */
+static void
+put_rows(ReturnSetInfo *rsinfo, const CrelayPolicyTree *policy,
+		 CrelayCandidateQuestion *question, int only)
+{
+	MemoryContext memory = crelay_row_memory();
+	CrelayCandidate *candidates = palloc_array(CrelayCandidate, policy->nrows + 1);
+
+	for (int row = 0; row < policy->nrows; row++)
+	{
+		bool		shown = only < 0 || row == only;
+
+		CHECK_FOR_INTERRUPTS();
+		question->node_name = policy_node(policy, row)->name;
+		if ((shown || (row < only && hangs_from(policy, row, question->without))) &&
+			needs_upstream(policy, row, question->without) &&
+			crelay_policy_find(policy, question->node_name) == row)
+			put_candidates(shown ? rsinfo : NULL, memory, policy, question, row, candidates);
+	}
+}
+
+/*
  * cascade_upstream_candidates(node_name, without, location) returns for that
  * node, or for each one, what it could stream from, the best first.
  */
@@ -574,10 +646,9 @@ cascade_upstream_candidates(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrelayCandidateQuestion question;
-	MemoryContext memory = crelay_row_memory();
 	CrelayPolicyTree policy;
-	CrelayCandidate *candidates;
 	const char *node_name = text_argument(fcinfo, 0);
+	int			self = -1;
 
 	question.without = text_argument(fcinfo, 1);
 	question.location = text_argument(fcinfo, 2);
@@ -588,11 +659,11 @@ cascade_upstream_candidates(PG_FUNCTION_ARGS)
 				 errmsg("node \"%s\" does not exist in the tree", question.without)));
 
 	InitMaterializedSRF(fcinfo, 0);
-	candidates = palloc_array(CrelayCandidate, policy.nrows + 1);
+	crelay_policy_count_room(&policy, palloc_array(CrelayRoom, policy.nrows + 1),
+							 question.without);
 	if (node_name != NULL)
 	{
-		int			self = crelay_policy_find(&policy, node_name);
-
+		self = crelay_policy_find(&policy, node_name);
 		if (self < 0 && !crelay_node_name_is_valid(node_name))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -600,19 +671,13 @@ cascade_upstream_candidates(PG_FUNCTION_ARGS)
 							node_name),
 					 errhint("A node name has at most %d lower case letters, digits and underscores.",
 							 CRELAY_NODE_NAME_MAX)));
-		question.node_name = node_name;
-		if (self < 0 || needs_upstream(&policy, self, question.without))
-			put_candidates(rsinfo, memory, &policy, &question, self, candidates);
-		return (Datum) 0;
 	}
-	for (int row = 0; row < policy.nrows; row++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		question.node_name = policy_node(&policy, row)->name;
-		if (needs_upstream(&policy, row, question.without) &&
-			crelay_policy_find(&policy, question.node_name) == row)
-			put_candidates(rsinfo, memory, &policy, &question, row, candidates);
-	}
+	question.node_name = node_name;
+	if (node_name != NULL && self < 0)
+		put_candidates(rsinfo, crelay_row_memory(), &policy, &question, self,
+					   palloc_array(CrelayCandidate, policy.nrows + 1));
+	else
+		put_rows(rsinfo, &policy, &question, self);
 	return (Datum) 0;
 }
 

@@ -634,6 +634,7 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 			sizeof(child->node.version));
 	strlcpy(child->node.upstream_address, report->about.upstream_address,
 			sizeof(child->node.upstream_address));
+	child->node.room = report->about.room;
 
 	crelay_rows_free(&child->rows);
 	believed = judge_rows(child, branch, now);

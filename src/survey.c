@@ -55,6 +55,18 @@ static MemoryContext survey_context;
 static uint64 forgotten_seq;	/* what has been forgotten until then is not
 								 * among them */
 
+/* A name of synchronous_standby_names that a standby of this node had. */
+typedef struct ServedName
+{
+	char		name[CRELAY_SLOT_LEN];
+	TimestampTz at;				/* when it was last seen to stream */
+} ServedName;
+
+static ServedName served_names[CRELAY_MAX_SYNC_NAMES];
+
+/* On a primary, all names that it lists. */
+static CrelaySyncNames listed_names;
+
 /* When the last pass was, by a clock that nobody sets; 0 there was none. */
 static instr_time last_pass;
 
@@ -194,9 +206,20 @@ unmanaged_protected(const CrelayDownstream *d, const CrelayLocal *local, bool in
 	return above;
 }
 
+static bool
+is_listed(const CrelaySyncNames *sync_names, const char *application_name)
+{
+	for (uint32 i = 0; i < sync_names->n; i++)
+	{
+		if (pg_strcasecmp(sync_names->names[i], application_name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * What a node is by how it streams from here: voting while its walsender has a
- * sync priority.  A standby's walsenders have none, so that what it feeds is
+ * sync priority, by its name or by "*".  A standby's walsenders have none, so that what it feeds is
  * voting if the root asks for it by name.  Until that is known the class stays
  * what it was last.
  */
@@ -205,18 +228,17 @@ streaming_class(const CrelayDownstream *d, const CrelayLocal *local, CrelayClass
 {
 	const CrelaySyncNames *sync_names = &local->sync_names;
 
+	/* more names than there is room for may be listed */
 	if (d->sync_standby)
-		return CRELAY_CLASS_VOTING;
+		return listed_names.n == CRELAY_MAX_SYNC_NAMES ||
+			is_listed(&listed_names, d->application_name) ?
+			CRELAY_CLASS_VOTING : CRELAY_CLASS_ANY;
 	if (local->node.role == CRELAY_ROLE_PRIMARY)
 		return CRELAY_CLASS_READ_REPLICA;
 	if (!sync_names->known && last != CRELAY_CLASS_UNKNOWN)
 		return last;
-	for (uint32 i = 0; i < sync_names->n; i++)
-	{
-		if (pg_strcasecmp(sync_names->names[i], d->application_name) == 0)
-			return CRELAY_CLASS_VOTING;
-	}
-	return CRELAY_CLASS_READ_REPLICA;
+	return is_listed(sync_names, d->application_name) ?
+		CRELAY_CLASS_VOTING : CRELAY_CLASS_READ_REPLICA;
 }
 
 static void
@@ -1080,6 +1102,7 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 	node->replay_lsn = survey->position.applied_lsn;
 	node->frontier_lsn = survey->frontier.frontier_lsn;
 	node->pin = survey->frontier.pin;
+	crelay_read_room(&node->room);
 	node->observed_at = now;
 	node->state = own_state(survey, local);
 	/* what the upstream's walsender measured came with the last reply */
@@ -1101,7 +1124,6 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 		local->root_heard = crelay_clock_us();
 		/* a pass comes at least as often as a report would */
 		node->path_interval_ms = settings->report_interval_ms;
-		crelay_read_sync_names(&local->sync_names);
 		local->heard_at = now;
 		local->nhops = 0;
 		local->in_cycle = false;
@@ -1121,6 +1143,61 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 		node->warnings |= CRELAY_WARN_UNPROTECTED;
 	else
 		node->warnings &= ~CRELAY_WARN_UNPROTECTED;
+}
+
+/*
+ * Returns true if a synchronous standby of that name streams from here, or has
+ * done so within stale_after: one that restarts keeps its name.
+ */
+static bool
+is_served(const char *name, const CrelayDownstream *downstreams, int n,
+		  TimestampTz now, int64 stale_after)
+{
+	ServedName *served = &served_names[0];
+
+	for (int i = 0; i < CRELAY_MAX_SYNC_NAMES; i++)
+	{
+		if (served_names[i].at < served->at)
+			served = &served_names[i];
+	}
+	for (int i = 0; i < CRELAY_MAX_SYNC_NAMES; i++)
+	{
+		if (pg_strcasecmp(served_names[i].name, name) == 0)
+			served = &served_names[i];
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (!downstreams[i].sync_standby || downstreams[i].pid == 0 ||
+			pg_strcasecmp(downstreams[i].application_name, name) != 0)
+			continue;
+		strlcpy(served->name, name, sizeof(served->name));
+		served->at = now;
+	}
+	return pg_strcasecmp(served->name, name) == 0 && now - served->at <= stale_after;
+}
+
+/*
+ * The names that a cascaded node may be voting by: those that the primary asks
+ * for, and that no standby of its own has.  Where one has the name, another node
+ * of that name further down is probably not meant.
+ */
+static void
+survey_sync_names(const CrelayDownstream *downstreams, int n, TimestampTz now,
+				  int64 stale_after, CrelaySyncNames *sync_names)
+{
+	uint32		kept = 0;
+
+	crelay_read_sync_names(&listed_names);
+	*sync_names = listed_names;
+	for (uint32 i = 0; i < sync_names->n; i++)
+	{
+		if (is_served(sync_names->names[i], downstreams, n, now, stale_after))
+			continue;
+		if (kept < i)
+			memcpy(sync_names->names[kept], sync_names->names[i], CRELAY_SLOT_LEN);
+		kept++;
+	}
+	sync_names->n = kept;
 }
 
 /*
@@ -1198,6 +1275,9 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	survey_pin(survey, settings->node_name, now, local);
 	survey_feed(settings, survey, elapsed, local);
 	survey_self(settings, survey, now, local);
+	if (!survey->position.in_recovery)
+		survey_sync_names(downstreams, n, now,
+						  (int64) settings->stale_timeout_ms * 1000, &local->sync_names);
 	crelay_slot_users_run(&snapshot, downstreams, n);
 	crelay_moves_keep_told(downstreams, n);
 	crelay_lost_slots_run(settings, local, downstreams, n, survey->position.in_recovery, elapsed);

@@ -599,6 +599,7 @@ crelay_class_text(CrelayClass replica_class)
 		case CRELAY_CLASS_UNKNOWN:
 			return NULL;
 		case CRELAY_CLASS_VOTING:
+		case CRELAY_CLASS_ANY:
 			return "voting";
 		case CRELAY_CLASS_READ_REPLICA:
 			return "read_replica";

@@ -98,6 +98,7 @@ crelay_tree_judge(const CrelayTree *tree, CrelayPolicyTree *policy)
 	policy->has_here = tree->local.ready;
 	policy->history = timeline != 0 ? crelay_read_history(timeline) : NULL;
 	policy->segment_size = wal_segment_size;
+	policy->left = NULL;
 	crelay_tree_newest_primary(policy, &newest);
 
 	/* what this node has replayed came from a primary, too */

@@ -418,6 +418,7 @@ crelay_unloaded_fill_row(CrelayNode *row)
 	row->flush_lsn = position.flush_lsn;
 	row->replay_lsn = position.applied_lsn;
 	row->replay_lag = -1;
+	crelay_read_room(&row->room);
 	row->warnings = CRELAY_WARN_NOT_PRELOADED;
 	row->observed_at = GetCurrentTimestamp();
 	strlcpy(row->location, settings.location, sizeof(row->location));

@@ -97,8 +97,10 @@ my %plans = (
 	# an intermediate
 	q{'l1', 'read_replica', 'i'} => 'i|t|',
 	q{'l1', 'voting', 'i'} => 'p|f|voting-member-direct-only',
-	q{'l1', NULL, 'i'} => 'p|f|voting-member-direct-only',
+	# in the class that it is known to have, unknown for a new one
+	q{'l1', NULL, 'i'} => 'i|t|',
 	q{'s', requested => 'i'} => 'p|f|voting-member-direct-only',
+	q{'nobody yet', requested => 'i'} => 'i|t|',
 	q{'nobody yet', 'read_replica', 'l2'} => 'l2|t|',
 	# itself, and below
 	q{'i', 'read_replica', 'i'} => 'p|f|self-reference',

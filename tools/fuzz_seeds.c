@@ -114,6 +114,8 @@ put_rows(CrelayCursor *cur, int n, bool full)
 		strcpy(row.upstream_address, i % 3 ? "host=10.0.0.1" : "");
 		row.moves = i % 2 ? (uint32_t) i : 0;
 		row.path_interval_ms = (uint32_t) i * 1000;
+		row.room.known = i % 2 == 1;
+		row.room.senders = (uint16_t) i;
 		if (full)
 		{
 			fill(row.pin.by, sizeof(row.pin.by), 'p');
@@ -159,7 +161,7 @@ write_report(const char *name, bool tree, int history, int rows, bool full)
 	strcpy(report.about.location, "eu-west");
 	strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
 	strcpy(report.about.version, history % 2 ? "1.0" : "");
-	report.moves = (uint32_t) rows;
+	report.about.room.known = rows % 2 == 1;
 	strcpy(report.about.upstream_address, rows > 0 ? "host=10.0.0.1" : "");
 	if (full)
 	{

@@ -315,6 +315,50 @@ old_news_but_connected(Scene *s)
 {
 	s->facts.heard_at = NOW - LONG;
 }
+
+/* The worker of i was stopped: its sessions answer. */
+static void
+old_root(Scene *s)
+{
+	s->facts.ndownstreams = 0;
+	s->facts.answers = true;
+	s->facts.root_known = false;
+	s->facts.root_age = STALE + SECOND;
+	s->facts.path_interval_ms = 3000;
+	s->rows[I].state = CRELAY_STATE_STALE;
+	s->nodes[I].observed_at = NOW - STALE - SECOND;
+}
+
+static void
+slow_root(Scene *s)
+{
+	old_root(s);
+	s->facts.path_interval_ms = 30000;
+	s->rows[I].state = CRELAY_STATE_STREAMING;
+}
+
+static void
+root_out_of_reach(Scene *s)
+{
+	old_root(s);
+	s->rows[I].state = CRELAY_STATE_STREAMING;
+	s->nodes[I].observed_at = NOW - SECOND;
+	s->nodes[I].warnings = CRELAY_WARN_UPSTREAM_SILENT;
+}
+
+static void
+mute_child(Scene *s)
+{
+	s->nodes[I].observed_at = NOW - STALE - SECOND;
+}
+
+static void
+slow_child(Scene *s)
+{
+	mute_child(s);
+	s->nodes[I].path_interval_ms = 11000;
+}
+
 static void
 silent_above(Scene *s)
 {
@@ -446,6 +490,63 @@ static void
 no_slot_for(Scene *s)
 {
 	s->nodes[I].warnings = CRELAY_WARN_NO_FREE_SLOT;
+}
+
+/* Another leaf below i, and that many places on p. */
+static void
+places(Scene *s, int senders, int slots)
+{
+	add_row(s, X, "x", I);
+	s->nodes[P].room.known = true;
+	s->nodes[P].room.senders = (uint16_t) senders;
+	s->nodes[P].room.slots = (uint16_t) slots;
+}
+
+/* The walsender of i is free once i is gone. */
+static void
+two_places(Scene *s)
+{
+	places(s, 1, 3);
+}
+
+static void
+one_sender(Scene *s)
+{
+	places(s, 0, 9);
+}
+
+static void
+one_sender_above(Scene *s)
+{
+	one_sender(s);
+	s->facts.ndownstreams = 0;
+}
+
+static void
+one_slot_for_two(Scene *s)
+{
+	places(s, 9, 1);
+}
+
+/* Each managed node takes a hold too, but for the last slot. */
+static void
+slots_for_two(Scene *s)
+{
+	places(s, 9, 2);
+}
+
+static void
+one_place_and_one_away(Scene *s)
+{
+	places(s, 0, 9);
+	s->rows[X].state = CRELAY_STATE_DOWN;
+}
+
+static void
+places_unknown(Scene *s)
+{
+	places(s, 0, 0);
+	s->nodes[P].room.known = false;
 }
 
 static void
@@ -1489,6 +1590,11 @@ static const struct
 	{"it has never answered", I, never_heard, "critical upstream_silent i"},
 	{"just after the start nothing is long ago", I, just_started, "ok ok i"},
 	{"a long report_interval is no silence", I, old_news_but_connected, "ok ok i"},
+	{"the upstream answers with old news", L, old_root, "critical upstream_silent l; warning stale_node i"},
+	{"news of the root has a long way", L, slow_root, "ok ok l"},
+	{"a node above says why", L, root_out_of_reach, "critical upstream_silent i"},
+	{"a child streams, and does not report", P, mute_child, "warning stale_node i"},
+	{"... but its interval is long", P, slow_child, "ok ok p"},
 	{"another node's upstream is silent", P, silent_above, "critical upstream_silent i"},
 	{"reports are off", I, disabled, "warning upstream_silent i"},
 	{"nobody to report to", I, no_target, "warning upstream_silent i"},
@@ -1512,6 +1618,14 @@ static const struct
 	{"no slot left", P, no_slot, "critical no_free_slot p"},
 	{"no slots, and no need for any", P, no_slots_needed, "ok ok p"},
 	{"a node has no hold for want of a slot", P, no_slot_for, "critical no_free_slot i"},
+
+	{"room for all without i", P, two_places, "ok ok p"},
+	{"too few walsenders", P, one_sender, "warning no_room i"},
+	{"... as a node below knows too", L, one_sender_above, "warning no_room i"},
+	{"too few slots", P, one_slot_for_two, "warning no_room i"},
+	{"just enough slots", P, slots_for_two, "ok ok p"},
+	{"a node that is away does not come", P, one_place_and_one_away, "ok ok p"},
+	{"of an older library it is not known", P, places_unknown, "ok ok p"},
 
 	{"a hold was dropped, and placed again", P, drops, "warning hold_dropped i"},
 	{"a hold was dropped while its node is away", P, dropped_while_away, "critical hold_dropped i"},

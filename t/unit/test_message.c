@@ -306,6 +306,9 @@ sample_report(bool has_tree)
 		strcpy(report.about.conninfo, "host=10.0.0.5 port=5432");
 		strcpy(report.about.version, "1.10");
 		strcpy(report.about.upstream_address, "host=10.0.0.2 port=5433");
+		report.about.room.known = true;
+		report.about.room.senders = 7;
+		report.about.room.slots = 300;
 	}
 	return report;
 }
@@ -390,6 +393,9 @@ sample_row(uint32_t i)
 	if (i % 3 == 0)
 		row.moves = 1 + i;
 	row.path_interval_ms = 1000 * i;
+	row.room.known = i % 2 == 0;
+	row.room.senders = (uint16_t) (65535 - i);
+	row.room.slots = (uint16_t) i;
 	row.observed_at = i == 1 ? 0 : NOW - 1000 * (int64_t) i;
 	return row;
 }
@@ -706,7 +712,7 @@ test_rows(void)
 	m = encode_report(&report, 0);
 	is_number(i - m.size, crelay_message_size_bound(2) - crelay_message_size_bound(1),
 			  "the longest row takes what the bound says");
-	is_number(i - m.size, 993, "that is, 993 bytes");
+	is_number(i - m.size, 998, "that is, 998 bytes");
 	free(m.data);
 	expected = sample_row(3);
 	m = row_message(&expected, &error);
@@ -1059,6 +1065,7 @@ test_names(void)
 	/* the row's name is the first string, behind 74 bytes of numbers */
 	row = sample_row(0);
 	row.upstream_address[0] = '\0';
+	row.conninfo[0] = '\0';
 	row.moves = 0;
 	row.version[0] = '\0';
 	row.location[0] = '\0';
@@ -1247,12 +1254,12 @@ test_enums(void)
 	size_t		at = section_at(m, TAG_REPORT) + 6 + 16;
 
 	test_range(m, at + 0, 0, CRELAY_STATE_LAST, range, "a report's state");
-	test_range(m, at + 1, 0, CRELAY_CLASS_READ_REPLICA, range, "a report's class");
+	test_range(m, at + 1, 0, CRELAY_CLASS_LAST, range, "a report's class");
 	test_range(m, at + 2, 0, CRELAY_TRUE, range, "a report's protected");
 	test_range(m, at + 3, 0, CRELAY_TRUE, range, "a report's feedback");
 	at = section_at(m, TAG_ROWS) + 12 + 8;
 	test_range(m, at + 0, 0, CRELAY_ROLE_STANDBY, range, "a row's role");
-	test_range(m, at + 1, 0, CRELAY_CLASS_READ_REPLICA, range, "a row's class");
+	test_range(m, at + 1, 0, CRELAY_CLASS_LAST, range, "a row's class");
 	test_range(m, at + 2, 0, CRELAY_STATE_LAST, range, "a row's state");
 	test_range(m, at + 4, 0, CRELAY_TRUE, range, "a row's protected");
 	test_range(m, at + 5, 0, CRELAY_TRUE, range, "a row's feedback");
@@ -1263,7 +1270,7 @@ test_enums(void)
 	at = section_at(m, TAG_REPLY) + 6;
 	test_range(m, at, CRELAY_ANSWER_OK, CRELAY_ANSWER_CLOSING, range, "a reply's answer");
 	test_range(m, at + 23, 0, CRELAY_STATE_LAST, range, "a reply's state");
-	test_range(m, at + 24, 0, CRELAY_CLASS_READ_REPLICA, range, "a reply's class");
+	test_range(m, at + 24, 0, CRELAY_CLASS_LAST, range, "a reply's class");
 	test_range(m, at + 29, 0, 1, boolean, "a reply's root_known");
 	free(m.data);
 
@@ -1340,9 +1347,10 @@ test_older_sender(void)
 	Message		whole = report_message(1);
 	Message		m = without_section(whole, TAG_SOFTWARE);
 	Message		shorter;
+	size_t		room = 5;
 	size_t		feed = 6;
 	size_t		place = 1 + feed;	/* a node's own */
-	size_t		interval = 4 + place;
+	size_t		interval = 4 + place + room;
 	size_t		moves = 4 + interval;
 	size_t		address = 1 + strlen("host=10.0.0.1 port=5432") + moves;
 
@@ -1353,7 +1361,7 @@ test_older_sender(void)
 	   "a sender that does not tell its version");
 
 	/* the last fields of the only row: a length and a text, or a number */
-	shorter = without_row_end(m, feed);
+	shorter = without_row_end(m, feed + room);
 	ok(crelay_message_get_report(shorter.data, shorter.size, &report, &rows, &error) &&
 	   crelay_message_get_row(&rows, &row, NOW) && row.feed == CRELAY_FEED_UNKNOWN &&
 	   row.pause == CRELAY_PAUSE_UNKNOWN && strcmp(row.version, "1.0") == 0, "a row that does not say what feeds its node");
@@ -1379,8 +1387,9 @@ test_older_sender(void)
 	   strcmp(row.xmin_pinned_by, "node_0009") == 0, "and without a version");
 	free(shorter.data);
 
-	rejects(without_row_end(m, 1), "a section is too short", "half a delay is none");
-	rejects(without_row_end(m, place + 1), "a section is too short", "half an interval is none");
+	rejects(without_row_end(m, 1), "a section is too short", "half a number of places is none");
+	rejects(without_row_end(m, room + 1), "a section is too short", "half a delay is none");
+	rejects(without_row_end(m, room + place + 1), "a section is too short", "half an interval is none");
 	rejects(without_row_end(m, interval + 1), "a section is too short", "half a move counter is none");
 	rejects(without_row_end(m, moves + 1), "a section is too short", "half an address is none");
 	rejects(without_row_end(m, address + 1), "a section is too short", "half a version is none");

@@ -113,6 +113,11 @@ take_mark(CrelayNode *node, const char *mark)
 		case 'c':
 			node->replica_class = CRELAY_CLASS_UNKNOWN;
 			break;
+		case 'r':
+			node->room.known = true;
+			node->room.senders = (uint16_t) number;
+			node->room.slots = (uint16_t) atoi(strchr(mark, '/') + 1);
+			break;
 		case '&':
 			snprintf(node->upstream_address, sizeof(node->upstream_address), "host=%d", number);
 			break;
@@ -225,6 +230,67 @@ test_ranks(void)
 	is_text(candidates_at(t, "l", "p", NULL), "1:i", "without a primary: stay");
 	is_text(candidates_at(t, "i", "p", NULL), "-:l(would-create-cycle)",
 			"... and nobody to go to for the one that fed from it");
+}
+
+/*
+ * What each node does that has to move, in the order of the tree: where it goes,
+ * or "-" and why not to p.
+ */
+static const char *
+moves_at(Tree *tree, const char *without)
+{
+	static char line[1000];
+	CrelayRoom	left[MAX_NODES];
+	CrelayPolicyTree policy = tree->policy;
+
+	line[0] = '\0';
+	crelay_policy_count_room(&policy, left, without);
+	for (int row = 0; row < policy.nrows; row++)
+	{
+		const CrelayNode *node = &tree->nodes[tree->rows[row].node];
+		CrelayCandidateQuestion question = {node->name, without, NULL};
+		CrelayCandidate candidates[MAX_NODES];
+		char		word[200];
+
+		if (node->role == CRELAY_ROLE_PRIMARY || strcmp(node->name, without) == 0 ||
+			crelay_policy_candidates(&policy, &question, candidates) == 0)
+			continue;
+		crelay_policy_take_room(&policy, row, &candidates[0]);
+		if (candidates[0].rank == 1)
+			snprintf(word, sizeof(word), " %s>%s", node->name,
+					 tree->nodes[tree->rows[candidates[0].upstream].node].name);
+		else
+			snprintf(word, sizeof(word), " %s-%s", node->name,
+					 crelay_plan_reason_text(candidates[0].reason));
+		strcat(line, word);
+	}
+	return line;
+}
+
+static void
+test_room(void)
+{
+	is_text(moves_at(tree_of("p,r2/9 i<p a<i b<i c<i d<i"), "i"), " a>p b>p c>p d-no-room",
+			"two walsenders are free, and the one of the node that is gone");
+	is_text(moves_at(tree_of("p,r9/4 i<p a<i b<i c<i d<i"), "i"), " a>p b>p c>p d-no-room",
+			"a managed node takes a slot and a hold, but not the last slot for a hold");
+	is_text(moves_at(tree_of("p,r9/4 i<p a<i,u,=5,^1 b<i,u c<i,u d<i,u"), "i"), " a>p b>p c>p d>p",
+			"an unmanaged one has no hold");
+	is_text(moves_at(tree_of("p,r0/0 i<p a<i b<a s<p"), "i"), " a>s b>a s>p",
+			"a node that stays needs no room, and may have some");
+	is_text(candidates_at(tree_of("p,r0/5 i<p,r5/5 l<i"), "l", NULL, NULL), "1:i -:p(no-room)",
+			"a node that is full is no choice");
+	is_text(candidates_at(tree_of("p,r0/5 i<p"), "new", NULL, NULL), "1:i -:p(no-room)",
+			"... for a new one neither");
+}
+
+static void
+test_unknown_class(void)
+{
+	is_text(candidates_at(tree_of("p i<p l<i,c"), "l", NULL, NULL), "1:p ~:i",
+			"a node whose class is not known is not refused what it has");
+	is_text(candidates_at(tree_of("p i<p j<p l<i,c"), "l", "i", NULL), "1:p ~:j",
+			"... nor anything else, but the primary is the safe choice");
 }
 
 static void
@@ -401,7 +467,7 @@ plans_are_safe(Tree *tree)
 			question.requested = r < 0 ? NULL : name;
 			question.has_conninfo = random_below(2) == 0;
 			crelay_policy_plan(&tree->policy, &question, &plan);
-			if (plan.is_cascade && question.replica_class != CRELAY_CLASS_READ_REPLICA)
+			if (plan.is_cascade && question.replica_class == CRELAY_CLASS_VOTING)
 				return false;
 			if (plan.refusal != CRELAY_PLAN_OK && (plan.as_requested || plan.is_cascade))
 				return false;
@@ -690,6 +756,8 @@ main(void)
 	test_ranks();
 	test_locations();
 	test_wal();
+	test_room();
+	test_unknown_class();
 	test_timelines();
 	test_random();
 	test_below();
