@@ -23,6 +23,9 @@
  *							   switched off
  *	duplicate_name	 tree	C  two live nodes have one name, or a node was told
  *							   that another asked for its name
+ *	reports_elsewhere tree	W  a node streams from one node, and reports to
+ *							   another
+ *	duplicate_address tree	W  two live nodes advertise one address
  *	cycle			 tree	C  upstreams that lead back to where they began
  *	diverged		 tree	C  a node on another history than its upstream, on
  *							   another timeline or on one
@@ -160,6 +163,10 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "upstream_silent";
 		case CRELAY_CHECK_DUPLICATE_NAME:
 			return "duplicate_name";
+		case CRELAY_CHECK_REPORTS_ELSEWHERE:
+			return "reports_elsewhere";
+		case CRELAY_CHECK_DUPLICATE_ADDRESS:
+			return "duplicate_address";
 		case CRELAY_CHECK_CYCLE:
 			return "cycle";
 		case CRELAY_CHECK_DIVERGED:
@@ -665,6 +672,72 @@ check_duplicate(Look *look, const CrelayCheckRow *row)
 		   "Give each node a cascade_relay.node_name of its own; for a cloned volume, stop the clone, remove pg_replslot/cascade_relay.state there and start it.",
 		   "two live nodes have the name or the incarnation of \"%s\" (%08x); only one of them can be protected",
 		   row->node->name, (unsigned) row->node->incarnation);
+}
+
+/*
+ * A node that was cloned with its source's upstream_conninfo.
+ */
+static void
+check_elsewhere(Look *look, const CrelayCheckRow *row)
+{
+	const CrelayNode *node = row->node;
+	bool		found = strcmp(row->fed_by, node->upstream_name) != 0;
+
+	if (!warns(row, CRELAY_WARN_REPORTS_ELSEWHERE))
+		return;
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_REPORTS_ELSEWHERE, node->name,
+		   "Set cascade_relay.upstream_conninfo on that node to where it streams from. Where primary_conninfo says that, it need not be set: ALTER SYSTEM SET cascade_relay.upstream_conninfo = ''; SELECT pg_catalog.pg_reload_conf();",
+		   "node \"%s\" reports to \"%s\", but streams from %s%s%s", node->name,
+		   node->upstream_name, found ? "\"" : "another node",
+		   found ? row->fed_by : "", found ? "\"" : "");
+}
+
+/*
+ * By the address that they advertise, and in the order of the tree.
+ */
+static int
+compare_addresses(const void *a, const void *b)
+{
+	const CrelayCheckRow *first = *(const CrelayCheckRow *const *) a;
+	const CrelayCheckRow *second = *(const CrelayCheckRow *const *) b;
+	int			c = strcmp(first->node->conninfo, second->node->conninfo);
+
+	if (c != 0)
+		return c;
+	return first < second ? -1 : first > second;
+}
+
+/*
+ * A node that was cloned with its source's advertised_conninfo: whoever looks for
+ * one of the two finds the other.
+ */
+static void
+check_addresses(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const CrelayCheckRow *first = NULL;
+	int			n = 0;
+
+	for (int i = 0; i < facts->nrows; i++)
+	{
+		if (is_claimant(&facts->rows[i]) && facts->rows[i].node->conninfo[0] != '\0')
+			facts->by_address[n++] = &facts->rows[i];
+	}
+	qsort((void *) facts->by_address, (size_t) n, sizeof(*facts->by_address), compare_addresses);
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayCheckRow *row = facts->by_address[i];
+
+		if (first == NULL || strcmp(first->node->conninfo, row->node->conninfo) != 0)
+		{
+			first = row;
+			continue;
+		}
+		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_DUPLICATE_ADDRESS, row->node->name,
+			   "Set cascade_relay.advertised_conninfo on each of them to its own address, and reload.",
+			   "nodes \"%s\" and \"%s\" advertise one address: %s", first->node->name,
+			   row->node->name, row->node->conninfo);
+	}
 }
 
 static void
@@ -2122,6 +2195,8 @@ look_at_all(Look *look)
 	check_root(look);
 	each_row(look, check_upstream_of);
 	each_row(look, check_duplicate);
+	each_row(look, check_elsewhere);
+	check_addresses(look);
 	each_row(look, check_cycle);
 	each_row(look, check_diverged);
 	each_row(look, check_not_streaming);

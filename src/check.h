@@ -33,6 +33,8 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_UPSTREAM_REFUSED,
 	CRELAY_CHECK_UPSTREAM_SILENT,
 	CRELAY_CHECK_DUPLICATE_NAME,
+	CRELAY_CHECK_REPORTS_ELSEWHERE,
+	CRELAY_CHECK_DUPLICATE_ADDRESS,
 	CRELAY_CHECK_CYCLE,
 	CRELAY_CHECK_DIVERGED,
 	CRELAY_CHECK_NOT_STREAMING,
@@ -85,6 +87,7 @@ typedef struct CrelayCheckRow
 	CrelayState state;			/* as it is shown */
 	int			depth;
 	bool		local;
+	const char *fed_by;			/* the node that it is drawn below */
 	bool		voting_cascades;	/* the policy refuses its upstream */
 	const char *better;			/* of one that nothing feeds: the node that it
 								 * had best follow; NULL none */
@@ -181,6 +184,7 @@ typedef struct CrelayCheckFacts
 
 	/* workspace, room for nrows: filled by crelay_check_run() */
 	const CrelayCheckRow **by_name;
+	const CrelayCheckRow **by_address;
 	const CrelayCheckRow **feedback_below;	/* the first below each row that
 											 * gives it, or NULL */
 } CrelayCheckFacts;

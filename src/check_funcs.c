@@ -97,6 +97,8 @@ add_rows(CrelayCheckFacts *facts, const CrelayTree *tree, const CrelayPolicyTree
 		rows[r].node = &tree->nodes[tree->rows[r].node];
 		rows[r].state = crelay_tree_state(tree, &tree->rows[r]);
 		rows[r].depth = tree->rows[r].depth;
+		rows[r].fed_by = tree->rows[r].parent >= 0 ?
+			tree->nodes[tree->rows[tree->rows[r].parent].node].name : CRELAY_UNKNOWN_NODE;
 		rows[r].local = crelay_tree_is_local(tree, &tree->rows[r]);
 		rows[r].voting_cascades = crelay_tree_breach(tree, r) == CRELAY_PLAN_VOTING_DIRECT_ONLY;
 		rows[r].better = rows[r].node->feed == CRELAY_FEED_WAL_GONE ?
@@ -105,6 +107,7 @@ add_rows(CrelayCheckFacts *facts, const CrelayTree *tree, const CrelayPolicyTree
 	facts->nrows = tree->nrows;
 	facts->rows = rows;
 	facts->by_name = palloc_array(const CrelayCheckRow *, tree->nrows + 1);
+	facts->by_address = palloc_array(const CrelayCheckRow *, tree->nrows + 1);
 	facts->feedback_below = palloc_array(const CrelayCheckRow *, tree->nrows + 1);
 }
 

@@ -257,6 +257,7 @@ crelay_pause_is_on(CrelayPause pause)
 #define CRELAY_WARN_HOLD_INVALIDATED	(1u << 11)
 #define CRELAY_WARN_NOT_STREAMING		(1u << 12)	/* only shown: see feed */
 #define CRELAY_WARN_REPLAY_PAUSED		(1u << 13)	/* only shown: see pause */
+#define CRELAY_WARN_REPORTS_ELSEWHERE	(1u << 14)
 
 /* Why a hold had to be placed again: somebody dropped it, or the server gave it up. */
 #define CRELAY_WARN_HOLD_LOST \

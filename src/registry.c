@@ -553,6 +553,10 @@ crelay_registry_publish_children(const CrelayChildView *views, int n,
 		child->node.replica_class = views[i].replica_class;
 		child->slot_fate = views[i].slot_fate;
 		child->node.replay_lag = views[i].replay_lag;
+		if (!views[i].unfed)
+			child->unfed_since = 0;
+		else if (child->unfed_since == 0)
+			child->unfed_since = GetCurrentTimestamp();
 		child->silent = views[i].silent;
 		child->silent_reports = views[i].silent_reports;
 		child->lapsed_lsn = child->reports == views[i].silent_reports ?

@@ -70,6 +70,7 @@ typedef struct CrelayChild
 	TimestampTz connected_at;	/* 0: has not called, and is only held */
 	TimestampTz last_report;
 	TimestampTz duplicate_seen; /* another live node asked for its name */
+	TimestampTz unfed_since;	/* it streams, but not from here; 0 not so */
 	TimestampTz hold_dropped_at;	/* its hold was lost, and placed again */
 	bool		hold_dropped_by_server; /* which had invalidated it; else
 										 * somebody else has dropped it */
@@ -286,6 +287,7 @@ typedef struct CrelayChildView
 	CrelayClass replica_class;
 	CrelaySlotFate slot_fate;
 	int64		replay_lag;
+	bool		unfed;			/* it streams, but not from here */
 	bool		by_sender;		/* it streams, and does not say itself: */
 	uint64		flush_lsn;
 	uint64		replay_lsn;

@@ -834,6 +834,9 @@ crelay_registry_fill_reply(int child_slot, CrelayReply *reply)
 		if (child->duplicate_seen != 0 &&
 			GetCurrentTimestamp() - child->duplicate_seen < DUPLICATE_SHOWN_US)
 			reply->warnings |= CRELAY_WARN_DUPLICATE_NAME;
+		if (child->unfed_since != 0 && GetCurrentTimestamp() - child->unfed_since >
+			(int64) settings.stale_timeout_ms * 1000)
+			reply->warnings |= CRELAY_WARN_REPORTS_ELSEWHERE;
 		if (child->hold_dropped_at != 0 &&
 			GetCurrentTimestamp() - child->hold_dropped_at < dropped_shown_us)
 			reply->warnings |= child->hold_dropped_by_server ?

@@ -78,6 +78,23 @@ static uint64 last_movement;
 
 
 /*
+ * Takes the application name of a slotless walsender, and its process, from the
+ * name of its node, see name_slotless() in downstream.c.
+ */
+static void
+recall_process(Unmanaged *u)
+{
+	char	   *mark;
+
+	strlcpy(u->application_name, u->node.name, sizeof(u->application_name));
+	mark = strrchr(u->application_name, '#');
+	if (mark == NULL || mark[1] == '\0' || strspn(mark + 1, "0123456789") != strlen(mark + 1))
+		return;
+	u->pid = atoi(mark + 1);
+	*mark = '\0';
+}
+
+/*
  * A new start of the worker: the nodes without cascade_relay that the one
  * before knew are in the registry still.
  */
@@ -109,6 +126,7 @@ crelay_survey_start(MemoryContext context)
 		u = &unmanaged[n_unmanaged++];
 		memset(u, 0, sizeof(Unmanaged));
 		u->node = snapshot.rows[i];
+		recall_process(u);
 	}
 }
 
@@ -136,12 +154,36 @@ is_node_at_first_sight(const CrelayDownstream *d)
 }
 
 /*
- * The entry of a downstream, or NULL.  A slotless walsender that has come back
- * under its old application name is the node that has left before.
+ * Returns the entry of a slotless walsender that was seen in the pass before, or
+ * NULL.  Its name may be another one by now: that depends on whether a namesake is
+ * connected.
+ */
+static Unmanaged *
+find_process(const CrelayDownstream *d)
+{
+	if (d->kind != CRELAY_KIND_WALSENDER)
+		return NULL;
+	for (int i = 0; i < n_unmanaged; i++)
+	{
+		if (!unmanaged[i].seen && unmanaged[i].slot_name[0] == '\0' &&
+			unmanaged[i].pid == d->pid &&
+			strcmp(unmanaged[i].application_name, d->application_name) == 0)
+			return &unmanaged[i];
+	}
+	return NULL;
+}
+
+/*
+ * Returns the entry of any other downstream, or NULL, once all processes that
+ * were there before have found theirs.  A slotless walsender that has come back
+ * under its old application name is a node that has left, from the same address
+ * if there is one.
  */
 static Unmanaged *
 find_unmanaged(const CrelayDownstream *d)
 {
+	Unmanaged  *found = NULL;
+
 	for (int i = 0; i < n_unmanaged; i++)
 	{
 		if (!unmanaged[i].seen && strcmp(unmanaged[i].node.name, d->name) == 0)
@@ -151,12 +193,15 @@ find_unmanaged(const CrelayDownstream *d)
 		return NULL;
 	for (int i = 0; i < n_unmanaged; i++)
 	{
-		if (!unmanaged[i].seen && unmanaged[i].slot_name[0] == '\0' &&
-			unmanaged[i].node.state == CRELAY_STATE_DOWN &&
-			strcmp(unmanaged[i].application_name, d->application_name) == 0)
-			return &unmanaged[i];
+		Unmanaged  *u = &unmanaged[i];
+
+		if (u->seen || u->slot_name[0] != '\0' ||
+			strcmp(u->application_name, d->application_name) != 0)
+			continue;
+		if (found == NULL || strcmp(u->client_addr, d->client_addr) == 0)
+			found = u;
 	}
-	return NULL;
+	return found;
 }
 
 static Unmanaged *
@@ -332,6 +377,7 @@ settle_absent(const CrelaySnapshot *snapshot)
 					 strcmp(snapshot->children[c].client_addr, u->client_addr) == 0))
 					gone = true;
 			}
+			u->pid = 0;
 			u->node.state = CRELAY_STATE_DOWN;
 			u->node.protected = CRELAY_FALSE;
 			u->node.replay_lag = -1;
@@ -427,6 +473,7 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 				 TimestampTz now, int64 stale_after)
 {
 	CrelayNode *nodes;
+	bool	   *known = palloc_array(bool, n + 1);
 	int			max_nodes = crelay_guc_max_nodes();
 	int			n_nodes = 0;
 
@@ -434,10 +481,18 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 		settle_forgotten();
 	for (int i = 0; i < n; i++)
 	{
+		Unmanaged  *u = is_drawable(&downstreams[i]) ? find_process(&downstreams[i]) : NULL;
+
+		known[i] = u != NULL;
+		if (u != NULL)
+			update_unmanaged(u, &downstreams[i], local, in_recovery, now);
+	}
+	for (int i = 0; i < n; i++)
+	{
 		const CrelayDownstream *d = &downstreams[i];
 		Unmanaged  *u;
 
-		if (!is_drawable(d))
+		if (!is_drawable(d) || known[i])
 			continue;
 		u = find_unmanaged(d);
 		if (u == NULL && is_node_at_first_sight(d))
@@ -547,6 +602,31 @@ view_sender(const CrelayChild *child, const CrelayDownstream *sender, TimestampT
 	view->replay_lsn = sender->replay_lsn;
 }
 
+/*
+ * Returns true if a child says that it streams, and no walsender here can be its
+ * own: none serves its slot, nor, if it has no slot, anything under its name or at
+ * its address.
+ */
+static bool
+is_unfed(const CrelayChild *child, const CrelayDownstream *downstreams, int n)
+{
+	if (child->session_pid == 0 || !child->has_about || child->streams_since == 0)
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		const CrelayDownstream *d = &downstreams[i];
+
+		if (d->pid == 0)
+			continue;
+		if (child->slot_name[0] != '\0' ? strcmp(d->slot_name, child->slot_name) == 0 :
+			d->slot_name[0] == '\0' &&
+			(strcmp(d->application_name, child->application_name) == 0 ||
+			 strcmp(d->client_addr, child->client_addr) == 0))
+			return false;
+	}
+	return true;
+}
+
 static void
 survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
 				int n, const CrelayLocal *local, TimestampTz now,
@@ -577,6 +657,7 @@ survey_children(const CrelaySnapshot *snapshot, const CrelayDownstream *downstre
 		views[i].replica_class = child_class(child, senders[i], local);
 		views[i].slot_fate = slot_fate(child, downstreams, n);
 		views[i].replay_lag = senders[i] != NULL ? senders[i]->replay_lag : -1;
+		views[i].unfed = senders[i] == NULL && is_unfed(child, downstreams, n);
 		views[i].hold_lost = hold_lost(child->hold_dropped_at, child->hold_dropped_by_server,
 									   now, stale_after);
 		view_sender(child, senders[i], now, stale_after, &views[i]);

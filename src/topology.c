@@ -159,22 +159,67 @@ find_node(const CrelayNode *nodes, int n, const CrelayTreeLink *links,
 }
 
 /*
- * Hangs every node under its upstream.  Going backward through the sorted
- * order and putting each in front leaves the siblings in order.
+ * Returns the node that feeds a managed one which reports elsewhere: the one that
+ * has seen a walsender under its name, without knowing whose it is.  -1 if there is
+ * none, or more than one.  Namesakes without cascade_relay come before it in the
+ * sorted order.
+ */
+static int
+find_feeder(const CrelayNode *nodes, int n, const CrelayTreeLink *links, int at)
+{
+	const CrelayNode *node = &nodes[links[at].sorted];
+	int			feeder = -1;
+
+	for (int i = at - 1; i >= 0; i--)
+	{
+		const CrelayNode *other = &nodes[links[i].sorted];
+
+		if (strcmp(other->name, node->name) != 0)
+			break;
+		if (other->incarnation != 0 || crelay_node_is_away(other))
+			continue;
+		if (feeder >= 0)
+			return -1;
+		feeder = find_node(nodes, n, links, other->upstream_name,
+						   other->upstream_incarnation);
+	}
+	return feeder != links[at].sorted ? feeder : -1;
+}
+
+/*
+ * Finds the upstream of every node, or the node that feeds it if that is known to
+ * be another one.
  */
 static void
-link_children(const CrelayNode *nodes, int n, CrelayTreeLink *links)
+find_parents(const CrelayNode *nodes, int n, CrelayTreeLink *links)
 {
 	for (int i = 0; i < n; i++)
 	{
 		CrelayTreeLink *link = &links[links[i].sorted];
 		const CrelayNode *node = &nodes[links[i].sorted];
 
+		link->parent = (node->warnings & CRELAY_WARN_REPORTS_ELSEWHERE) != 0 ?
+			find_feeder(nodes, n, links, i) : -1;
+		if (link->parent < 0)
+			link->parent = find_node(nodes, n, links, node->upstream_name,
+									 node->upstream_incarnation);
+	}
+}
+
+/*
+ * Hangs every node under its parent.  Going backward through the sorted order and
+ * putting each in front leaves the siblings in order.
+ */
+static void
+link_children(int n, CrelayTreeLink *links)
+{
+	for (int i = 0; i < n; i++)
+	{
+		CrelayTreeLink *link = &links[links[i].sorted];
+
 		link->row = -1;
 		link->first_child = -1;
 		link->next_sibling = -1;
-		link->parent = find_node(nodes, n, links, node->upstream_name,
-								 node->upstream_incarnation);
 	}
 	for (int i = n - 1; i >= 0; i--)
 	{
@@ -386,10 +431,11 @@ crelay_topology_assemble(const CrelayNode *nodes, int n,
 
 	sort_nodes(nodes, n, links);
 	n = drop_duplicates(nodes, n, links);
-	link_children(nodes, n, links);
+	find_parents(nodes, n, links);
+	link_children(n, links);
 	kept = drop_not_drawn(nodes, n, links);
 	if (kept < n)
-		link_children(nodes, kept, links);
+		link_children(kept, links);
 	n = kept;
 
 	for (int live = 1; live >= 0; live--)
@@ -643,6 +689,8 @@ crelay_warning_text(uint32_t bit)
 			return "not_streaming";
 		case CRELAY_WARN_REPLAY_PAUSED:
 			return "replay_paused";
+		case CRELAY_WARN_REPORTS_ELSEWHERE:
+			return "reports_elsewhere";
 	}
 	return NULL;
 }

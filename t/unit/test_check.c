@@ -43,6 +43,7 @@ typedef struct Scene
 	CrelayNode	nodes[MAX_ROWS];
 	CrelayCheckRow rows[MAX_ROWS];
 	const CrelayCheckRow *by_name[MAX_ROWS];
+	const CrelayCheckRow *by_address[MAX_ROWS];
 	const CrelayCheckRow *feedback_below[MAX_ROWS];
 	CrelayDownstream downstreams[4];
 	CrelayCheckChild children[2];
@@ -84,6 +85,7 @@ add_row(Scene *s, int at, const char *name, int upstream)
 	node->frontier_lsn = LSN(100);
 	set_pin(&node->pin, CRELAY_PIN_NODE, name, name, "");
 	s->rows[at].node = node;
+	s->rows[at].fed_by = upstream < 0 ? "unknown" : s->nodes[upstream].name;
 	if (upstream < 0)
 	{
 		node->role = CRELAY_ROLE_PRIMARY;
@@ -192,6 +194,7 @@ set_healthy(Scene *s, int local)
 	facts->downstreams = s->downstreams;
 	facts->children = s->children;
 	facts->by_name = s->by_name;
+	facts->by_address = s->by_address;
 	facts->feedback_below = s->feedback_below;
 }
 
@@ -400,6 +403,35 @@ unmanaged_namesake(Scene *s)
 	add_row(s, X, "l", P);
 	s->nodes[X].incarnation = 0;
 	s->nodes[X].managed = false;
+}
+
+static void
+elsewhere(Scene *s)
+{
+	put_name(s->nodes[L].upstream_name, "p");
+	s->nodes[L].warnings = CRELAY_WARN_REPORTS_ELSEWHERE;
+}
+
+static void
+was_elsewhere(Scene *s)
+{
+	elsewhere(s);
+	leave(s, L, STALE + SECOND);
+}
+
+static void
+one_address(Scene *s)
+{
+	snprintf(s->nodes[P].conninfo, CRELAY_CONNINFO_LEN, "host=a port=1");
+	snprintf(s->nodes[I].conninfo, CRELAY_CONNINFO_LEN, "host=b");
+	snprintf(s->nodes[L].conninfo, CRELAY_CONNINFO_LEN, "host=a port=1");
+}
+
+static void
+was_at_one_address(Scene *s)
+{
+	one_address(s);
+	leave(s, L, STALE + SECOND);
 }
 
 static void
@@ -1603,6 +1635,10 @@ static const struct
 	{"two live nodes of one name", P, namesake, "critical duplicate_name l; critical duplicate_name l"},
 	{"one of them is a former life", P, rebuilt, "ok ok p"},
 	{"names of slots are nobody's identity", P, unmanaged_namesake, "ok ok p"},
+	{"a node reports elsewhere", P, elsewhere, "warning reports_elsewhere l"},
+	{"... as long as it is there", P, was_elsewhere, "warning stale_node l"},
+	{"two nodes at one address", P, one_address, "warning duplicate_address l"},
+	{"... of which one is not there any more", P, was_at_one_address, "warning stale_node l"},
 	{"a cycle", P, cyclic, "critical cycle i; critical cycle l"},
 	{"a diverged node", P, diverged, "critical diverged i"},
 
@@ -1774,7 +1810,7 @@ static const struct
 
 	{"all bits, also those of newer versions", P, all_bits,
 		"critical upstream_refused l; critical upstream_silent l; critical duplicate_name l; critical cycle l; "
-	"critical no_free_slot l; warning hold_dropped l; warning hold_clamped l; warning not_preloaded l; warning registry_full l"},
+	"critical no_free_slot l; warning reports_elsewhere l; warning hold_dropped l; warning hold_clamped l; warning not_preloaded l; warning registry_full l"},
 	{"what an absent node once said is old, but for what its upstream says", P, bits_of_the_absent, "warning hold_dropped l"},
 	{"the worst first", P, two_kinds,
 	"critical no_free_slot p; warning pinned_long l; ok unbounded p"},

@@ -236,6 +236,44 @@ test_unmanaged(void)
 	is_tree(&tree, ".w:0(-1) .w:0(-1)", "those that are fed by nobody known are two");
 }
 
+/*
+ * A node reports to p, and i sees its walsender: it hangs where it is fed, with all
+ * that is below it.
+ */
+static void
+test_elsewhere(void)
+{
+	Tree		tree = tree_of(5);
+
+	add_primary(&tree, "p", 1);
+	add(&tree, "i", 2, "p", 1);
+	add(&tree, "l", 3, "p", 1)->warnings = CRELAY_WARN_REPORTS_ELSEWHERE;
+	add(&tree, "l", 0, "i", 2);
+	add(&tree, "m", 4, "l", 3);
+	is_tree(&tree, "p:1(-1) .i:2(0) ..l:3(1) ...m:4(2)", "a node is drawn once, where it streams from");
+
+	tree = tree_of(4);
+	add_primary(&tree, "p", 1);
+	add(&tree, "i", 2, "p", 1);
+	add(&tree, "l", 3, "p", 1);
+	add(&tree, "l", 0, "i", 2);
+	is_tree(&tree, "p:1(-1) .i:2(0) ..l:0(1) .l:3(0)", "a name alone moves nobody");
+
+	tree = tree_of(5);
+	add_primary(&tree, "p", 1);
+	add(&tree, "i", 2, "p", 1);
+	add(&tree, "l", 3, "p", 1)->warnings = CRELAY_WARN_REPORTS_ELSEWHERE;
+	add(&tree, "l", 0, "i", 2);
+	add(&tree, "l", 0, "p", 1);
+	is_tree(&tree, "p:1(-1) .i:2(0) ..l:0(1) .l:3(0)", "nor do two that bear it");
+
+	tree = tree_of(3);
+	add_primary(&tree, "p", 1);
+	add(&tree, "l", 3, "p", 1)->warnings = CRELAY_WARN_REPORTS_ELSEWHERE;
+	add(&tree, "l", 0, "l", 3);
+	is_tree(&tree, "p:1(-1) .l:3(0) ..l:0(1)", "a node never feeds itself");
+}
+
 /* ---- second rows ---- */
 
 static void
@@ -944,7 +982,7 @@ test_texts(void)
 		if (crelay_warning_text(UINT32_C(1) << bit) != NULL)
 			warnings++;
 	}
-	is_number(warnings, 14, "fourteen warnings have a code");
+	is_number(warnings, 15, "fifteen warnings have a code");
 	is_text(crelay_role_text(CRELAY_ROLE_PRIMARY), "primary", "the primary's role");
 	is_text(crelay_class_text(CRELAY_CLASS_READ_REPLICA), "read_replica", "a class");
 	is_text(crelay_warning_text(CRELAY_WARN_REGISTRY_FULL), "registry_full", "a warning");
@@ -956,6 +994,7 @@ main(void)
 	test_order();
 	test_orphans();
 	test_unmanaged();
+	test_elsewhere();
 	test_duplicates();
 	test_former();
 	test_awaited();
