@@ -311,8 +311,8 @@ CREATE VIEW cascade_graph_nodes AS
 		   CASE WHEN (pinned_by <> node_name OR pinned_slot IS NOT NULL) AND flush_lsn > frontier_lsn
 				THEN 'keeps ' || pg_size_pretty(flush_lsn - frontier_lsn) ELSE '' END AS secondarystat,
 		   (coalesce(state IN ('running', 'streaming'), false))::int::float8 AS arc__good,
-		   (coalesce(state IN ('catchup', 'archive', 'disconnected'), false))::int::float8 AS arc__waiting,
-		   (coalesce(state IN ('down', 'diverged', 'duplicate', 'cycle'), false))::int::float8 AS arc__bad,
+		   (coalesce(state IN ('catchup', 'archive'), false))::int::float8 AS arc__waiting,
+		   (coalesce(state IN ('down', 'disconnected', 'diverged', 'duplicate', 'cycle'), false))::int::float8 AS arc__bad,
 		   (coalesce(state NOT IN ('running', 'streaming', 'catchup', 'archive', 'disconnected', 'down', 'diverged', 'duplicate', 'cycle'), true))::int::float8 AS arc__silent,
 		   array_to_string(path, ' > ') AS detail__path,
 		   coalesce(protected::text, 'not known') AS detail__protected,
@@ -350,7 +350,7 @@ CREATE VIEW cascade_graph_edges AS
 		   CASE WHEN pin.path IS NOT NULL THEN 5 ELSE 1 END AS thickness,
 		   CASE WHEN pin.path IS NOT NULL THEN 'orange'
 				WHEN t.state IN ('running', 'streaming') THEN 'gray'
-				WHEN t.state IN ('catchup', 'archive', 'disconnected') THEN 'yellow'
+				WHEN t.state IN ('catchup', 'archive') THEN 'yellow'
 				ELSE 'red' END AS color
 	FROM t
 	LEFT JOIN pin ON t.path = pin.path[:cardinality(t.path)]

@@ -486,7 +486,15 @@ add_predicament(const Scene *scene, const CrelayDiagramNode *n, Text *text)
 	{
 		case CRELAY_STATE_RUNNING:
 		case CRELAY_STATE_STREAMING:
-			if (n->lag > (int64_t) scene->diagram->segment_size)
+			if (n->warnings & CRELAY_WARN_REPLAY_PAUSED)
+				crelay_text_add(text, ", whose replay is paused");
+			else if (n->node->apply_delay_ms > 0)
+			{
+				crelay_text_add(text, ", which replays ");
+				add_duration(text, (int64_t) n->node->apply_delay_ms * 1000);
+				crelay_text_add(text, " late");
+			}
+			else if (n->lag > (int64_t) scene->diagram->segment_size)
 			{
 				crelay_text_add(text, ", which is ");
 				crelay_words_bytes((uint64_t) n->lag, text);
@@ -675,6 +683,15 @@ crelay_words_remark(const Scene *scene, const CrelayDiagramNode *n, int most, Te
 	}
 	worry = text->len > 0;
 
+	if (n->node->apply_delay_ms > 0)
+	{
+		Text		piece = {0};
+
+		crelay_text_add(&piece, "replays ");
+		add_duration(&piece, (int64_t) n->node->apply_delay_ms * 1000);
+		crelay_text_add(&piece, " late");
+		add_piece(text, &piece, most);
+	}
 	if (!n->node->managed)
 	{
 		Text		piece = {0};

@@ -372,6 +372,21 @@ test_words(void)
 	draw(CRELAY_DIAGRAM_SVG);
 	ok(has("not seen yet"), "a node that has not called yet");
 
+	/* a delayed standby is late because it is told to be */
+	nodes[l].observed_at = NOW;
+	drawn[l].state = CRELAY_STATE_STREAMING;
+	nodes[l].apply_delay_ms = 3600 * 1000;
+	pin(0, 900 * MB, nodes[l].name);
+	drawn[l].lag = 900 * MB;
+	draw(CRELAY_DIAGRAM_SVG);
+	ok(has(", which replays 60 min late<"), "a delay is told");
+	drawn[l].warnings = CRELAY_WARN_REPLAY_PAUSED;
+	draw(CRELAY_DIAGRAM_SVG);
+	ok(has(", whose replay is paused<"), "and a pause");
+	drawn[l].warnings = 0;
+	nodes[l].apply_delay_ms = 0;
+	drawn[l].state = CRELAY_STATE_DOWN;
+
 	/* the slot of a node that was never seen streaming pins, and is not drawn */
 	pin(0, 58 * 1024 * MB, "some_slot");
 	nodes[0].pin.kind = CRELAY_PIN_SLOT;
