@@ -46,9 +46,9 @@ typedef struct CrelayDiagramNode
 	bool		pins;			/* the root keeps WAL for it */
 	bool		on_path;		/* so the edge to it is part of that path */
 	bool		has_children;	/* that are drawn */
-	int			shown;			/* children passed over by folding */
-	int			fold;			/* its children are folded into that one's
-								 * card; -1 none */
+	int			shown;			/* children that folding still leaves */
+	int			fold;			/* the child whose card stands for its folded
+								 * children; -1 none */
 	int			folded;			/* nodes in the card that it stands for */
 	int			size;			/* it and all below it */
 	int64_t		worst_lag;		/* of these */

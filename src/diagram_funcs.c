@@ -66,7 +66,7 @@ read_senders(int *nsenders)
 
 /*
  * How far behind a node is, in bytes; -1 unknown.  A node that streams from
- * here is measured by its walsender.  What is known of the others is some
+ * here is measured by its walsender.  News of the other nodes is some
  * seconds old, and on a busy primary that makes megabytes; so a short time,
  * which a walsender has measured, wins over the bytes.
  */

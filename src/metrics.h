@@ -6,8 +6,8 @@
  * Owns: the metrics with their types and their help, which samples there are,
  * and the text format of Prometheus.
  *
- * Not here: where the figures come from (metrics_funcs.c).  What is not known
- * has no sample: a sample of 0 would be a claim.  No two samples of one call
+ * Not here: where the figures come from (metrics_funcs.c).  A figure that
+ * is unknown has no sample: a 0 would be a claim.  No two samples of one call
  * have the same metric and labels, because collectors refuse that.
  *
  * Locking: none.

@@ -5,8 +5,8 @@
 #
 # Everything is asked by a role that has only pg_monitor, on the root, on the
 # leaf, and on the leaf once it is an orphan.  l stops, and i and p keep WAL for
-# it: the picture says so.  Then i dies, and l comes back and finds nobody: it
-# says that it is cut off, and accuses no other node.  In the end a child tells p
+# it: the picture says so.  Then i dies, and l comes back without an upstream:
+# it says that it is cut off, and accuses no other node.  In the end a child tells p
 # of 300 nodes below it, which must not take long to draw.
 #
 # The queries of monitoring/ are run in each of these states, and so are the plugin

@@ -39,7 +39,7 @@ static void
 begin(void)
 {
 	memset(nodes, 0, sizeof(nodes));
-	/* what is in the workspace before must not matter */
+	/* the former content of the workspace must not matter */
 	memset(drawn, 0x5a, sizeof(drawn));
 	count = 0;
 }
@@ -283,7 +283,7 @@ test_dot(void)
 	draw(CRELAY_DIAGRAM_DOT);
 	is_number((uint64_t) times(" -> "), 3, "DOT: three edges");
 	ok(has("n0 -> n1 [style=solid, color=\"#dd7711\", penwidth=4, label=\"28 MB\""), "the path is thick");
-	ok(has("n1 -> n2 [style=dotted, color="), "and dotted to what is down");
+	ok(has("n1 -> n2 [style=dotted, color="), "and dotted to a node that is down");
 	ok(has("n0 -> n3 [style=dashed];"), "and the others are not");
 }
 
@@ -314,7 +314,7 @@ test_hostile_names(void)
 	draw(CRELAY_DIAGRAM_SVG);
 	ok(is_well_formed(output), "SVG with hostile names is well-formed");
 	ok(!has("<script") && !has("alert(1)<"), "and has no script");
-	ok(has("caf?????"), "what is not printable is a question mark");
+	ok(has("caf?????"), "a byte that is not printable is a question mark");
 	draw(CRELAY_DIAGRAM_DOT);
 	ok(!has("script>") && !has("back\\slash") && has("back&#92;slash&#92;n"), "DOT: escaped");
 	is_number((uint64_t) times("\" -> "), 0, "DOT: no name makes an edge");
@@ -339,7 +339,7 @@ test_places(void)
 	ok(is_well_formed(output), "an orphan and a cycle: well-formed");
 	ok(has("Cascade without a known primary"), "there is no root, and that is said");
 	ok(has(">?</text>") && has(">&#8635;</text>"), "they hang from signs of their own");
-	ok(has("protection not known of 1"), "what is not known is not called protected");
+	ok(has("protection not known of 1"), "unknown protection is not called protected");
 	begin();
 	draw(CRELAY_DIAGRAM_SVG);
 	ok(is_well_formed(output) && has("Nothing is known"), "no node at all is a picture, too");

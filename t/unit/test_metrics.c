@@ -159,7 +159,7 @@ test_self(void)
 	is_number((uint64_t) (times("cascade_protected") + times("cascade_upstream_connected") +
 						  times("cascade_frontier") + times("cascade_last_report") +
 						  times("cascade_safe_wal")), 0,
-			  "what is not known, or not there, has no sample");
+			  "an unknown figure has no sample");
 
 	facts.loaded = false;
 	facts.up = false;
@@ -182,8 +182,8 @@ test_members(void)
 	ok(says("cascade_member_protected{node=\"i\",member=\"l\",kind=\"managed\",upstream=\"i\"} 1"), "and protected");
 	ok(says("cascade_member_observed_age_seconds{node=\"i\",member=\"l\",kind=\"managed\",upstream=\"i\"} 1.5"), "seen then");
 	ok(says("cascade_member_up{node=\"i\",member=\"n\",kind=\"unmanaged\",upstream=\"i\"} 1"), "n is up");
-	is_number((uint64_t) times("cascade_member_up"), 2, "of m there is no news, so nothing is claimed");
-	is_number((uint64_t) times("cascade_member_protected"), 1, "nor of what is not known");
+	is_number((uint64_t) times("cascade_member_up"), 2, "of m there is no news, and no claim");
+	is_number((uint64_t) times("cascade_member_protected"), 1, "nor of an unknown truth");
 
 	/* a node that was rebuilt: its former life is down, and not an alert */
 	begin();
@@ -198,7 +198,7 @@ test_members(void)
 	add_member("l", CRELAY_STATE_STALE);
 	add_member("l", CRELAY_STATE_DOWN);
 	run();
-	is_number((uint64_t) times("cascade_member_up"), 1, "what is known goes before what is not");
+	is_number((uint64_t) times("cascade_member_up"), 1, "the row with news goes first");
 }
 
 static void
