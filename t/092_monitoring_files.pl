@@ -108,6 +108,7 @@ SKIP:
 		'another horizon' => sub { s/1800/18000/ },
 		'one root is one too many' => sub { s/> 1$/> 0/m },
 		'a hold, not a node' => sub { s/max by \(cluster, node\) \(\n\s+predict/sum by (instance) (\n predict/ },
+		'two alerts for one cause' => sub { s/unless on \(cluster, code, member\)\n/unless on (nothing)\n/ },
 		'an ok finding' => sub { s/\(cascade_finding\) == 1/(cascade_finding) <= 1/ });
 	for my $mistake (sort keys %mistakes)
 	{
