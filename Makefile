@@ -21,6 +21,7 @@ DATA = sql/cascade_relay--1.0.sql
 # Lists, not wildcards: a wildcard looks into the build folder, so that an
 # out-of-tree build would quietly install nothing.
 OBJS = \
+	src/address.o \
 	src/adopt_funcs.o \
 	src/awaited.o \
 	src/backoff.o \
@@ -83,6 +84,7 @@ OBJS = \
 	src/worker.o
 
 INTERNAL_HEADERS = \
+	src/address.h \
 	src/advisory.h \
 	src/awaited.h \
 	src/backoff.h \
@@ -133,8 +135,8 @@ INTERNAL_HEADERS = \
 	src/worker.h
 
 # The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/diagram.c src/diagram_svg.c src/diagram_text.c src/feed.c src/frontier.c src/history.c src/message.c src/metrics.c src/policy.c src/topology.c
-PURE_HEADERS = src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/diagram.h src/diagram_internal.h src/feed.h src/frontier.h src/history.h src/message.h src/metrics.h src/node.h src/policy.h \
+PURE_SOURCES = src/address.c src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/diagram.c src/diagram_svg.c src/diagram_text.c src/feed.c src/frontier.c src/history.c src/message.c src/metrics.c src/policy.c src/topology.c
+PURE_HEADERS = src/address.h src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/diagram.h src/diagram_internal.h src/feed.h src/frontier.h src/history.h src/message.h src/metrics.h src/node.h src/policy.h \
 	src/topology.h
 
 REGRESS = unloaded bookmark policy

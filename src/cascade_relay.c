@@ -48,7 +48,8 @@
  *					upstream_session.c	asking another node, and waiting for it
  *	SQL				tree.c		 the tree as it is shown
  *					*_funcs.c	 arguments, permissions, tuples
- *	everywhere		node.h, guc.c, compat.h
+ *	everywhere		address.c	 which addresses one machine alone can use
+ *					node.h, guc.c, compat.h
  *
  * Owns: _PG_init, the shared memory hooks, and the one that keeps passwords in
  * connection strings out of the log.

@@ -32,6 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "address.h"
 #include "compat.h"
 #include "downstream.h"
 #include "guc.h"
@@ -409,6 +410,19 @@ void
 crelay_session_address(char *addr, Size size)
 {
 	format_address(&MyBEEntry->st_clientaddr, addr, size);
+}
+
+/*
+ * Returns true if the client of this session is on this machine, as far as the
+ * connection tells.
+ */
+bool
+crelay_session_is_local(void)
+{
+	char		addr[NI_MAXHOST];
+
+	crelay_session_address(addr, sizeof(addr));
+	return addr[0] == '[' || crelay_host_is_local(addr);
 }
 
 static SenderName *

@@ -66,5 +66,6 @@ extern bool crelay_hold_name_parse(const char *slot_name, char *node_name,
 								   uint32 *incarnation);
 extern bool crelay_adopted_name_parse(const char *slot_name, char *node_name);
 extern void crelay_session_address(char *addr, Size size);
+extern bool crelay_session_is_local(void);
 
 #endif							/* CRELAY_DOWNSTREAM_H */

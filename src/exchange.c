@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "address.h"
 #include "backoff.h"
 #include "clock.h"
 #include "exchange.h"
@@ -248,6 +249,23 @@ stay_alone(CrelayLocal *local, const CrelaySurvey *survey)
 }
 
 /*
+ * Where the upstream was found, which is what a node further down will look for
+ * when this one is gone and nobody has said what the address is.  Kept while
+ * there is no connection.
+ */
+static void
+note_address(const CrelayReceiver *receiver, CrelayNode *node)
+{
+	char		address[CRELAY_ADDRESS_LEN];
+
+	if (receiver->streaming && receiver->host[0] != '\0' &&
+		crelay_target_address(PrimaryConnInfo ? PrimaryConnInfo : "", receiver->host,
+							  receiver->port, address, sizeof(address)) &&
+		crelay_conninfo_is_public(address))
+		strlcpy(node->upstream_address, address, sizeof(node->upstream_address));
+}
+
+/*
  * Remembers where the walreceiver is connected: after it has lost the
  * connection, that is still the upstream.  When it finds one again, there is
  * no reason to wait longer.
@@ -309,6 +327,7 @@ follow_target(const CrelayTarget *target, CrelayLocal *local, TimestampTz now)
 	local->node.warnings &= ~CRELAY_WARN_CYCLE;
 	local->node.upstream_name[0] = '\0';
 	local->node.upstream_incarnation = 0;
+	local->node.upstream_address[0] = '\0';
 	local->node.replay_lag = -1;
 }
 
@@ -396,6 +415,11 @@ fill_report(const CrelaySettings *settings, const CrelaySurvey *survey,
 	report->about.room = node->room;
 	strlcpy(report->about.upstream_address, node->upstream_address,
 			sizeof(report->about.upstream_address));
+	if (!crelay_link_is_local(ex.link))
+	{
+		crelay_address_forget_local(report->about.conninfo);
+		crelay_address_forget_local(report->about.upstream_address);
+	}
 }
 
 /*
@@ -420,6 +444,7 @@ encode_report(CrelayReport *report, const CrelaySettings *settings,
 	size = crelay_message_size_bound(snapshot.nchildren + snapshot.nrows);
 	*buf = palloc(size);
 	crelay_message_begin_report(&cur, *buf, size, report);
+	cur.other_machine = !crelay_link_is_local(ex.link);
 	for (int i = 0; report->has_tree && i < snapshot.nchildren; i++)
 		crelay_message_put_row(&cur, &snapshot.children[i].node, now);
 	for (int i = 0; report->has_tree && i < snapshot.nrows; i++)
@@ -586,7 +611,10 @@ take_reply(const CrelaySettings *settings, const CrelayReply *reply,
 		node->warnings |= CRELAY_WARN_NO_FREE_SLOT;
 	local->last_report_time = now;
 	if (reply->has_tree)
+	{
+		rows->other_machine = !crelay_link_is_local(ex.link);
 		crelay_registry_put_upstream_rows(rows, now, node->name, node->incarnation);
+	}
 }
 
 /*
@@ -805,6 +833,7 @@ crelay_exchange_run(const CrelaySettings *settings, const CrelaySurvey *survey,
 	}
 
 	follow_target(&target, local, now);
+	note_address(&survey->receiver, &local->node);
 	mark_silence(settings, local, now);
 	if (crelay_link_state(ex.link) == CRELAY_LINK_CLOSED)
 	{

@@ -47,7 +47,7 @@ typedef struct Move
 	char		target[CRELAY_NAME_LEN];
 	char		node_name[CRELAY_NODE_NAME_MAX + 1];
 	char		slot_name[CRELAY_SLOT_LEN];
-	char		remembered[CRELAY_CONNINFO_LEN];	/* its address, once */
+	char		remembered[CRELAY_ADDRESS_LEN]; /* its address, once */
 	bool		address_given;	/* by who asks for the move */
 	CrelayPlace place;
 	CrelayRole	target_role;	/* as it has answered; UNKNOWN: not asked */
@@ -822,13 +822,16 @@ open_old_place(Move *move, const CrelaySettings *settings)
 	CrelayPlace place = {0};
 	char	   *primary_conninfo = palloc(2 * MAXCONNINFO);
 	char	   *upstream_conninfo = primary_conninfo + MAXCONNINFO;
+	char		address[CRELAY_ADDRESS_LEN];
 	const char *error;
 	bool		opened;
 
-	strlcpy(place.host, move->old_receiver.host, sizeof(place.host));
-	snprintf(place.port, sizeof(place.port), "%d", move->old_receiver.port);
-	opened = (place.host[0] != '\0' ||
-			  crelay_place_read(&place, move->old_conninfo, &error)) &&
+	opened = crelay_place_read(&place,
+							   move->old_receiver.host[0] != '\0' &&
+							   crelay_target_address(move->old_conninfo, move->old_receiver.host,
+													 move->old_receiver.port, address,
+													 sizeof(address)) ?
+							   address : move->old_conninfo, &error) &&
 		crelay_place_redirect(&place, move->old_conninfo, primary_conninfo,
 							  MAXCONNINFO, &error) &&
 		lead_upstream_conninfo(&place, settings, upstream_conninfo, MAXCONNINFO, &error);

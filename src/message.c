@@ -8,7 +8,7 @@
  *	  envelope	"CRLY", u8 sender version, u8 oldest reader version, u8 kind,
  *				u8 zero, u32 length of the whole message
  *	  section	u16 tag, u32 length, payload; as many as fill the message
- *	  string	u8 length (u16 for a conninfo), printable ASCII, no zero
+ *	  string	u8 length (u16 for a conninfo or address), printable ASCII, no zero
  *	  ROWS		u32 count, then the rows, each with a u16 length before it
  *	  HOPS		u8 count, then the hops, likewise
  *
@@ -39,6 +39,8 @@
  *-------------------------------------------------------------------------
  */
 #include "message.h"
+
+#include "address.h"
 
 #include <string.h>
 
@@ -80,7 +82,7 @@
 #define ROW_NUMBERS			(6 * 4 + 7 * 1 + 5 * 8 + 4 + 4 + FEED_SIZE + ROOM_SIZE)
 #define ROW_BOUND			(2 + ROW_NUMBERS + 4 * CRELAY_NAME_LEN + \
 							 CRELAY_LOCATION_LEN + CRELAY_CONNINFO_LEN + 1 + \
-							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + \
+							 CRELAY_VERSION_LEN + CRELAY_ADDRESS_LEN + 1 + \
 							 CRELAY_NODE_NAME_MAX + 1 + CRELAY_SLOT_LEN + GROWTH)
 
 /*
@@ -324,6 +326,16 @@ put_room(CrelayCursor *cur, const CrelayRoom *room)
 	put_u16(cur, room->slots);
 }
 
+/* Where a node is, unless that means nothing where the message goes. */
+static void
+put_address(CrelayCursor *cur, const char *address, size_t size)
+{
+	if (cur->other_machine && crelay_address_is_local(address))
+		put_string(cur, "", 1, 2);
+	else
+		put_string(cur, address, size, 2);
+}
+
 /* How long ago that was; a time ahead of now is a clock step, not a wonder. */
 static uint32_t
 age_of(int64_t observed_at, int64_t now)
@@ -456,7 +468,7 @@ put_software(CrelayCursor *cur, const CrelayAbout *about)
 {
 	begin_section(cur, TAG_SOFTWARE);
 	put_string(cur, about->version, sizeof(about->version), 1);
-	put_string(cur, about->upstream_address, sizeof(about->upstream_address), 1);
+	put_string(cur, about->upstream_address, sizeof(about->upstream_address), 2);
 	put_room(cur, &about->room);
 	end_section(cur);
 }
@@ -666,10 +678,10 @@ crelay_message_put_row(CrelayCursor *cur, const CrelayNode *row, int64_t now)
 	put_string(cur, row->upstream_name, sizeof(row->upstream_name), 1);
 	put_string(cur, row->pin.by, sizeof(row->pin.by), 1);
 	put_string(cur, row->location, sizeof(row->location), 1);
-	put_string(cur, row->conninfo, sizeof(row->conninfo), 2);
+	put_address(cur, row->conninfo, sizeof(row->conninfo));
 	put_string(cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	put_string(cur, row->version, sizeof(row->version), 1);
-	put_string(cur, row->upstream_address, sizeof(row->upstream_address), 1);
+	put_address(cur, row->upstream_address, sizeof(row->upstream_address));
 	put_u32(cur, row->moves);
 	put_u32(cur, row->path_interval_ms);
 	put_place(cur, &row->pin);
@@ -1081,7 +1093,7 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	get_string(&cur, row->conninfo, sizeof(row->conninfo), 2);
 	get_string(&cur, row->xmin_pinned_by, sizeof(row->xmin_pinned_by), 1);
 	get_later_string(&cur, row->version, sizeof(row->version), 1);
-	get_later_string(&cur, row->upstream_address, sizeof(row->upstream_address), 1);
+	get_later_string(&cur, row->upstream_address, sizeof(row->upstream_address), 2);
 	row->moves = get_later_u32(&cur, 0);
 	row->path_interval_ms = get_later_u32(&cur, 0);
 	get_later_place(&cur, &row->pin);
@@ -1091,6 +1103,11 @@ get_one_row(CrelayCursor *rows, CrelayNode *row, int64_t now)
 	error = cur.error != NULL ? cur.error : row_key_error(row);
 	if (error != NULL)
 		fail(rows, error);
+	if (rows->other_machine)
+	{
+		crelay_address_forget_local(row->conninfo);
+		crelay_address_forget_local(row->upstream_address);
+	}
 }
 
 /*
@@ -1134,7 +1151,7 @@ static const char *
 get_software(CrelayCursor cur, CrelayAbout *about)
 {
 	get_string(&cur, about->version, sizeof(about->version), 1);
-	get_later_string(&cur, about->upstream_address, sizeof(about->upstream_address), 1);
+	get_later_string(&cur, about->upstream_address, sizeof(about->upstream_address), 2);
 	get_later_room(&cur, &about->room);
 	return cur.error;
 }

@@ -177,6 +177,10 @@ typedef struct CrelayCursor
 	size_t		section_end;	/* reader: where the rows end */
 	size_t		section_start;	/* writer: where the length of it goes */
 	bool		newer;			/* reader: of a sender that may know more */
+	bool		other_machine;	/* the other end is not on this one: rows are
+								 * without addresses that mean something on
+								 * one machine only.  Set by the caller,
+								 * before the first row. */
 	uint32_t	rows;			/* writer: written; reader: left */
 	uint32_t	rows_total;
 } CrelayCursor;

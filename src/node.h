@@ -48,7 +48,7 @@
 #define CRELAY_SLOT_LEN			64	/* buffer for a slot name */
 #define CRELAY_LOCATION_LEN		64
 #define CRELAY_CONNINFO_LEN		256
-#define CRELAY_ADDRESS_LEN		128
+#define CRELAY_ADDRESS_LEN		320
 #define CRELAY_MAX_DEPTH		64	/* hops of a path; longer is a cycle */
 
 /*

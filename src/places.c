@@ -27,10 +27,13 @@
  */
 #define KEEP_EVERY_MS	5000
 
+StaticAssertDecl(CRELAY_ADDRESS_LEN >= CRELAY_CONNINFO_LEN,
+				 "an advertised conninfo has to fit where an address does");
+
 typedef struct Remembered
 {
 	char		name[CRELAY_NODE_NAME_MAX + 1];
-	char		conninfo[CRELAY_CONNINFO_LEN];
+	char		conninfo[CRELAY_ADDRESS_LEN];
 } Remembered;
 
 /* As they are in the state file, or are to be; the worker's. */
@@ -166,7 +169,7 @@ static bool
 is_usable(const char *conninfo)
 {
 	return conninfo != NULL && strpbrk(conninfo, "\t\r\n") == NULL &&
-		strlen(conninfo) < CRELAY_CONNINFO_LEN;
+		strlen(conninfo) < CRELAY_ADDRESS_LEN;
 }
 
 /*
@@ -236,6 +239,28 @@ render_places(StringInfo lines)
 }
 
 /*
+ * Returns true if this node has found an upstream, or has found it at another
+ * address, since the last call.  That is not put off: the next move may come at
+ * once, and this upstream is then one that has to be found again.
+ */
+static bool
+has_new_upstream(const CrelayLocal *local)
+{
+	static char name[CRELAY_NAME_LEN];
+	static char address[CRELAY_ADDRESS_LEN];
+	const CrelayNode *node = &local->node;
+
+	if (local->upstream_state != CRELAY_UPSTREAM_CONNECTED ||
+		node->upstream_name[0] == '\0' || node->upstream_address[0] == '\0' ||
+		(strcmp(name, node->upstream_name) == 0 &&
+		 strcmp(address, node->upstream_address) == 0))
+		return false;
+	strlcpy(name, node->upstream_name, sizeof(name));
+	strlcpy(address, node->upstream_address, sizeof(address));
+	return true;
+}
+
+/*
  * The worker's start.
  */
 void
@@ -258,7 +283,9 @@ crelay_places_keep(TimestampTz now, CrelayLocal *local)
 	int			n_before = n_kept;
 	uint64		seq;
 
-	if (now >= kept_at && now - kept_at < KEEP_EVERY_MS * INT64CONST(1000))
+	if (has_new_upstream(local))
+		kept_seq = 0;
+	else if (now >= kept_at && now - kept_at < KEEP_EVERY_MS * INT64CONST(1000))
 		return;
 	kept_at = now;
 	seq = crelay_registry_tree_seq();

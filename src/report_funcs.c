@@ -27,6 +27,7 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
+#include "address.h"
 #include "child_hold.h"
 #include "compat.h"
 #include "downstream.h"
@@ -378,6 +379,7 @@ encode_reply(CrelayReply *reply)
 	size = crelay_message_size_bound(1 + snapshot.nchildren + snapshot.nrows);
 	result = palloc(VARHDRSZ + size);
 	crelay_message_begin_reply(&cur, (uint8_t *) VARDATA(result), size, reply);
+	cur.other_machine = !crelay_session_is_local();
 	if (reply->has_tree)
 		put_tree(&cur, &snapshot, GetCurrentTimestamp());
 	len = crelay_message_end(&cur);
@@ -430,6 +432,13 @@ cascade_report(PG_FUNCTION_ARGS)
 		error = "a reply is not accepted here";
 	if (!ok)
 		malformed(error);
+
+	if (kind == CRELAY_MSG_REPORT && !crelay_session_is_local())
+	{
+		rows.other_machine = true;
+		crelay_address_forget_local(report.about.conninfo);
+		crelay_address_forget_local(report.about.upstream_address);
+	}
 
 	reply = palloc0(sizeof(CrelayReply));
 	reply->answer = CRELAY_ANSWER_REFUSED;

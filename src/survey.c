@@ -1040,25 +1040,6 @@ survey_xmin(const CrelaySnapshot *snapshot, const CrelayDownstream *downstreams,
 
 /* ---- this node ---- */
 
-/*
- * Where the upstream was found, which is what a node further down will look for
- * when this one is gone and nobody has said what the address is.  Kept while
- * there is no connection.  A host that would have to be quoted is left out.
- */
-static void
-survey_upstream_address(const CrelayReceiver *receiver, CrelayNode *node)
-{
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/-@%";
-
-	if (!receiver->streaming || receiver->host[0] == '\0')
-		return;
-	node->upstream_address[0] = '\0';
-	if (strspn(receiver->host, plain) == strlen(receiver->host) &&
-		strlen(receiver->host) < CRELAY_ADDRESS_LEN - 32)
-		snprintf(node->upstream_address, sizeof(node->upstream_address),
-				 "host=%s port=%d", receiver->host, receiver->port);
-}
-
 static CrelayClass
 own_class(const CrelaySettings *settings, const CrelayLocal *local)
 {
@@ -1211,7 +1192,6 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 		node->warnings = 0;
 		return;
 	}
-	survey_upstream_address(&survey->receiver, node);
 	node->replica_class = own_class(settings, local);
 	node->hot_standby_feedback = hot_standby_feedback ? CRELAY_TRUE : CRELAY_FALSE;
 	node->protected = crelay_hops_protect(local->hops, local->nhops,

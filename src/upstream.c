@@ -30,6 +30,7 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
+#include "address.h"
 #include "upstream_internal.h"
 
 /* Larger answers are not believed; message.h has the same bound. */
@@ -629,6 +630,17 @@ crelay_link_socket(const CrelayLink *link, int *events)
 {
 	*events = link->events;
 	return link->conn ? PQsocket(link->conn) : PGINVALID_SOCKET;
+}
+
+bool
+crelay_link_is_local(const CrelayLink *link)
+{
+	const char *host = PQhost(link->conn);
+	const char *hostaddr = PQhostaddr(link->conn);
+
+	if (hostaddr != NULL && hostaddr[0] != '\0')
+		host = hostaddr;
+	return host != NULL && crelay_host_is_local(host);
 }
 
 TimestampTz

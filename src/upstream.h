@@ -101,6 +101,9 @@ extern uint64 crelay_link_generation(const CrelayLink *link);
 extern const char *crelay_link_error(const CrelayLink *link);
 extern const char *crelay_link_hint(const CrelayLink *link);
 
+/* Returns true if the connection leads to this machine, as far as it tells. */
+extern bool crelay_link_is_local(const CrelayLink *link);
+
 /* Whether the last REFUSED was for want of the extension over there. */
 extern bool crelay_link_lacks_extension(const CrelayLink *link);
 
@@ -109,6 +112,14 @@ extern bool crelay_link_lacks_extension(const CrelayLink *link);
  * keeping a password around.
  */
 extern uint64 crelay_target_fingerprint(const CrelayTarget *target);
+
+/*
+ * Where the walreceiver has found its upstream, as a conninfo: its host and
+ * port, with the hostaddr that primary_conninfo gives for them.  Returns false
+ * if primary_conninfo does not lead to that host, or if it does not fit.
+ */
+extern bool crelay_target_address(const char *primary_conninfo, const char *host,
+								  int port, char *address, Size size);
 
 /*
  * The application_name that the walreceiver of this server gives, following

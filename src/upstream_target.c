@@ -233,24 +233,20 @@ params_set_live_host(CrelayParams *params)
 }
 
 /*
- * Of several hosts, the one that the walreceiver is connected to, with its
- * hostaddr if exactly one entry of the list has that host and port.
+ * How many entries of a list of hosts are that host and port, with the hostaddr
+ * of the last of them.
  */
-static void
-params_choose_host(CrelayParams *params)
+static int
+match_host(const PQconninfoOption *options, const char *wanted, int wanted_port,
+		   char *hostaddr, Size size)
 {
-	const CrelayTarget *target = params->target;
-	const PQconninfoOption *primary = params->primary;
-	const char *hosts = option_value(primary, "host");
-	const char *addrs = option_value(primary, "hostaddr");
-	const char *ports = option_value(primary, "port");
+	const char *hosts = option_value(options, "host");
+	const char *addrs = option_value(options, "hostaddr");
+	const char *ports = option_value(options, "port");
 	int			matches = 0;
-	int			match = 0;
 
-	if (list_elements(ports) == 1)
-		params_set(params, "port", ports);
-	params_set_live_host(params);
-	for (int i = 0; i < count_hosts(primary); i++)
+	hostaddr[0] = '\0';
+	for (int i = 0; i < count_hosts(options); i++)
 	{
 		char		host[MAXPGPATH];
 		char		port[32];
@@ -260,19 +256,33 @@ params_choose_host(CrelayParams *params)
 			list_element(addrs, i, host, sizeof(host));
 		list_element(ports, list_elements(ports) == 1 ? 0 : i,
 					 port, sizeof(port));
-		if (strcmp(host, target->host) == 0 &&
-			(port[0] ? atoi(port) : DEF_PGPORT) == target->port)
+		if (strcmp(host, wanted) == 0 &&
+			(port[0] ? atoi(port) : DEF_PGPORT) == wanted_port)
 		{
 			matches++;
-			match = i;
+			list_element(addrs, i, hostaddr, size);
 		}
 	}
-	if (matches == 1)
-	{
-		list_element(addrs, match, params->hostaddr, sizeof(params->hostaddr));
-		if (params->hostaddr[0] != '\0')
-			params_set(params, "hostaddr", params->hostaddr);
-	}
+	return matches;
+}
+
+/*
+ * Of several hosts, the one that the walreceiver is connected to, with its
+ * hostaddr if exactly one entry of the list has that host and port.
+ */
+static void
+params_choose_host(CrelayParams *params)
+{
+	const CrelayTarget *target = params->target;
+	const char *ports = option_value(params->primary, "port");
+
+	if (list_elements(ports) == 1)
+		params_set(params, "port", ports);
+	params_set_live_host(params);
+	if (match_host(params->primary, target->host, target->port,
+				   params->hostaddr, sizeof(params->hostaddr)) == 1 &&
+		params->hostaddr[0] != '\0')
+		params_set(params, "hostaddr", params->hostaddr);
 }
 
 /*
@@ -737,6 +747,36 @@ write_option(Writer *writer, const char *keyword, const char *value)
 	}
 	if (quote)
 		write_char(writer, '\'');
+}
+
+/*
+ * A host that nothing in primary_conninfo names comes from a service or the
+ * environment.  One that is a number is not told twice.
+ */
+bool
+crelay_target_address(const char *primary_conninfo, const char *host, int port,
+					  char *address, Size size)
+{
+	Writer		writer = {address, size, 0, false};
+	PQconninfoOption *options;
+	char		hostaddr[MAXPGPATH];
+	char		port_text[16];
+	int			matches;
+	bool		found;
+
+	address[0] = '\0';
+	found = parse_conninfo(primary_conninfo, &options);
+	matches = match_host(options, host, port, hostaddr, sizeof(hostaddr));
+	found = found && (matches > 0 || count_hosts(options) == 0);
+	PQconninfoFree(options);
+	if (!found)
+		return false;
+	snprintf(port_text, sizeof(port_text), "%d", port);
+	write_option(&writer, "host", host);
+	if (matches == 1 && hostaddr[0] != '\0' && strcmp(hostaddr, host) != 0)
+		write_option(&writer, "hostaddr", hostaddr);
+	write_option(&writer, "port", port_text);
+	return !writer.full;
 }
 
 /* What says where to go to, or which of several hosts to take. */
