@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * address.c
- *	  Addresses that mean something on one machine only.
+ *	  Addresses of nodes.
  *
  * Owns, leaves out and locks: see address.h.
  *
@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define MAX_WORD	256
+#define MAX_WORD	CRELAY_ADDRESS_WORD
 
 /*
  * Reads the next keyword and its value from a conninfo in keyword and value
@@ -91,6 +91,46 @@ crelay_host_is_local(const char *host)
 }
 
 /*
+ * Reads where a conninfo in keyword and value form leads to.  Returns false if it
+ * names no host, or if it is of another form.
+ */
+static bool
+read_place(const char *conninfo, CrelayAddress *address)
+{
+	char		keyword[MAX_WORD];
+	char		value[MAX_WORD];
+	const char *p = conninfo;
+	const char *end = conninfo;
+
+	memset(address, 0, sizeof(*address));
+	while ((p = next_pair(p, keyword, value)) != NULL)
+	{
+		if (strcmp(keyword, "host") == 0)
+			memcpy(address->host, value, sizeof(address->host));
+		else if (strcmp(keyword, "hostaddr") == 0)
+			memcpy(address->hostaddr, value, sizeof(address->hostaddr));
+		else if (strcmp(keyword, "port") == 0)
+			memcpy(address->port, value, sizeof(address->port));
+		end = p;
+	}
+	while (isspace((unsigned char) *end))
+		end++;
+	return *end == '\0' && (address->host[0] != '\0' || address->hostaddr[0] != '\0');
+}
+
+/*
+ * Reads the one place that a conninfo in keyword and value form leads to, and
+ * nothing else of it.  Returns false if it does not name exactly one.
+ */
+bool
+crelay_address_read(const char *conninfo, CrelayAddress *address)
+{
+	return strlen(conninfo) < MAX_WORD && read_place(conninfo, address) &&
+		strchr(address->host, ',') == NULL && strchr(address->hostaddr, ',') == NULL &&
+		address->port[strspn(address->port, "0123456789")] == '\0';
+}
+
+/*
  * Returns true if a conninfo, in keyword and value form, leads to the machine of
  * whoever uses it.  The hostaddr decides where there is one; a conninfo without
  * either means the default socket directory.  Of several hosts any may be the
@@ -99,27 +139,18 @@ crelay_host_is_local(const char *host)
 bool
 crelay_address_is_local(const char *conninfo)
 {
-	char		keyword[MAX_WORD];
-	char		value[MAX_WORD];
-	char		host[MAX_WORD] = "";
-	char		hostaddr[MAX_WORD] = "";
-	const char *p = conninfo;
+	CrelayAddress address;
+	char	   *list = address.hostaddr;
 	char	   *rest;
 
 	if (conninfo[0] == '\0')
 		return false;
-	while ((p = next_pair(p, keyword, value)) != NULL)
-	{
-		if (strcmp(keyword, "host") == 0)
-			memcpy(host, value, sizeof(host));
-		else if (strcmp(keyword, "hostaddr") == 0)
-			memcpy(hostaddr, value, sizeof(hostaddr));
-	}
-	if (hostaddr[0] == '\0')
-		memcpy(hostaddr, host, sizeof(hostaddr));
-	if (hostaddr[0] == '\0')
+	(void) read_place(conninfo, &address);
+	if (list[0] == '\0')
+		list = address.host;
+	if (list[0] == '\0')
 		return true;
-	for (char *one = strtok_r(hostaddr, ",", &rest); one != NULL; one = strtok_r(NULL, ",", &rest))
+	for (char *one = strtok_r(list, ",", &rest); one != NULL; one = strtok_r(NULL, ",", &rest))
 	{
 		if (crelay_host_is_local(one))
 			return true;

@@ -48,7 +48,7 @@
  *					upstream_session.c	asking another node, and waiting for it
  *	SQL				tree.c		 the tree as it is shown
  *					*_funcs.c	 arguments, permissions, tuples
- *	everywhere		address.c	 which addresses one machine alone can use
+ *	everywhere		address.c	 addresses of nodes
  *					node.h, guc.c, compat.h
  *
  * Owns: _PG_init, the shared memory hooks, and the one that keeps passwords in

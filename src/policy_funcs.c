@@ -11,8 +11,8 @@
  * Not here: the decisions (policy.c).
  *
  * Names and addresses come from other machines.  In a command they are quoted
- * as SQL literals or as words of a shell, and an address that might carry a
- * password is not used.
+ * as SQL literals or as words of a shell.  An address that might carry a password
+ * is not used, and of any other only host, hostaddr and port.
  *
  * Locking: none of its own.
  *
@@ -32,6 +32,7 @@
 #include "utils/pg_lsn.h"
 
 #include "compat.h"
+#include "address.h"
 #include "downstream.h"
 #include "message.h"
 #include "policy.h"
@@ -435,16 +436,18 @@ slot_for(const char *node_name)
 }
 
 /*
- * Where a node (a row, -1 for one that does not exist yet) can look for an
- * upstream, or NULL: nobody knows, or it is an address that its node should
- * have refused because of a password in it.
+ * Finds where a node (a row, -1 for one that does not exist yet) can look for an
+ * upstream.  Returns false if nobody has said, or not so that it could be used.
+ * Only the place is taken from what the upstream has said: the rest would go over
+ * what the operator has configured.
  */
-static const char *
-address_of(const CrelayPolicyTree *policy, int row, int upstream)
+static bool
+find_address(const CrelayPolicyTree *policy, int row, int upstream, CrelayAddress *address)
 {
 	const char *conninfo = crelay_policy_address(policy, row, upstream);
 
-	return conninfo != NULL && crelay_conninfo_is_public(conninfo) ? conninfo : NULL;
+	return conninfo != NULL && crelay_conninfo_is_public(conninfo) &&
+		crelay_address_read(conninfo, address);
 }
 
 static void
@@ -461,19 +464,108 @@ append_shell_word(StringInfo line, const char *word)
 	appendStringInfoChar(line, '\'');
 }
 
-static char *
-clone_command(const char *node_name, const CrelayNode *upstream, const char *address)
+static void
+append_conninfo_word(StringInfo text, const char *keyword, const char *value)
 {
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@+";
+
+	appendStringInfo(text, "%s%s=", text->len > 0 ? " " : "", keyword);
+	if (value[0] != '\0' && value[strspn(value, plain)] == '\0')
+	{
+		appendStringInfoString(text, value);
+		return;
+	}
+	appendStringInfoChar(text, '\'');
+	for (const char *p = value; *p != '\0'; p++)
+	{
+		if (*p == '\'' || *p == '\\')
+			appendStringInfoChar(text, '\\');
+		appendStringInfoChar(text, *p);
+	}
+	appendStringInfoChar(text, '\'');
+}
+
+static void
+append_uri_word(StringInfo text, const char *keyword, const char *value)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+
+	appendStringInfo(text, "%s%s=", text->len > 0 ? "&" : "", keyword);
+	for (const char *p = value; *p != '\0'; p++)
+	{
+		if (strchr(plain, *p) != NULL)
+			appendStringInfoChar(text, *p);
+		else
+			appendStringInfo(text, "%%%02X", (unsigned char) *p);
+	}
+}
+
+static char *
+clone_command(const char *node_name, const CrelayNode *upstream, const CrelayAddress *address)
+{
+	StringInfoData conninfo;
 	StringInfoData line;
 
+	initStringInfo(&conninfo);
+	if (address == NULL)
+		append_conninfo_word(&conninfo, "host", psprintf("ADDRESS_OF_%s", plain_name(upstream->name)));
+	else
+	{
+		if (address->host[0] != '\0')
+			append_conninfo_word(&conninfo, "host", address->host);
+		if (address->hostaddr[0] != '\0')
+			append_conninfo_word(&conninfo, "hostaddr", address->hostaddr);
+		if (address->port[0] != '\0')
+			append_conninfo_word(&conninfo, "port", address->port);
+	}
 	initStringInfo(&line);
 	appendStringInfoString(&line, "pg_basebackup -D \"$PGDATA\" -d ");
-	append_shell_word(&line, address != NULL ? address :
-					  psprintf("host=ADDRESS_OF_%s", plain_name(upstream->name)));
+	append_shell_word(&line, conninfo.data);
 	appendStringInfoString(&line, " -X stream -c fast -C -S ");
 	append_shell_word(&line, slot_for(node_name));
 	appendStringInfoString(&line, " -R");
 	return line.data;
+}
+
+/*
+ * What to run on the node so that its primary_conninfo leads there.  Nothing is
+ * changed but the place, and the choice among several hosts, in the form that the
+ * setting has: what comes later in it goes over what comes before.  The statement
+ * that psql makes of it may contain a password, so it is not logged.
+ */
+static void
+append_redirection(StringInfo text, const CrelayAddress *address)
+{
+	StringInfoData words;
+	StringInfoData uri;
+
+	initStringInfo(&words);
+	append_conninfo_word(&words, "host", address->host);
+	append_conninfo_word(&words, "hostaddr", address->hostaddr);
+	append_conninfo_word(&words, "port", address->port);
+	initStringInfo(&uri);
+	append_uri_word(&uri, "host", address->host);
+	append_uri_word(&uri, "hostaddr", address->hostaddr);
+	append_uri_word(&uri, "port", address->port);
+
+	appendStringInfoString(text,
+						   "SET log_statement = 'none';\n"
+						   "SET log_min_duration_statement = -1;\n"
+						   "SET log_min_error_statement = 'panic';\n");
+	appendStringInfo(text,
+					 "SELECT pg_catalog.format('ALTER SYSTEM SET primary_conninfo = %%L', pg_catalog.concat(c,"
+					 " CASE WHEN c OPERATOR(pg_catalog.~) '^postgres(ql)?://'"
+					 " THEN pg_catalog.concat(CASE WHEN c OPERATOR(pg_catalog.~) '[?]' THEN '&' ELSE '?' END,"
+					 " pg_catalog.concat_ws('&', %s, any_host))"
+					 " ELSE pg_catalog.concat_ws(' ', '', %s, any_host) END))",
+					 quote_literal_cstr(uri.data), quote_literal_cstr(words.data));
+	appendStringInfoString(text,
+						   " FROM pg_catalog.current_setting('primary_conninfo') c,"
+						   " LATERAL (SELECT CASE WHEN c OPERATOR(pg_catalog.~) 'target_session_attrs'"
+						   " THEN 'target_session_attrs=any' END) a(any_host) \\gexec\n"
+						   "RESET log_statement;\n"
+						   "RESET log_min_duration_statement;\n"
+						   "RESET log_min_error_statement;\n");
 }
 
 /*
@@ -482,21 +574,19 @@ clone_command(const char *node_name, const CrelayNode *upstream, const char *add
  * service, password - stays what it is and is not looked at here.
  */
 static char *
-move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const char *address)
+move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const CrelayAddress *address)
 {
+	static const CrelayAddress to_fill_in = {"ADDRESS", "", ""};
 	const char *slot = quote_literal_cstr(slot_for(node->name));
 	StringInfoData text;
 
 	initStringInfo(&text);
 	if (address == NULL)
-	{
 		appendStringInfo(&text, "-- replace ADDRESS: %s has no cascade_relay.advertised_conninfo\n",
 						 plain_name(upstream->name));
-		address = "host=ADDRESS";
-	}
 	appendStringInfo(&text, "-- on %s:\n", plain_name(upstream->name));
 	if (!upstream->managed)
-		appendStringInfo(&text, "SELECT pg_create_physical_replication_slot(%s, true);\n", slot);
+		appendStringInfo(&text, "SELECT pg_catalog.pg_create_physical_replication_slot(%s, true);\n", slot);
 	else if (node->replay_lsn == 0)
 		appendStringInfo(&text, "SELECT cascade_adopt(%s, %s);\n",
 						 quote_literal_cstr(node->name), slot);
@@ -505,12 +595,11 @@ move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const char *add
 						 quote_literal_cstr(node->name), slot,
 						 LSN_FORMAT_ARGS(node->replay_lsn));
 	appendStringInfo(&text, "-- on %s:\n", plain_name(node->name));
-	appendStringInfo(&text, "SELECT format('ALTER SYSTEM SET primary_conninfo = %%L',"
-					 " CASE WHEN c LIKE 'postgres%%://%%' THEN '' ELSE c END || %s)"
-					 " FROM current_setting('primary_conninfo') c \\gexec\n",
-					 quote_literal_cstr(psprintf(" hostaddr='' port='' %s", address)));
+	if (!node->managed)
+		appendStringInfoString(&text, "-- its log shows settings that a reload changes: no password should be in primary_conninfo, but in a password file\n");
+	append_redirection(&text, address != NULL ? address : &to_fill_in);
 	appendStringInfo(&text, "ALTER SYSTEM SET primary_slot_name = %s;\n", slot);
-	appendStringInfoString(&text, "SELECT pg_reload_conf();");
+	appendStringInfoString(&text, "SELECT pg_catalog.pg_reload_conf();");
 	return text.data;
 }
 
@@ -518,7 +607,7 @@ move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const char *add
  * What to run on the node, if it can move itself.
  */
 static char *
-move_command(const CrelayNode *node, const CrelayNode *upstream, const char *address)
+move_command(const CrelayNode *node, const CrelayNode *upstream, const CrelayAddress *address)
 {
 	if (node->managed && upstream->managed && address != NULL)
 		return psprintf("SELECT cascade_follow(%s);", quote_literal_cstr(upstream->name));
@@ -543,7 +632,9 @@ candidate_command(const CrelayPolicyTree *policy, const char *node_name, int sel
 				  const CrelayCandidate *candidate)
 {
 	const CrelayNode *upstream = policy_node(policy, candidate->upstream);
-	const char *address = address_of(policy, self, candidate->upstream);
+	CrelayAddress place;
+	const CrelayAddress *address = find_address(policy, self, candidate->upstream, &place) ?
+	&place : NULL;
 
 	if (candidate->verdict == CRELAY_VERDICT_REFUSED || candidate->current)
 		return NULL;

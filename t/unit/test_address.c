@@ -32,7 +32,12 @@ int
 main(void)
 {
 	static const char *const broken[] = {"=", "=x", "host", "host=", "host='", "host=\\", "host='a\\", "   ", "''", "a b c"};
-	char text[	4096];
+	static const char *const no_place[] = {
+		"", "port=5432", "host=a,b", "hostaddr=a,b", "host=a port=1,2", "host=a port='x; y'", "host=a junk",
+		"postgresql://a/b", "host=a = b = "
+	};
+	CrelayAddress address;
+	char		buf[4096];
 
 	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++)
 		ok(crelay_address_is_local(local[i]), "of one machine: %s", local[i]);
@@ -42,19 +47,27 @@ main(void)
 	/* whatever is said of them, nothing is read beyond their end */
 	for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++)
 		(void) crelay_address_is_local(broken[i]);
-	memset(text, 'h', sizeof(text));
-	text[		sizeof(text) - 1] = '\0';
+	memset(buf, 'h', sizeof(buf));
+	buf[sizeof(buf) - 1] = '\0';
 
-	ok(crelay_address_is_local(text), "one without a host");
-	memcpy(text, "host=", 5);
-	ok(!crelay_address_is_local(text), "a host of any length");
+	ok(crelay_address_is_local(buf), "one without a host");
+	memcpy(buf, "host=", 5);
+	ok(!crelay_address_is_local(buf), "a host of any length");
 
-	strcpy(text, "host=localhost port=5432");
-	crelay_address_forget_local(text);
-	is_text(text, "", "it is forgotten");
-	strcpy(text, "host=db1 port=5432");
-	crelay_address_forget_local(text);
-	is_text(text, "host=db1 port=5432", "another one is not");
+	ok(crelay_address_read("host=db1 hostaddr = '10.0.0.1' port=5433 sslmode=disable user=x", &address) &&
+	   strcmp(address.host, "db1") == 0 && strcmp(address.hostaddr, "10.0.0.1") == 0 &&
+	   strcmp(address.port, "5433") == 0, "a place is read, and nothing else");
+	ok(crelay_address_read("host='it\\'s \\\\'", &address) && strcmp(address.host, "it's \\") == 0 &&
+	   address.port[0] == '\0', "with quotes");
+	for (size_t i = 0; i < sizeof(no_place) / sizeof(no_place[0]); i++)
+		ok(!crelay_address_read(no_place[i], &address), "no place: \"%s\"", no_place[i]);
+
+	strcpy(buf, "host=localhost port=5432");
+	crelay_address_forget_local(buf);
+	is_text(buf, "", "it is forgotten");
+	strcpy(buf, "host=db1 port=5432");
+	crelay_address_forget_local(buf);
+	is_text(buf, "host=db1 port=5432", "another one is not");
 
 	ok(crelay_host_is_local("127.1.2.3") && crelay_host_is_local("::1") && crelay_host_is_local("/tmp"), "hosts of this machine");
 	ok(!crelay_host_is_local("10.0.0.1") && !crelay_host_is_local("") && !crelay_host_is_local("unknown"), "hosts elsewhere");
