@@ -39,6 +39,7 @@ typedef struct Remembered
 /* As they are in the state file, or are to be; the worker's. */
 static Remembered *kept;
 static int	n_kept;
+static CrelayNewestPrimary kept_primary;
 
 /* A managed node of the tree, by the row that its name stands for. */
 typedef struct Present
@@ -260,14 +261,51 @@ has_new_upstream(const CrelayLocal *local)
 	return true;
 }
 
+static void
+render_primary(StringInfo lines)
+{
+	if (kept_primary.timeline != 0)
+		appendStringInfo(lines, "%u\t%s\n", kept_primary.timeline, kept_primary.name);
+}
+
+/*
+ * Reads the newest primary; what cannot be understood is none.
+ */
+static void
+parse_primary(char *lines, CrelayNewestPrimary *primary)
+{
+	char	   *line = crelay_state_next(&lines);
+	char	   *name = line;
+	unsigned long timeline = line != NULL ? strtoul(line, &name, 10) : 0;
+
+	memset(primary, 0, sizeof(*primary));
+	if (timeline == 0 || timeline > PG_UINT32_MAX || *name != '\t')
+		return;
+	primary->timeline = (uint32) timeline;
+	strlcpy(primary->name, name + 1, sizeof(primary->name));
+}
+
+static void
+keep_primary(const CrelayPolicyTree *policy, CrelayLocal *local)
+{
+	crelay_tree_newest_primary(policy, &local->newest_primary);
+	if (local->newest_primary.timeline == kept_primary.timeline &&
+		strcmp(local->newest_primary.name, kept_primary.name) == 0)
+		return;
+	kept_primary = local->newest_primary;
+	(void) crelay_state_keep(CRELAY_SECTION_PRIMARY, render_primary);
+}
+
 /*
  * The worker's start.
  */
 void
-crelay_places_start(MemoryContext context)
+crelay_places_start(MemoryContext context, CrelayLocal *local)
 {
 	kept = MemoryContextAlloc(context, sizeof(Remembered) * MAX_PLACES);
 	n_kept = parse_places(crelay_state_read(CRELAY_SECTION_ADDRESS), kept);
+	parse_primary(crelay_state_read(CRELAY_SECTION_PRIMARY), &kept_primary);
+	local->newest_primary = kept_primary;
 }
 
 /*
@@ -295,7 +333,7 @@ crelay_places_keep(TimestampTz now, CrelayLocal *local)
 	before = palloc(sizeof(Remembered) * MAX_PLACES);
 	memcpy(before, kept, sizeof(Remembered) * n_before);
 	(void) crelay_tree_for_policy(&policy);
-	crelay_tree_newest_primary(&policy, &local->newest_primary);
+	keep_primary(&policy, local);
 	n_kept = remember(&policy, kept, n_kept);
 	if (!same_places(before, n_before))
 		(void) crelay_state_keep(CRELAY_SECTION_ADDRESS, render_places);

@@ -26,7 +26,7 @@
 #include "registry.h"
 
 /* for the worker */
-extern void crelay_places_start(MemoryContext context);
+extern void crelay_places_start(MemoryContext context, CrelayLocal *local);
 extern void crelay_places_keep(TimestampTz now, CrelayLocal *local);
 
 /* The address of a node, false if none is remembered. */

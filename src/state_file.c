@@ -44,6 +44,7 @@ static const char *const keywords[CRELAY_SECTIONS] = {
 	[CRELAY_SECTION_USER] = "user",
 	[CRELAY_SECTION_RELEASED] = "released",
 	[CRELAY_SECTION_ADDRESS] = "address",
+	[CRELAY_SECTION_PRIMARY] = "primary",
 	[CRELAY_SECTION_AWAITED] = "awaited",
 };
 

@@ -20,6 +20,7 @@
  *	user		slot_user.c		the managed node that streamed through a slot
  *	released	release.c		downstreams that do not count
  *	address		places.c		addresses of other nodes
+ *	primary		places.c		the primary on the newest timeline that was known
  *	awaited		awaited.c		nodes that a new primary waits for
  *
  * A section is replaced as a whole: the writer reads the file, takes the lines
@@ -62,6 +63,7 @@ typedef enum CrelaySection
 	CRELAY_SECTION_USER,
 	CRELAY_SECTION_RELEASED,
 	CRELAY_SECTION_ADDRESS,
+	CRELAY_SECTION_PRIMARY,
 	CRELAY_SECTION_AWAITED
 } CrelaySection;
 

@@ -298,7 +298,7 @@ load_state(void)
 	crelay_slot_users_start(state_context, new_server);
 	crelay_lost_slots_start(state_context, new_server);
 	crelay_missed_start(state_context, new_server);
-	crelay_places_start(state_context);
+	crelay_places_start(state_context, &local);
 	local.nformer = identity.nformer;
 	memcpy(local.former, identity.former, sizeof(local.former));
 	local.node.incarnation = identity.now.incarnation;

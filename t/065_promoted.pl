@@ -100,6 +100,15 @@ add_rows($s, 1);
 wait_for($d, q{SELECT path[1] FROM cascade_topology WHERE is_local}, 'd has heard of the newest primary', 'l');
 is(value($d, q{SELECT timeline FROM cascade_topology WHERE is_local}), '1', 'd has replayed neither promotion');
 like(follows($_, q{'s'}), qr/two-primaries/, $_->name . ' may not follow the old primary') for $v, $i, $d;
+
+# Not even when it knows nobody, because it was started without its upstream.
+$d->stop;
+$i->stop;
+$d->start;
+is(value($d, q{SELECT string_agg(node_name, ' ') || ' ' || max(timeline) FROM cascade_topology}), 'd 1', 'd knows nobody, and is on timeline 1');
+like(follows($d, q{'s'}), qr/ERROR:  cannot follow "s": it is a primary on an older timeline .*\nDETAIL:  The reason is "two-primaries"/, 'd has not forgotten the newest primary');
+like(follows($d, q{'l', dry_run => true}), qr/^would stream from "l"/, '... which it may follow');
+$i->start;
 is(value($_, q{SELECT refusal FROM cascade_plan_upstream('v', 'voting', 's')}), 'two-primaries', 'nor does the plan let it, says ' . $_->name)
   for $v, $i, $l;
 

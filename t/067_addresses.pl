@@ -140,7 +140,7 @@ sub address_of { my ($node) = @_; return "host=$host{$node->name} hostaddr=127.0
 
 # ---- i dies ----
 
-wait_until('l has written down where p is', sub { value($l, q{SELECT pg_read_file('pg_replslot/cascade_relay.places', 0, 10000, true)}) =~ /p\t\Q${\address_of($p)}\E/ });
+wait_until('l has written down where p is', sub { value($l, q{SELECT pg_read_file('pg_replslot/cascade_relay.state', 0, 10000, true)}) =~ /address p\t\Q${\address_of($p)}\E/ });
 kill_node($i);
 like(value($l, q{SELECT cascade_follow('p')}), qr/^streaming from "p"/, 'l follows p');
 is(where_it_is($l), address_of($p), '... by its name and address');
