@@ -50,6 +50,8 @@ struct CrelayLink
 	PGresult   *result;			/* of the query in flight, as far as known */
 	int			events;			/* WL_SOCKET_* to wait for */
 	int			deadline_ms;	/* for each step */
+	int			naddresses;		/* of the host's name */
+	int			turn;			/* of the address to begin with */
 	int			step_ms;		/* for the current step */
 	TimestampTz deadline;		/* of the current step, 0 none */
 	uint64		generation;
@@ -113,6 +115,9 @@ fail_timeout(CrelayLink *link)
 {
 	CrelayPeer	peer;
 
+	/* an address that does not answer is the last to be tried next time */
+	if (link->state == CRELAY_LINK_CONNECTING && link->naddresses > 1)
+		link->turn = (link->turn + 1) % link->naddresses;
 	crelay_peer_read(&peer, link->conn);
 	crelay_failure_timeout(&link->failure, &peer, link->state, link->step_ms);
 	return close_failed(link, &peer);
@@ -264,7 +269,7 @@ start_conn(CrelayParams *params, const char **error, const char **hint)
 	*error = "out of memory";
 	*hint = "";
 	conn = PQconnectStartParams(params->keywords, params->values, 0);
-	if (conn != NULL && crelay_conn_chooses_host(conn))
+	if (conn != NULL && params->naddresses < 2 && crelay_conn_chooses_host(conn))
 	{
 		PQfinish(conn);
 		conn = NULL;
@@ -293,8 +298,9 @@ crelay_link_open(CrelayLink *link, const CrelayTarget *target,
 	link->deadline_ms = Max(deadline_ms, 1);
 
 	/* Nothing between here and crelay_params_free() throws. */
-	if (crelay_params_build(&params, target, link->deadline_ms, 0, &error, &hint))
+	if (crelay_params_build(&params, target, link->deadline_ms, 0, link->turn, &error, &hint))
 		link->conn = start_conn(&params, &error, &hint);
+	link->naddresses = params.naddresses;
 	crelay_params_free(&params);
 	if (link->conn == NULL)
 	{
@@ -315,7 +321,8 @@ crelay_link_open(CrelayLink *link, const CrelayTarget *target,
 
 	/* its time begins with the first step: names were resolved up to now */
 	link->state = CRELAY_LINK_CONNECTING;
-	link->step_ms = Min(link->deadline_ms, crelay_conn_timeout_ms(link->conn));
+	link->step_ms = crelay_connect_share_ms(link->deadline_ms, link->naddresses,
+											crelay_conn_timeout_ms(link->conn));
 	link->deadline = 0;
 	return true;
 }

@@ -23,6 +23,8 @@
 
 #include "postgres.h"
 
+#include <netdb.h>
+
 #include "upstream.h"
 
 /* libpq's PGconn, PGresult and PQconninfoOption, without its header. */
@@ -37,6 +39,9 @@ struct _PQconninfoOption;
 
 /* libpq knows about fifty keywords. */
 #define CRELAY_PARAMS_MAX		128
+
+/* Maximum number of addresses of one name that are tried. */
+#define CRELAY_ADDRESSES_MAX	8
 
 /* Keywords and values for libpq; they point into what was parsed, or here. */
 typedef struct CrelayParams
@@ -53,17 +58,23 @@ typedef struct CrelayParams
 	char		hostaddr[MAXPGPATH];
 	char		port[32];
 	char		options[512];
+	char		hosts[CRELAY_ADDRESSES_MAX * (NI_MAXHOST + 1)];
+	char		hostaddrs[CRELAY_ADDRESSES_MAX * 64];
+	int			naddresses;		/* of the host's name; 0: not looked up */
 } CrelayParams;
 
 /*
  * All parameters of a connection to the target, which must outlive them.  The
  * server over there ends the session once it is idle for idle_ms, 0 for never.
+ * A name with several addresses is looked up: libpq tries them in order, from
+ * the one whose turn it is, so that one that does not answer takes the whole time
+ * of no more than one attempt.
  * Returns false, with error and hint set to constants, if the target does not
  * name one place to go to.  Either way crelay_params_free() comes after.
  */
 extern bool crelay_params_build(CrelayParams *params,
 								const CrelayTarget *target, int deadline_ms,
-								int idle_ms,
+								int idle_ms, int turn,
 								const char **error, const char **hint);
 
 /*
@@ -82,6 +93,9 @@ extern void crelay_params_free(CrelayParams *params);
  * they come from a service or the environment.
  */
 extern bool crelay_conn_chooses_host(struct pg_conn *conn);
+
+/* What one attempt to connect may take of the time for a name. */
+extern int	crelay_connect_share_ms(int deadline_ms, int naddresses, int connect_timeout_ms);
 
 /* connect_timeout as libpq knows it, in ms, or more than any deadline. */
 extern int	crelay_conn_timeout_ms(struct pg_conn *conn);

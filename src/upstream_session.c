@@ -30,6 +30,8 @@ struct CrelaySession
 	CrelaySessionKind kind;
 	PGconn	   *conn;			/* not NULL: an external FD is reserved */
 	PGresult   *result;			/* the last answer */
+	int			naddresses;		/* of the host's name */
+	bool		timed_out;		/* the last failure was one of time */
 	char		schema[2 * NAMEDATALEN + 3];
 	CrelayComplaint complaint;	/* of the last failure */
 	CrelayFailure failure;
@@ -148,6 +150,7 @@ fail_timeout(CrelaySession *session, CrelayLinkState state, int timeout_ms)
 {
 	CrelayPeer	peer;
 
+	session->timed_out = true;
 	memset(&session->complaint, 0, sizeof(session->complaint));
 	crelay_peer_read(&peer, session->conn);
 	crelay_failure_timeout(&session->failure, &peer, state, timeout_ms);
@@ -311,11 +314,12 @@ ignore_notice(void *arg, const PGresult *result)
 }
 
 /*
- * Lets libpq begin.  Nothing between building the parameters and freeing them
- * throws.
+ * Lets libpq begin, with the address whose turn it is.  Nothing between building
+ * the parameters and freeing them throws.
  */
 static bool
-start_connect(CrelaySession *session, const CrelayTarget *target, int timeout_ms)
+start_connect(CrelaySession *session, const CrelayTarget *target, int timeout_ms,
+			  int turn)
 {
 	CrelayParams params;
 	const char *error = "out of memory";
@@ -325,14 +329,16 @@ start_connect(CrelaySession *session, const CrelayTarget *target, int timeout_ms
 	if (!AcquireExternalFD())
 		return fail_ourselves(session, "too many open files on this server",
 							  "Raise max_files_per_process or \"ulimit -n\".");
-	if (crelay_params_build(&params, target, timeout_ms, IDLE_MS, &error, &hint))
+	if (crelay_params_build(&params, target, timeout_ms, IDLE_MS, turn, &error, &hint))
 	{
 		if (session->kind == CRELAY_SESSION_REPLICATION)
 			crelay_params_set_replication(&params);
 		error = "out of memory";
 		session->conn = PQconnectStartParams(params.keywords, params.values, 0);
-		several = session->conn != NULL && crelay_conn_chooses_host(session->conn);
+		several = session->conn != NULL && params.naddresses < 2 &&
+			crelay_conn_chooses_host(session->conn);
 	}
+	session->naddresses = params.naddresses;
 	crelay_params_free(&params);
 	if (session->conn == NULL)
 	{
@@ -350,19 +356,39 @@ start_connect(CrelaySession *session, const CrelayTarget *target, int timeout_ms
 	return true;
 }
 
+/*
+ * Connects to one address of the target after the other, until one answers.
+ */
+static bool
+connect_in_turn(CrelaySession *session, const CrelayTarget *target, int timeout_ms)
+{
+	for (int turn = 0;; turn++)
+	{
+		Deadline	deadline;
+
+		session->timed_out = false;
+		if (!start_connect(session, target, timeout_ms, turn))
+			return false;
+		INSTR_TIME_SET_CURRENT(deadline.start);
+		deadline.timeout_ms = crelay_connect_share_ms(timeout_ms, session->naddresses,
+													  crelay_conn_timeout_ms(session->conn));
+		if (finish_connect(session, &deadline))
+			return true;
+		if (!session->timed_out || turn + 1 >= session->naddresses)
+			return false;
+	}
+}
+
 bool
 crelay_session_open(CrelaySession *session, CrelaySessionKind kind,
 					const CrelayTarget *target, int timeout_ms)
 {
-	Deadline	deadline;
 	const char *schema;
 
 	crelay_session_close(session);
 	session->kind = kind;
-	deadline.timeout_ms = Max(timeout_ms, 1);
-	INSTR_TIME_SET_CURRENT(deadline.start);
-	if (!start_connect(session, target, deadline.timeout_ms) ||
-		!finish_connect(session, &deadline))
+	timeout_ms = Max(timeout_ms, 1);
+	if (!connect_in_turn(session, target, timeout_ms))
 		return false;
 	if (PQsetnonblocking(session->conn, 1) != 0)
 		return fail_lost(session);

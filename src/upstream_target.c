@@ -10,12 +10,14 @@
  *
  * Not here: connecting (upstream.c), words about a failure (upstream_error.c;
  * the constants for a target that names no place are here).  It only asks
- * libpq to parse, and a connection about itself.
+ * libpq to parse, a connection about itself, and the resolver for the addresses
+ * of a name.
  *
  * Failing: nothing throws.  libpq's arrays hang on CrelayParams or CrelayPeer,
  * which their owner frees.
  *
- * Locking: none, nothing blocks.
+ * Locking: none.  Nothing blocks, except name resolution when no hostaddr is
+ * known.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,6 +44,9 @@
 #define KEEPALIVES_INTERVAL		"5"
 #define KEEPALIVES_COUNT		"3"
 #define USER_TIMEOUT			"30000" /* milliseconds */
+
+/* Minimum time for an attempt to connect to one of several addresses. */
+#define MIN_SHARE_MS			2000
 
 static const char quoting_hint[] =
 "Check its quoting: a value with spaces, quotes or backslashes needs single quotes and escapes.";
@@ -312,6 +317,79 @@ params_set_host(CrelayParams *params)
 	params_copy_one(params, params->upstream, "port");
 }
 
+/* The value of a parameter, NULL if it is not set. */
+static const char *
+params_value(const CrelayParams *params, const char *keyword)
+{
+	for (int i = 0; i < params->count; i++)
+	{
+		if (strcmp(params->keywords[i], keyword) == 0)
+			return params->values[i];
+	}
+	return NULL;
+}
+
+/*
+ * Looks up the addresses of a host, each once.  Returns how many there are; 0
+ * leaves it to libpq to say what is wrong.
+ */
+static int
+resolve(const char *host, char (*addresses)[64])
+{
+	struct addrinfo hints = {0};
+	struct addrinfo *list = NULL;
+	int			n = 0;
+
+	hints.ai_family = AF_UNSPEC;
+	hints.ai_socktype = SOCK_STREAM;
+	if (getaddrinfo(host, NULL, &hints, &list) != 0)
+		return 0;
+	for (const struct addrinfo *a = list; a != NULL && n < CRELAY_ADDRESSES_MAX; a = a->ai_next)
+	{
+		bool		known = false;
+
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, addresses[n], sizeof(addresses[n]),
+						NULL, 0, NI_NUMERICHOST) != 0)
+			continue;
+		for (int i = 0; i < n; i++)
+			known = known || strcmp(addresses[i], addresses[n]) == 0;
+		n += known ? 0 : 1;
+	}
+	freeaddrinfo(list);
+	return n;
+}
+
+/*
+ * Replaces a name that has several addresses by the list of them, from the one
+ * whose turn it is.  The name stays with each, for TLS and the password file.
+ */
+static void
+params_set_addresses(CrelayParams *params, int turn)
+{
+	const char *host = params_value(params, "host");
+	char		addresses[CRELAY_ADDRESSES_MAX][64];
+
+	if (host == NULL || host[0] == '/' || host[0] == '@' || strchr(host, ',') != NULL ||
+		strlen(host) >= NI_MAXHOST || params_have(params, "hostaddr"))
+		return;
+	params->naddresses = resolve(host, addresses);
+	if (params->naddresses < 2)
+		return;
+	for (int i = 0; i < params->naddresses; i++)
+	{
+		if (i > 0)
+		{
+			strlcat(params->hosts, ",", sizeof(params->hosts));
+			strlcat(params->hostaddrs, ",", sizeof(params->hostaddrs));
+		}
+		strlcat(params->hosts, host, sizeof(params->hosts));
+		strlcat(params->hostaddrs, addresses[(turn + i) % params->naddresses],
+				sizeof(params->hostaddrs));
+	}
+	params_set(params, "host", params->hosts);
+	params_set(params, "hostaddr", params->hostaddrs);
+}
+
 /*
  * The session's own settings.  The server gives up before this side does, so
  * that its reason arrives; why it ends a session at once is only a warning.  A
@@ -410,7 +488,7 @@ params_parse(CrelayParams *params, const char **hint)
  */
 bool
 crelay_params_build(CrelayParams *params, const CrelayTarget *target,
-					int deadline_ms, int idle_ms,
+					int deadline_ms, int idle_ms, int turn,
 					const char **error, const char **hint)
 {
 	const char *dbname;
@@ -426,6 +504,7 @@ crelay_params_build(CrelayParams *params, const CrelayTarget *target,
 		params_copy(params, params->primary);
 	params_copy(params, params->upstream);
 	params_set_host(params);
+	params_set_addresses(params, turn);
 	params_set(params, "dbname", dbname ? dbname : DEFAULT_DATABASE);
 	params_set_session(params, deadline_ms, idle_ms);
 	params_set_keepalives(params);
@@ -473,6 +552,18 @@ crelay_conn_chooses_host(PGconn *conn)
 
 	PQconninfoFree(options);
 	return several;
+}
+
+/*
+ * Each address of a name has its share of the time, which suffices for a login
+ * that takes long.  connect_timeout is for one address, as in libpq.
+ */
+int
+crelay_connect_share_ms(int deadline_ms, int naddresses, int connect_timeout_ms)
+{
+	int			share = deadline_ms / Max(naddresses, 1);
+
+	return Min(Max(share, Min(deadline_ms, MIN_SHARE_MS)), connect_timeout_ms);
 }
 
 int

@@ -142,6 +142,10 @@ refused("'q', conninfo => '" . address_of($q) . q{'}, qr/cannot follow "q": it r
 $q->safe_psql('postgres', "CREATE ROLE repl LOGIN REPLICATION PASSWORD '$secret'");
 refused("'q', conninfo => '" . address_of($q) . q{'}, qr/cannot follow "q": it belongs to another database cluster/, 'another cluster');
 refused("'t', conninfo => '" . address_of($p) . q{'}, qr/cannot follow "t": its address leads to another node\nDETAIL:  That node is called "p"/, 'another one than it is said to be');
+$t->append_conf('postgresql.conf', q{cascade_relay.node_name = ''});
+$t->restart;
+wait_connected($t);
+refused("'other', conninfo => '" . address_of($t) . q{'}, qr/cannot follow "other": its address leads to another node\nDETAIL:  That node is called "t"/, 'another one, whose name is not set');
 
 $d->promote;
 $d->safe_psql('postgres', 'CREATE TABLE elsewhere (n int)');

@@ -102,6 +102,8 @@ is(value($d, q{SELECT timeline FROM cascade_topology WHERE is_local}), '1', 'd h
 like(follows($_, q{'s'}), qr/two-primaries/, $_->name . ' may not follow the old primary') for $v, $i, $d;
 
 # Not even when it knows nobody, because it was started without its upstream.
+wait_until('d has written down the newest primary',
+	sub { value($d, q{SELECT pg_read_file('pg_replslot/cascade_relay.state', 0, 10000, true)}) =~ /^primary 3\tl$/m });
 $d->stop;
 $i->stop;
 $d->start;

@@ -1,11 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * other_clock.c
- *	  A clock that can be set, and a slow resolver, to be preloaded.
+ *	  A clock that can be set, and another resolver, to be preloaded.
  *
  * t/047_clock.pl starts a server with it.  The clock is ahead by as many
  * seconds as the file says that OTHER_CLOCK names; looking up a host's name
- * takes OTHER_RESOLVER_MS milliseconds more.
+ * takes OTHER_RESOLVER_MS milliseconds more.  For t/069_two_addresses.pl the name
+ * two.test has the addresses 127.0.0.2 and 127.0.0.1, in that order.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -63,6 +65,15 @@ getaddrinfo(const char *restrict node, const char *restrict service,
 		struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
 
 		nanosleep(&pause, NULL);
+	}
+	if (node != NULL && strcmp(node, "two.test") == 0)
+	{
+		struct addrinfo **end = res;
+		int			error = real("127.0.0.2", service, hints, res);
+
+		while (error == 0 && *end != NULL)
+			end = &(*end)->ai_next;
+		return error == 0 ? real("127.0.0.1", service, hints, end) : error;
 	}
 	return real(node, service, hints, res);
 }
