@@ -812,6 +812,28 @@ drop_slot(CrelaySession *session, const char *slot_name, int timeout_ms)
 }
 
 /*
+ * Reads where the walreceiver was connected, else where primary_conninfo led.
+ * That this session knows an older primary_conninfo does not matter, but for the
+ * hostaddr.
+ */
+static bool
+read_old_place(const Move *move, CrelayPlace *place)
+{
+	const CrelayReceiver *receiver = &move->old_receiver;
+	char		address[CRELAY_ADDRESS_LEN];
+	const char *error;
+
+	if (receiver->host[0] == '\0')
+		return crelay_place_read(place, move->old_conninfo, &error);
+	if (crelay_target_address(move->old_conninfo, receiver->host, receiver->port,
+							  address, sizeof(address)))
+		return crelay_place_read(place, address, &error);
+	memset(place, 0, sizeof(CrelayPlace));
+	snprintf(place->port, sizeof(place->port), "%d", receiver->port);
+	return strlcpy(place->host, receiver->host, sizeof(place->host)) < sizeof(place->host);
+}
+
+/*
  * Opens the session to the upstream that was left: where the walreceiver was
  * connected, else where primary_conninfo led.
  */
@@ -822,16 +844,10 @@ open_old_place(Move *move, const CrelaySettings *settings)
 	CrelayPlace place = {0};
 	char	   *primary_conninfo = palloc(2 * MAXCONNINFO);
 	char	   *upstream_conninfo = primary_conninfo + MAXCONNINFO;
-	char		address[CRELAY_ADDRESS_LEN];
 	const char *error;
 	bool		opened;
 
-	opened = crelay_place_read(&place,
-							   move->old_receiver.host[0] != '\0' &&
-							   crelay_target_address(move->old_conninfo, move->old_receiver.host,
-													 move->old_receiver.port, address,
-													 sizeof(address)) ?
-							   address : move->old_conninfo, &error) &&
+	opened = read_old_place(move, &place) &&
 		crelay_place_redirect(&place, move->old_conninfo, primary_conninfo,
 							  MAXCONNINFO, &error) &&
 		lead_upstream_conninfo(&place, settings, upstream_conninfo, MAXCONNINFO, &error);
