@@ -179,8 +179,9 @@ let_go(const CrelayDownstream *d, const CrelayDownstream *downstreams, int n)
 	{
 		const CrelayDownstream *slot = &downstreams[i];
 
-		if (slot->adopted && slot->child >= 0 && slot->child == d->child &&
-			(slot->pid != 0 || !drop(slot, still_left)))
+		/* a walsender that lingers would be taken for another node's */
+		if (slot->child >= 0 && slot->child == d->child &&
+			(slot->pid != 0 || (slot->adopted && !drop(slot, still_left))))
 			return;
 	}
 	if (crelay_registry_forget(d->key))

@@ -40,7 +40,8 @@ is((stat $file)[2] & 0777, 0600, 'for nobody else to read');
 
 # ---- a restart with a whole file ----
 
-$i->restart('immediate');
+$i->stop('immediate');
+$i->start;
 wait_protected($i, $l);
 is(incarnation($i), $life, 'i is who it was');
 
