@@ -414,6 +414,39 @@ shares_history(const CrelayPolicyTree *tree, int row, int upstream)
 }
 
 /*
+ * Returns true if a node, or one above it, has WAL that its primary will never
+ * have, on one timeline: positions do not show that, so that no primary may be
+ * followed.  Where an upstream is only on another timeline, a primary on the
+ * node's own one is the cure.
+ */
+static bool
+has_foreign_wal(const CrelayPolicyTree *tree, int row)
+{
+	for (; row >= 0; row = tree->rows[row].parent)
+	{
+		const CrelayNode *node = node_of(tree, row);
+		int			parent = tree->rows[row].parent;
+
+		if (node->state == CRELAY_STATE_DIVERGED &&
+			(parent < 0 || node_of(tree, parent)->timeline == node->timeline))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What speaks against a target that has said it is a primary.  Whether histories
+ * of different timelines agree is left to comparing them.
+ */
+static CrelayPlanReason
+judge_seen_primary(const CrelayPolicyTree *tree, int row, uint32_t timeline)
+{
+	if (timeline < tree->newest_primary)
+		return CRELAY_PLAN_TWO_PRIMARIES;
+	return has_foreign_wal(tree, row) ? CRELAY_PLAN_TIMELINE_DIVERGED : CRELAY_PLAN_OK;
+}
+
+/*
  * What speaks against a node (row -1: not in the tree) streaming from another
  * one, by order of precedence.  below: that one lies below the node; primary:
  * it is out of recovery.  Says too what is not known of all that could speak
@@ -504,8 +537,7 @@ crelay_policy_plan(const CrelayPolicyTree *tree, const CrelayPlanQuestion *quest
 	else if (requested < 0 && !question->has_conninfo)
 		plan->refusal = CRELAY_PLAN_UNKNOWN_UPSTREAM;
 	else if (question->seen_role == CRELAY_ROLE_PRIMARY)
-		plan->refusal = question->seen_timeline < tree->newest_primary ?
-			CRELAY_PLAN_TWO_PRIMARIES : CRELAY_PLAN_OK;
+		plan->refusal = judge_seen_primary(tree, self, question->seen_timeline);
 	else if (requested < 0 && primary >= 0 &&
 			 question->replica_class == CRELAY_CLASS_VOTING)
 		plan->refusal = CRELAY_PLAN_VOTING_DIRECT_ONLY;

@@ -293,6 +293,47 @@ test_unknown_class(void)
 			"... nor anything else, but the primary is the safe choice");
 }
 
+/* The plan of a node that asks for another one, which has answered for itself. */
+static const char *
+plan_seen(Tree *tree, const char *name, const char *requested, CrelayRole role, uint32_t timeline)
+{
+	CrelayPlanQuestion question = {0};
+	CrelayPlan	plan;
+	int			self = crelay_policy_find(&tree->policy, name);
+	int			newest = crelay_policy_newest_primary(&tree->policy);
+
+	tree->policy.newest_primary = newest >= 0 ?
+		tree->nodes[tree->rows[newest].node].timeline : 0;
+	question.node_name = name;
+	question.replica_class = tree->nodes[tree->rows[self].node].replica_class;
+	question.requested = requested;
+	question.seen_role = role;
+	question.seen_timeline = timeline;
+	crelay_policy_plan(&tree->policy, &question, &plan);
+	if (plan.refusal != CRELAY_PLAN_OK)
+		return crelay_plan_reason_text(plan.refusal);
+	return plan.is_cascade ? "cascade" : "primary";
+}
+
+static void
+test_seen(void)
+{
+	const CrelayRole primary = CRELAY_ROLE_PRIMARY;
+	const CrelayRole standby = CRELAY_ROLE_STANDBY;
+
+	is_text(plan_seen(tree_of("p,s s<p v<p,v"), "v", "s", primary, 2), "primary", "a voting node follows its promoted sibling");
+	is_text(plan_seen(tree_of("p,s s<p v<p,v"), "v", "s", standby, 1), "voting-member-direct-only", "... and not one that is a standby still");
+	is_text(plan_seen(tree_of("p,s i<p l<i"), "i", "l", primary, 2), "primary", "an intermediate follows its promoted leaf");
+	is_text(plan_seen(tree_of("p,s i<p l<i"), "i", "l", standby, 1), "would-create-cycle", "... and not one that is a standby still");
+	is_text(plan_seen(tree_of("p s<p v<p,v"), "v", "p", standby, 1), "voting-member-direct-only", "a primary that has become a standby is one");
+	is_text(plan_seen(tree_of("p s<p l<s"), "l", "p", standby, 1), "cascade", "... which a read replica may follow");
+	is_text(plan_seen(tree_of("s,:2 p,:1 v<s,:2"), "v", "p", primary, 1), "two-primaries", "the old primary is refused");
+	is_text(plan_seen(tree_of("s,:2,s v<s"), "v", "v", primary, 3), "self-reference", "a node never follows itself");
+	is_text(plan_seen(tree_of("p,s s<p m<p,x l<m"), "m", "s", primary, 2), "timeline-diverged", "WAL that the primary lacks is foreign to each");
+	is_text(plan_seen(tree_of("p,s s<p m<p,x l<m"), "l", "s", primary, 2), "timeline-diverged", "... below such a node, too");
+	is_text(plan_seen(tree_of("p s<p,:2 v<p,x,:2"), "v", "s", primary, 2), "primary", "below a primary of another timeline it is not");
+}
+
 static void
 test_locations(void)
 {
@@ -757,6 +798,7 @@ main(void)
 	test_locations();
 	test_wal();
 	test_room();
+	test_seen();
 	test_unknown_class();
 	test_timelines();
 	test_random();
