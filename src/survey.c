@@ -45,6 +45,10 @@ typedef struct Unmanaged
 	char		application_name[CRELAY_SLOT_LEN];
 	char		client_addr[CRELAY_SLOT_LEN];
 	int32		pid;
+	TimestampTz since;			/* when that process was first seen */
+	TimestampTz reply_time;		/* as its walsender has it, by that node's
+								 * clock */
+	TimestampTz heard_at;		/* when that was last seen to change */
 	bool		seen;			/* in this pass */
 } Unmanaged;
 
@@ -293,6 +297,11 @@ update_unmanaged(Unmanaged *u, const CrelayDownstream *d, const CrelayLocal *loc
 	CrelayNode *node = &u->node;
 
 	u->seen = true;
+	if (u->pid != d->pid)
+		u->since = now;
+	if (u->pid != d->pid || u->reply_time != d->reply_time)
+		u->heard_at = now;
+	u->reply_time = d->reply_time;
 	u->pid = d->pid;
 	strlcpy(u->slot_name, d->temporary ? "" : d->slot_name, sizeof(u->slot_name));
 	strlcpy(node->name, d->name, sizeof(node->name));
@@ -346,6 +355,44 @@ forget_departed(void)
 		if (departed <= max_wal_senders)
 			return;
 		unmanaged[oldest] = unmanaged[--n_unmanaged];
+	}
+}
+
+/*
+ * Returns true if a slotless walsender that has ended was only what was left of a
+ * connection: it had not been heard for stale_after when another one of its name
+ * came from its address.  A node that is there is heard more often.
+ */
+static bool
+was_left_behind(const Unmanaged *u, int64 stale_after)
+{
+	for (int i = 0; i < n_unmanaged; i++)
+	{
+		const Unmanaged *other = &unmanaged[i];
+
+		if (other->seen && other->slot_name[0] == '\0' &&
+			other->since - u->heard_at > stale_after &&
+			strcmp(other->application_name, u->application_name) == 0 &&
+			strcmp(other->client_addr, u->client_addr) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Forgets what was left of connections, before settle_absent() has settled who is
+ * there.
+ */
+static void
+forget_left_behind(int64 stale_after)
+{
+	for (int i = n_unmanaged - 1; i >= 0; i--)
+	{
+		const Unmanaged *u = &unmanaged[i];
+
+		if (!u->seen && u->pid != 0 && u->slot_name[0] == '\0' &&
+			was_left_behind(u, stale_after))
+			unmanaged[i] = unmanaged[--n_unmanaged];
 	}
 }
 
@@ -500,6 +547,7 @@ survey_unmanaged(const CrelaySnapshot *snapshot, const CrelayDownstream *downstr
 		if (u != NULL)
 			update_unmanaged(u, d, local, in_recovery, now);
 	}
+	forget_left_behind(stale_after);
 	settle_absent(snapshot);
 	forget_departed();
 

@@ -25,7 +25,8 @@ use Test::More;
 my $conf = "cascade_relay.stale_timeout = 2s\n";
 my $p = new_primary('p', conf => $conf);
 my $i = new_standby('i', $p, conf => $conf);
-my %alike = (unmanaged => 1, slotless => 1, conninfo => 'application_name=15/main');
+my %alike = (unmanaged => 1, slotless => 1, conninfo => 'application_name=15/main',
+	conf => "wal_receiver_status_interval = 1s\n");
 my $a = new_standby('a', $i, %alike);
 my $b = new_standby('b', $i, %alike, backup => 'for_a');
 
@@ -69,6 +70,19 @@ for my $node ($i, $p)
 	is(value($node, $away), '', "nobody else was ever there, says $name");
 	wait_for($node, $critical, '... and nothing is critical') or diag value($node, 'SELECT * FROM cascade_check');
 }
+
+# a walsender that outlives its connection, as after a cut of the network, is
+# not a third node
+my $left = value($i, q{SELECT pid FROM pg_stat_replication ORDER BY backend_start DESC LIMIT 1});
+kill 'STOP', $left or die $!;
+$b->stop;
+wait_for($i, "SELECT clock_timestamp() - reply_time > interval '2.5 s' FROM pg_stat_replication WHERE pid = $left",
+	'it has not been heard for longer than stale_timeout');
+$b->start;
+wait_for($i, $there, 'b is back, and its former walsender still there', '15/main#, 15/main#, 15/main#');
+kill 'CONT', $left or die $!;
+wait_for($_, $there, 'that one has ended, says ' . $_->name, '15/main#, 15/main#') for $i, $p;
+is(value($_, $away), '', '... and nobody is away, says ' . $_->name) for $i, $p;
 
 # one stays away, and can be forgotten
 $a->stop;
