@@ -1241,6 +1241,8 @@ survey_self(const CrelaySettings *settings, const CrelaySurvey *survey,
 		return;
 	}
 	node->replica_class = own_class(settings, local);
+	/* the next reply says what the rest of the path is like */
+	node->path_interval_ms = Max(node->path_interval_ms, (uint32) settings->report_interval_ms);
 	node->hot_standby_feedback = hot_standby_feedback ? CRELAY_TRUE : CRELAY_FALSE;
 	node->protected = crelay_hops_protect(local->hops, local->nhops,
 										  local->root_known,
