@@ -92,6 +92,7 @@ wait_for($i, q{SELECT count(*) = 1 FROM cascade_check WHERE severity = 'critical
 $i->safe_psql('postgres', q{SELECT cascade_forget(node_name) FROM cascade_topology WHERE upstream_name = 'i' AND state = 'down'});
 wait_for($_, q{SELECT count(*) = 3 FROM cascade_topology}, 'after cascade_forget only b is left, says ' . $_->name) for $i, $p;
 $b->stop;
+wait_for($i, $away, 'b is away', '15/main');
 $i->safe_psql('postgres', q{SELECT cascade_forget('15/main')});
 wait_for($_, q{SELECT count(*) = 2 FROM cascade_topology}, '... and then nobody, says ' . $_->name) for $i, $p;
 
