@@ -55,7 +55,7 @@ is( value(
 		  is_local timeline flush_lsn replay_lsn frontier_lsn pinned_by
 		  pinned_on pinned_slot oldest_wal_lsn protected replay_lag_bytes replay_lag backend_xmin
 		  xmin_pinned_by hot_standby_feedback location conninfo refusal warnings
-		  observed_at incarnation version node_id upstream_id)),
+		  replay_paused apply_delay observed_at incarnation version node_id upstream_id)),
 	'the columns of cascade_topology');
 
 my $everybody = join("\n",
