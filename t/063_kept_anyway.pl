@@ -38,20 +38,22 @@ value($p, q{SELECT pg_create_physical_replication_slot('ignored', true)});
 value($p, q{SELECT pg_create_logical_replication_slot('logical', 'pgoutput')});
 
 # A summarizer that gets as far as the slots stand, and not to the hold.
+write_segments($p, 2);
 if ($p->pg_version->major >= 17)
 {
-	write_segments($p, 2);
 	set_conf($p, "summarize_wal = on\n");
 	my $redo = value($p, q{SELECT redo_lsn FROM pg_control_checkpoint()});
 	$p->safe_psql('postgres', 'CHECKPOINT');
 	wait_for($p, "SELECT summarized_lsn >= '$redo' FROM pg_get_wal_summarizer_state()", 'WAL is summarized');
 	$summarizer = value($p, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsummarizer'});
 	kill 'STOP', $summarizer;
-	write_segments($p, 2);
 }
+write_segments($p, 2);
 wait_connected($l);
 checkpoint_all($p, $l);
 wait_protected($l);
+wait_for($p, q{SELECT bool_and(h.restart_lsn >= s.restart_lsn + 2 * 1024 * 1024) FROM pg_replication_slots s, cascade_holds h
+			   WHERE s.slot_name IN ('ignored', 'logical')}, 'the hold stands above the other slots');
 $l->stop;
 wait_for($p, q{SELECT state = 'down' FROM cascade_topology WHERE node_name = 'l'}, 'l is away');
 my $held = hold_lsn($p, 'l');
@@ -93,9 +95,11 @@ sub keeps
 	my ($keeper, $what) = @_;
 
 	look_and_checkpoint();
-	fill();
-	wait_until("$what keeps the WAL, says cascade_check", sub { findings() eq "critical disk_reserve $keeper"; })
-	  or diag findings();
+	wait_until("$what keeps the WAL, says cascade_check",
+		sub {
+			fill();
+			return findings() eq "critical disk_reserve $keeper";
+		}) or diag findings();
 	is(hold_lsn($p, 'l'), $held, "the hold stays while $what keeps the WAL");
 	ok(has_segment($p, $held), 'and so does its WAL');
 	return;
@@ -131,8 +135,11 @@ ok(!$p->log_contains(qr/was moved to \S+ by its size limit/), 'nothing was given
 # ---- and by nothing but the hold ----
 
 set_conf($p, "wal_keep_size = 0\n");
-fill();
-wait_until('the hold gives up WAL', sub { return hold_lsn($p, 'l') ne $held; });
+wait_until('the hold gives up WAL',
+	sub {
+		fill();
+		return hold_lsn($p, 'l') ne $held;
+	});
 like(findings(), qr/^critical disk_reserve, critical hold_clamped$/, 'which is said');
 look_and_checkpoint();
 my $kept = value($p, q{SELECT retained_bytes / 1048576 FROM cascade_holds WHERE name = 'l'});
