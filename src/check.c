@@ -17,6 +17,7 @@
  *							   the extension: nobody takes our reports
  *	upstream_refused here	C  the upstream takes no reports, for the reason in
  *							   last_error; tree: C
+ *							W  a node of another cluster reports here
  *	upstream_silent	 here	C  no reply for stale_timeout; tree: C
  *							C  replies, but no news of the root in them
  *							W  there is nobody to report to, or reports are
@@ -663,15 +664,62 @@ has_namesake(const CrelayCheckFacts *facts, const CrelayCheckRow *row)
 	return false;
 }
 
+/*
+ * The node that this one has refused because it has the name or the incarnation
+ * of a row, of this node's own or of a child's; NULL for none.
+ */
+static const CrelayRefused *
+find_double(const CrelayCheckFacts *facts, const CrelayCheckRow *row)
+{
+	if (!row->local && !is_below_us(facts, row))
+		return NULL;
+	for (int i = 0; i < facts->nturned_away; i++)
+	{
+		const CrelayRefused *refused = &facts->turned_away[i];
+
+		if ((refused->refusal == CRELAY_REFUSE_OWN_NAME ||
+			 refused->refusal == CRELAY_REFUSE_DUPLICATE) &&
+			(refused->incarnation == row->node->incarnation ||
+			 strcmp(refused->name, row->node->name) == 0))
+			return refused;
+	}
+	return NULL;
+}
+
 static void
 check_duplicate(Look *look, const CrelayCheckRow *row)
 {
-	if (!warns(row, CRELAY_WARN_DUPLICATE_NAME) && !has_namesake(look->facts, row))
+	const CrelayRefused *other = find_double(look->facts, row);
+	char		from[CRELAY_SLOT_LEN + 64] = "";
+
+	if (!warns(row, CRELAY_WARN_DUPLICATE_NAME) && !has_namesake(look->facts, row) &&
+		(other == NULL || !is_claimant(row)))
 		return;
+	if (other != NULL)
+		snprintf(from, sizeof(from), ": the other one (%08x) calls from %s, and is refused",
+				 (unsigned) other->incarnation, other->addr);
 	report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DUPLICATE_NAME, row->node->name,
 		   "Give each node a cascade_relay.node_name of its own; for a cloned volume, stop the clone, remove pg_replslot/cascade_relay.state there and start it.",
-		   "two live nodes have the name or the incarnation of \"%s\" (%08x); only one of them can be protected",
-		   row->node->name, (unsigned) row->node->incarnation);
+		   "two live nodes have the name or the incarnation of \"%s\" (%08x); only one of them can be protected%s",
+		   row->node->name, (unsigned) row->node->incarnation, from);
+}
+
+/*
+ * A node that calls here and belongs somewhere else.
+ */
+static void
+check_refused(Look *look)
+{
+	for (int i = 0; i < look->facts->nturned_away; i++)
+	{
+		const CrelayRefused *refused = &look->facts->turned_away[i];
+
+		if (refused->refusal == CRELAY_REFUSE_SYSTEM)
+			report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UPSTREAM_REFUSED, refused->name,
+				   "Check primary_conninfo and cascade_relay.upstream_conninfo of that server.",
+				   "node \"%s\" calls from %s, and is refused: it belongs to another cluster",
+				   refused->name, refused->addr);
+	}
 }
 
 /*
@@ -2194,6 +2242,7 @@ look_at_all(Look *look)
 	check_upstream(look);
 	check_root(look);
 	each_row(look, check_upstream_of);
+	check_refused(look);
 	each_row(look, check_duplicate);
 	each_row(look, check_elsewhere);
 	check_addresses(look);

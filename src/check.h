@@ -16,6 +16,7 @@
 #ifndef CRELAY_CHECK_H
 #define CRELAY_CHECK_H
 
+#include "message.h"
 #include "node.h"
 
 typedef enum CrelaySeverity
@@ -170,6 +171,10 @@ typedef struct CrelayCheckFacts
 	int64_t		last_error_at;
 	const char *held_text;		/* why less is held than needed; or empty */
 	const char *held_hint;
+
+	/* the nodes that this one has refused lately */
+	int			nturned_away;
+	const CrelayRefused *turned_away;
 
 	/* who has filled the registry, a node or a role; empty unknown */
 	const char *full_by;

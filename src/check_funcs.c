@@ -241,6 +241,15 @@ add_awaited(CrelayCheckFacts *facts, const CrelayTree *tree)
 }
 
 static void
+add_refused(CrelayCheckFacts *facts)
+{
+	CrelayRefused *refused = palloc_array(CrelayRefused, CRELAY_MAX_REFUSED);
+
+	facts->nturned_away = crelay_registry_get_refused(facts->now, refused);
+	facts->turned_away = refused;
+}
+
+static void
 add_upstream(CrelayCheckFacts *facts, const CrelayLocal *local,
 			 const CrelaySettings *settings)
 {
@@ -356,6 +365,7 @@ crelay_check_tree(const CrelayTree *tree, CrelayCheckSink sink, void *sink_arg)
 	crelay_tree_judge(tree, &policy);
 	add_rows(&facts, tree, &policy);
 	add_awaited(&facts, tree);
+	add_refused(&facts);
 	add_downstreams(&facts, &settings, &position);
 	crelay_check_run(&facts, sink, sink_arg);
 }

@@ -178,6 +178,7 @@ note_failure(CrelayLocal *local, CrelayUpstreamState state, const char *error,
 
 	local->upstream_state = state;
 	local->upstream_lacks_extension = false;
+	local->upstream_refusal = CRELAY_REFUSE_NONE;
 	local->node.warnings &= ~(CRELAY_WARN_UPSTREAM_REFUSED | CRELAY_WARN_DUPLICATE_NAME);
 	if (state == CRELAY_UPSTREAM_REFUSED)
 		local->node.warnings |= CRELAY_WARN_UPSTREAM_REFUSED;
@@ -670,6 +671,7 @@ take_refusal(const CrelayReply *reply, CrelayLocal *local, TimestampTz now)
 		reply->refusal == CRELAY_REFUSE_OWN_NAME)
 		local->node.warnings |= CRELAY_WARN_DUPLICATE_NAME;
 	local->upstream_lacks_extension = reply->refusal == CRELAY_REFUSE_UNBOUNDED;
+	local->upstream_refusal = reply->refusal;
 }
 
 /*

@@ -158,6 +158,7 @@ typedef struct CrelayLocal
 	char		upstream_name[CRELAY_NAME_LEN];
 	uint32		upstream_incarnation;
 	bool		upstream_lacks_extension;	/* that is why it refused */
+	CrelayRefusal upstream_refusal; /* its last one */
 	uint64		upstream_held_lsn;
 	CrelayRefusal upstream_held_reason;
 	CrelaySlotFate slot_fate;	/* of the own slot there; UNKNOWN if WAL is to
@@ -328,6 +329,12 @@ typedef struct CrelayClaim
 	char		former_role[CRELAY_SLOT_LEN];	/* who spoke for it before, if
 												 * that was another role */
 } CrelayClaim;
+
+/* Number of refused nodes that are remembered. */
+#define CRELAY_MAX_REFUSED		16
+
+extern int	crelay_registry_get_refused(TimestampTz now, CrelayRefused *refused);
+extern bool crelay_registry_has_double(TimestampTz now);
 
 /* for the sessions that children report through */
 extern CrelayRefusal crelay_registry_claim(const CrelayHello *hello, pid_t pid,

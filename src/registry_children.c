@@ -41,6 +41,12 @@
 #define DUPLICATE_SHOWN_US	INT64CONST(30000000)
 
 /*
+ * So much later than it called here a node must have been heard of elsewhere to
+ * be there twice.
+ */
+#define DOUBLE_PAUSE_US			INT64CONST(5000000)
+
+/*
  * News of the tree go to all children together not more often than once in so
  * much time for each that is connected.
  */
@@ -83,8 +89,14 @@ refuse_stranger(const CrelayHello *hello, char *detail, Size detail_size)
 				 local->system_identifier);
 		return CRELAY_REFUSE_SYSTEM;
 	}
-	if (hello->incarnation == local->node.incarnation)
+	if (hello->incarnation == local->node.incarnation && hello->start_id == local->start_id)
 		return CRELAY_REFUSE_SELF;
+	if (hello->incarnation == local->node.incarnation)
+	{
+		snprintf(detail, detail_size, "the upstream itself is node \"%s\" with incarnation %08x",
+				 local->node.name, local->node.incarnation);
+		return CRELAY_REFUSE_DUPLICATE;
+	}
 	if (strcmp(hello->node_name, local->node.name) == 0)
 		return CRELAY_REFUSE_OWN_NAME;
 	for (int i = 0; i < local->nhops; i++)
@@ -266,19 +278,71 @@ crelay_registry_expect(const CrelayDownstream *hold, const CrelayNode *self,
 }
 
 /*
- * Whether that refusal is news for the log: a refused node tries again and
- * again.
+ * Remembers whether a node was refused.  Returns true if that is news for the
+ * log: a refused node tries again and again.
  */
 static bool
-is_news(uint32 incarnation, CrelayRefusal refusal)
+note_refused(const CrelayHello *hello, CrelayRefusal refusal, const char *client_addr,
+			 TimestampTz now)
 {
-	CrelayLoggedRefusal *logged = &crelay_shared->logged[incarnation % CRELAY_LOGGED_REFUSALS];
+	CrelayRefused *refused = &crelay_shared->refused[hello->incarnation % CRELAY_MAX_REFUSED];
+	bool		same = refused->incarnation == hello->incarnation;
+	bool		news = refusal != CRELAY_REFUSE_NONE && (!same || refused->refusal != refusal);
 
-	if (logged->incarnation == incarnation && logged->refusal == refusal)
+	if (refusal == CRELAY_REFUSE_NONE && !same)
 		return false;
-	logged->incarnation = incarnation;
-	logged->refusal = refusal;
-	return refusal != CRELAY_REFUSE_NONE;
+	refused->incarnation = hello->incarnation;
+	refused->refusal = refusal;
+	refused->seen_at = now;
+	strlcpy(refused->name, hello->node_name, sizeof(refused->name));
+	strlcpy(refused->addr, client_addr, sizeof(refused->addr));
+	return news;
+}
+
+static bool
+is_refused_lately(const CrelayRefused *refused, TimestampTz now)
+{
+	return refused->refusal != CRELAY_REFUSE_NONE &&
+		now - refused->seen_at < DUPLICATE_SHOWN_US;
+}
+
+/*
+ * Copies the nodes that were refused lately into an array with room for
+ * CRELAY_MAX_REFUSED, and returns their number.
+ */
+int
+crelay_registry_get_refused(TimestampTz now, CrelayRefused *refused)
+{
+	int			n = 0;
+
+	LWLockAcquire(crelay_shared->lock, LW_SHARED);
+	for (int i = 0; i < CRELAY_MAX_REFUSED; i++)
+	{
+		if (is_refused_lately(&crelay_shared->refused[i], now))
+			refused[n++] = crelay_shared->refused[i];
+	}
+	LWLockRelease(crelay_shared->lock);
+	return n;
+}
+
+/*
+ * Returns true if a node with the name or the incarnation of this one was
+ * refused lately.
+ */
+bool
+crelay_registry_has_double(TimestampTz now)
+{
+	CrelayRefused refused[CRELAY_MAX_REFUSED];
+	int			n = crelay_registry_get_refused(now, refused);
+	uint32		own = crelay_shared->local.node.incarnation;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (refused[i].refusal == CRELAY_REFUSE_OWN_NAME ||
+			(refused[i].refusal == CRELAY_REFUSE_DUPLICATE && refused[i].incarnation == own))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -355,7 +419,7 @@ crelay_registry_claim(const CrelayHello *hello, pid_t pid,
 		child->node.upstream_incarnation = crelay_shared->local.node.incarnation;
 		crelay_shared->membership_seq++;
 	}
-	claim->news = is_news(hello->incarnation, refusal);
+	claim->news = note_refused(hello, refusal, client_addr, now);
 	LWLockRelease(crelay_shared->lock);
 	return refusal;
 }
@@ -585,6 +649,32 @@ judge_rows(const CrelayChild *child, CrelayBranch *branch, TimestampTz now)
 }
 
 /*
+ * Notes which of our children speak to another upstream as well: there are two of
+ * each, from a copy of a volume.  A node that has moved was heard of there
+ * before it called here; the pause is for what was on its way then.
+ */
+static void
+note_doubles(const CrelayBranch *branch, TimestampTz now)
+{
+	for (int i = 0; i < branch->n && branch->contested > 0; i++)
+	{
+		const CrelayNode *node = &branch->nodes[i];
+
+		if (branch->beliefs[i] != CRELAY_BELIEF_CONTESTED || !crelay_row_is_live(node))
+			continue;
+		for (int c = 0; c < crelay_shared->nchildren; c++)
+		{
+			CrelayChild *child = &crelay_shared->children[c];
+
+			if (child->in_use && child->node.incarnation == node->incarnation &&
+				crelay_child_is_live(child, now) &&
+				node->observed_at > child->connected_at + DOUBLE_PAUSE_US)
+				child->duplicate_seen = now;
+		}
+	}
+}
+
+/*
  * Enters the rows of a report that are believed, or those that are contested,
  * as far as there is room.
  */
@@ -638,6 +728,7 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 
 	crelay_rows_free(&child->rows);
 	believed = judge_rows(child, branch, now);
+	note_doubles(branch, now);
 	crelay_rows_make_room(believed + branch->contested, child->node.name, now);
 	/* nobody else is to make room for what was not even read */
 	if (unread > 0)

@@ -35,15 +35,6 @@ typedef struct CrelayRow
 								 * branch.h */
 } CrelayRow;
 
-/* A refusal that was logged already. */
-typedef struct CrelayLoggedRefusal
-{
-	uint32		incarnation;
-	CrelayRefusal refusal;
-} CrelayLoggedRefusal;
-
-#define CRELAY_LOGGED_REFUSALS 16
-
 typedef struct CrelayRegistry
 {
 	LWLock	   *lock;			/* guards everything below */
@@ -53,7 +44,7 @@ typedef struct CrelayRegistry
 	uint64		below_seq;		/* moves with each tree part from below */
 	uint64		above_seq;		/* and with each from the upstream */
 	CrelayLocal local;
-	CrelayLoggedRefusal logged[CRELAY_LOGGED_REFUSALS];
+	CrelayRefused refused[CRELAY_MAX_REFUSED];	/* the latest, by incarnation */
 	uint64		released_seq;
 	uint64		forgotten_seq;
 	int			max_nodes;

@@ -1112,7 +1112,8 @@ static bool
 is_duplicate(const CrelayLocal *local)
 {
 	return local->upstream_state == CRELAY_UPSTREAM_REFUSED &&
-		(local->node.warnings & CRELAY_WARN_DUPLICATE_NAME) != 0;
+		(local->upstream_refusal == CRELAY_REFUSE_DUPLICATE ||
+		 local->upstream_refusal == CRELAY_REFUSE_OWN_NAME);
 }
 
 static CrelayState
@@ -1389,6 +1390,9 @@ crelay_survey_run(const CrelaySettings *settings, TimestampTz now,
 	if (!survey->position.in_recovery)
 		survey_sync_names(downstreams, n, now,
 						  (int64) settings->stale_timeout_ms * 1000, &local->sync_names);
+	/* seen here, and said on every node above and below */
+	if (crelay_registry_has_double(now))
+		local->node.warnings |= CRELAY_WARN_DUPLICATE_NAME;
 	crelay_slot_users_run(&snapshot, downstreams, n);
 	crelay_moves_keep_told(downstreams, n);
 	crelay_lost_slots_run(settings, local, downstreams, n, survey->position.in_recovery, elapsed);

@@ -284,7 +284,7 @@ for my $name ('', 'Upper', 'with space', 'dash-ed', 'x' x 41, 'x' x 79, q{"; DRO
 $reply = ask($n_session, hello(fake('p', 0xabc)));
 is("$reply->{answer}, $reply->{refusal}", 'refused, own_name', 'the name of p itself');
 $reply = ask($n_session, hello(fake('x', hex incarnation($p))));
-is("$reply->{answer}, $reply->{refusal}", 'refused, self', 'the incarnation of p itself');
+is("$reply->{answer}, $reply->{refusal}", 'refused, duplicate', 'the incarnation of p itself, which did not call');
 $reply = ask($n_session, hello(fake('x', 0xabc), system_identifier => 1));
 is("$reply->{answer}, $reply->{refusal}", 'refused, system', 'another cluster');
 is($reply->{detail}, "its system identifier is $system", 'which says what it is');
