@@ -67,6 +67,8 @@
  *							   away, and all that was below it lives elsewhere;
  *							   or this node was promoted, and not all nodes
  *							   have come back
+ *	idle_slot		 here	W  a slot that no process reads, counted or not, keeps
+ *							   more than max_wal_size
  *	former_life		 here	W  this node was renamed, and what is held for it
  *							   under its former name still stands
  *	local_hold_high	 here	W  the local hold of a failover candidate stands
@@ -200,6 +202,8 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "pinned_long";
 		case CRELAY_CHECK_ORPHAN_SLOT:
 			return "orphan_slot";
+		case CRELAY_CHECK_IDLE_SLOT:
+			return "idle_slot";
 		case CRELAY_CHECK_FORMER_LIFE:
 			return "former_life";
 		case CRELAY_CHECK_LOCAL_HOLD_HIGH:
@@ -677,8 +681,7 @@ find_double(const CrelayCheckFacts *facts, const CrelayCheckRow *row)
 	{
 		const CrelayRefused *refused = &facts->turned_away[i];
 
-		if ((refused->refusal == CRELAY_REFUSE_OWN_NAME ||
-			 refused->refusal == CRELAY_REFUSE_DUPLICATE) &&
+		if (refused->is_double &&
 			(refused->incarnation == row->node->incarnation ||
 			 strcmp(refused->name, row->node->name) == 0))
 			return refused;
@@ -714,7 +717,7 @@ check_refused(Look *look)
 	{
 		const CrelayRefused *refused = &look->facts->turned_away[i];
 
-		if (refused->refusal == CRELAY_REFUSE_SYSTEM)
+		if (refused->is_foreign)
 			report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_UPSTREAM_REFUSED, refused->name,
 				   "Check primary_conninfo and cascade_relay.upstream_conninfo of that server.",
 				   "node \"%s\" calls from %s, and is refused: it belongs to another cluster",
@@ -1278,7 +1281,7 @@ check_dropped(Look *look, const CrelayDownstream *d)
 			   "Bring the node back soon, if its WAL is still there. Raise max_slot_wal_keep_size, if there is room for the WAL." :
 			   "Bring the node back soon, if its WAL is still there. An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
 			   "the hold of node \"%s\", which is away, was %s, and could be placed again only at %s: WAL that it may need before that is not held any more",
-			   d->name, d->dropped_by_server ? "invalidated by the server" : "dropped by somebody else",
+			   d->name, d->dropped_by_server ? "invalidated by the server (max_slot_wal_keep_size)" : "dropped by somebody else",
 			   lsn_text(lsn, facts, d->restart_lsn));
 		return;
 	}
@@ -1286,7 +1289,7 @@ check_dropped(Look *look, const CrelayDownstream *d)
 		   gone ? "Bring the node back soon. An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_." :
 		   "Bring the node back soon. Raise max_slot_wal_keep_size, if there is room for the WAL.",
 		   gone ? "the hold of node \"%s\", which is away, was dropped by somebody else: its WAL is not held any more" :
-		   "the hold of node \"%s\", which is away, was invalidated by the server: its WAL is not held any more",
+		   "the hold of node \"%s\", which is away, was invalidated by the server (max_slot_wal_keep_size): its WAL is not held any more",
 		   d->name);
 }
 
@@ -1314,7 +1317,7 @@ check_dropped_of(Look *look, const CrelayCheckRow *row)
 		   "An HA manager may drop slots that it does not know: exempt those whose names begin with cascade_relay_.",
 		   "the hold of node \"%s\" on \"%s\" was %s, and was placed again: WAL may have been lost",
 		   row->node->name, row->node->upstream_name,
-		   by_server ? "invalidated by the server" : "dropped by somebody else");
+		   by_server ? "invalidated by the server (max_slot_wal_keep_size)" : "dropped by somebody else");
 }
 
 /*
@@ -1713,6 +1716,39 @@ check_claimed(Look *look, const CrelayDownstream *d)
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), d->claimed_by);
 }
 
+/*
+ * Returns true if a slot keeps WAL that no process reads.  After a start every
+ * node gets the time to come back.
+ */
+static bool
+is_idle(const CrelayCheckFacts *facts, const CrelayDownstream *d)
+{
+	return d->slot_name[0] != '\0' && d->pid == 0 && !d->temporary && !d->invalidated &&
+		d->restart_lsn != 0 &&
+		d->restart_lsn / facts->segment_size < facts->own_lsn / facts->segment_size &&
+		facts->now - facts->started_at > facts->stale_after;
+}
+
+/*
+ * Returns true if a slot is idle, and its node will probably not use it again.
+ * *reason says why, as long as room lasts; NULL if another node says so, and the
+ * slot's own has not proven it.
+ */
+static bool
+is_orphan(const CrelayCheckFacts *facts, const CrelayDownstream *d, char *room,
+		  const char **reason)
+{
+	/* a released hold moves on, but what others have made stays where it is */
+	if (!is_idle(facts, d) || d->logical || d->ignored || d->own ||
+		(d->released_lsn != 0 && d->kind == CRELAY_KIND_HOLD))
+		return false;
+	*reason = NULL;
+	if (d->claimed_by[0] != '\0')
+		return true;
+	*reason = orphan_reason(facts, d, room);
+	return *reason != NULL;
+}
+
 static void
 check_orphan(Look *look, const CrelayDownstream *d)
 {
@@ -1722,29 +1758,48 @@ check_orphan(Look *look, const CrelayDownstream *d)
 	char		hint[CRELAY_SLOT_LEN + 100];
 	char		size[SIZE_LEN];
 
-	/* a released hold moves on, but what others have made stays where it is */
-	if (d->slot_name[0] == '\0' || d->pid != 0 || d->temporary || d->logical ||
-		d->invalidated || d->ignored || d->own ||
-		(d->released_lsn != 0 && d->kind == CRELAY_KIND_HOLD) || d->restart_lsn == 0 ||
-		d->restart_lsn / facts->segment_size >= facts->own_lsn / facts->segment_size)
+	if (!is_orphan(facts, d, room, &reason))
 		return;
-	/* after a start everybody gets the time to come back */
-	if (facts->now - facts->started_at <= facts->stale_after)
-		return;
-	if (d->claimed_by[0] != '\0')
+	if (reason == NULL)
 	{
 		check_claimed(look, d);
 		return;
 	}
-	reason = orphan_reason(facts, d, room);
-	if (reason == NULL)
-		return;
 	snprintf(hint, sizeof(hint), "If nobody will come back for it: SELECT %s('%s');",
 			 d->kind == CRELAY_KIND_HOLD ? "cascade_forget" : "pg_drop_replication_slot",
 			 d->slot_name);
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
 		   "replication slot \"%s\" keeps %s of WAL and is not in use: %s",
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), reason);
+}
+
+/*
+ * An idle slot that fills the disk, whether it counts or not: a logical one, one
+ * of ignore_slots, one of a node that is away.  What the extension holds is
+ * bounded, and has findings of its own.
+ */
+static void
+check_idle(Look *look, const CrelayDownstream *d)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	const char *reason;
+	char		room[REASON_LEN];
+	char		hint[CRELAY_SLOT_LEN + 100];
+	char		size[SIZE_LEN];
+	char		limit[SIZE_LEN];
+
+	if (d->kind == CRELAY_KIND_HOLD || !is_idle(facts, d) ||
+		kept_bytes(facts, d->restart_lsn) <= (uint64_t) facts->max_wal_size ||
+		is_orphan(facts, d, room, &reason))
+		return;
+	snprintf(hint, sizeof(hint),
+			 "Start what reads it. If that is gone for good: SELECT pg_drop_replication_slot('%s');",
+			 d->slot_name);
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_IDLE_SLOT, d->name, hint,
+		   "%s slot \"%s\" is not in use, and keeps %s of WAL on this disk, more than max_wal_size (%s)",
+		   d->logical ? "logical" : "replication", d->slot_name,
+		   size_text(size, kept_bytes(facts, d->restart_lsn)),
+		   size_text(limit, (uint64_t) facts->max_wal_size));
 }
 
 /*
@@ -2265,6 +2320,7 @@ look_at_all(Look *look)
 	each_downstream(look, check_silent);
 	check_pinned(look);
 	each_downstream(look, check_orphan);
+	each_downstream(look, check_idle);
 	each_downstream(look, check_local_hold);
 	each_downstream(look, check_left);
 	each_downstream(look, check_former_hold);

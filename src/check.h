@@ -16,7 +16,6 @@
 #ifndef CRELAY_CHECK_H
 #define CRELAY_CHECK_H
 
-#include "message.h"
 #include "node.h"
 
 typedef enum CrelaySeverity
@@ -52,6 +51,7 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_HOLD_TIMEOUT,
 	CRELAY_CHECK_PINNED_LONG,
 	CRELAY_CHECK_ORPHAN_SLOT,
+	CRELAY_CHECK_IDLE_SLOT,
 	CRELAY_CHECK_FORMER_LIFE,
 	CRELAY_CHECK_LOCAL_HOLD_HIGH,
 	CRELAY_CHECK_NO_CANDIDATE,

@@ -167,16 +167,6 @@ typedef struct CrelayReply
 	uint32_t	nrows;
 } CrelayReply;
 
-/* A node whose hello was refused. */
-typedef struct CrelayRefused
-{
-	uint32_t	incarnation;	/* 0: there is none */
-	CrelayRefusal refusal;
-	int64_t		seen_at;
-	char		name[CRELAY_NODE_NAME_MAX + 1];
-	char		addr[CRELAY_SLOT_LEN];	/* where it called from */
-} CrelayRefused;
-
 /* A place in a buffer, for writing or reading. */
 typedef struct CrelayCursor
 {

@@ -387,6 +387,18 @@ typedef enum CrelayKeeper
 	CRELAY_KEPT_BY_ARCHIVER		/* it is not archived yet */
 } CrelayKeeper;
 
+/* A node whose hello was refused. */
+typedef struct CrelayRefused
+{
+	uint32_t	incarnation;	/* 0: there is none */
+	int			reason;			/* a CrelayRefusal of message.h */
+	bool		is_double;		/* for its name, or its incarnation */
+	bool		is_foreign;		/* for its cluster */
+	int64_t		seen_at;
+	char		name[CRELAY_NODE_NAME_MAX + 1];
+	char		addr[CRELAY_SLOT_LEN];	/* where it called from */
+} CrelayRefused;
+
 /* What the file system of pg_wal leaves for holds; see crelay_disk_bound(). */
 typedef struct CrelayDiskBound
 {

@@ -287,12 +287,14 @@ note_refused(const CrelayHello *hello, CrelayRefusal refusal, const char *client
 {
 	CrelayRefused *refused = &crelay_shared->refused[hello->incarnation % CRELAY_MAX_REFUSED];
 	bool		same = refused->incarnation == hello->incarnation;
-	bool		news = refusal != CRELAY_REFUSE_NONE && (!same || refused->refusal != refusal);
+	bool		news = refusal != CRELAY_REFUSE_NONE && (!same || refused->reason != (int) refusal);
 
 	if (refusal == CRELAY_REFUSE_NONE && !same)
 		return false;
 	refused->incarnation = hello->incarnation;
-	refused->refusal = refusal;
+	refused->reason = refusal;
+	refused->is_double = refusal == CRELAY_REFUSE_OWN_NAME || refusal == CRELAY_REFUSE_DUPLICATE;
+	refused->is_foreign = refusal == CRELAY_REFUSE_SYSTEM;
 	refused->seen_at = now;
 	strlcpy(refused->name, hello->node_name, sizeof(refused->name));
 	strlcpy(refused->addr, client_addr, sizeof(refused->addr));
@@ -302,7 +304,7 @@ note_refused(const CrelayHello *hello, CrelayRefusal refusal, const char *client
 static bool
 is_refused_lately(const CrelayRefused *refused, TimestampTz now)
 {
-	return refused->refusal != CRELAY_REFUSE_NONE &&
+	return refused->reason != CRELAY_REFUSE_NONE &&
 		now - refused->seen_at < DUPLICATE_SHOWN_US;
 }
 
@@ -338,8 +340,8 @@ crelay_registry_has_double(TimestampTz now)
 
 	for (int i = 0; i < n; i++)
 	{
-		if (refused[i].refusal == CRELAY_REFUSE_OWN_NAME ||
-			(refused[i].refusal == CRELAY_REFUSE_DUPLICATE && refused[i].incarnation == own))
+		if (refused[i].reason == CRELAY_REFUSE_OWN_NAME ||
+			(refused[i].is_double && refused[i].incarnation == own))
 			return true;
 	}
 	return false;

@@ -83,7 +83,7 @@ for my $node ($p, $i, $l)
 {
 	wait_for($node, q{SELECT warnings @> '{hold_invalidated}' AND NOT warnings @> '{hold_dropped}' FROM cascade_topology WHERE node_name = 'i'},
 		$node->name . ' shows that the server had given the hold up');
-	like(text_of($node, 'hold_dropped'), qr/^the hold of node "i" on "p" was invalidated by the server, and was placed again.* \/ Raise max_slot_wal_keep_size there/,
+	like(text_of($node, 'hold_dropped'), qr/^the hold of node "i" on "p" was invalidated by the server \(max_slot_wal_keep_size\), and was placed again.* \/ Raise max_slot_wal_keep_size there/,
 		'and says so');
 }
 

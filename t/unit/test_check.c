@@ -991,6 +991,84 @@ pinned_not_long(Scene *s)
 	s->facts.pinned_since = NOW - LONG;
 }
 
+/* More than max_wal_size. */
+static CrelayDownstream *
+add_big_slot(Scene *s, const char *name)
+{
+	CrelayDownstream *slot = add_slot(s, name);
+
+	slot->restart_lsn = LSN(80);
+	return slot;
+}
+
+static void
+big_logical(Scene *s)
+{
+	add_big_slot(s, "debezium")->logical = true;
+}
+
+static void
+big_ignored(Scene *s)
+{
+	add_big_slot(s, "barman")->ignored = true;
+}
+
+static void
+big_in_use(Scene *s)
+{
+	big_logical(s);
+	s->downstreams[2].pid = 4711;
+}
+
+static void
+big_unknown(Scene *s)
+{
+	add_big_slot(s, "forgotten");
+}
+
+static void
+big_own_hold(Scene *s)
+{
+	CrelayDownstream *hold = add_big_slot(s, "p");
+
+	hold->kind = CRELAY_KIND_HOLD;
+	hold->ancestor = true;
+	hold->incarnation = 9;
+}
+
+static void
+own_double(Scene *s)
+{
+	static const CrelayRefused refused = {
+		.incarnation = 9,.is_double = true,.name = "p",.addr = "10.0.0.9"
+	};
+
+	s->facts.nturned_away = 1;
+	s->facts.turned_away = &refused;
+}
+
+static void
+double_of_child(Scene *s)
+{
+	static const CrelayRefused refused = {
+		.incarnation = 2,.is_double = true,.name = "x",.addr = "10.0.0.9"
+	};
+
+	s->facts.nturned_away = 1;
+	s->facts.turned_away = &refused;
+}
+
+static void
+foreigner(Scene *s)
+{
+	static const CrelayRefused refused = {
+		.incarnation = 9,.is_foreign = true,.name = "p",.addr = "10.0.0.9"
+	};
+
+	s->facts.nturned_away = 1;
+	s->facts.turned_away = &refused;
+}
+
 static void
 unknown_slot(Scene *s)
 {
@@ -1718,6 +1796,14 @@ static const struct
 	{"pinned for long", P, pinned, "warning pinned_long l"},
 	{"pinned, but not for long", P, pinned_not_long, "ok ok p"},
 
+	{"a logical slot keeps more than max_wal_size", P, big_logical, "warning idle_slot debezium"},
+	{"so does an ignored one", P, big_ignored, "warning idle_slot barman"},
+	{"what is in use is not idle", P, big_in_use, "ok ok p"},
+	{"one finding is enough", P, big_unknown, "warning orphan_slot forgotten"},
+	{"a hold is no slot of others", P, big_own_hold, "warning orphan_slot p"},
+	{"a node with this one's name was refused", P, own_double, "critical duplicate_name p"},
+	{"a node with the incarnation of a child was refused", P, double_of_child, "critical duplicate_name i"},
+	{"a node of another cluster was refused", P, foreigner, "warning upstream_refused p"},
 	{"a slot that nobody knows", P, unknown_slot, "warning orphan_slot forgotten"},
 	{"in use", P, unknown_slot_in_use, "ok ok p"},
 	{"ignored", P, unknown_slot_ignored, "ok ok p"},
@@ -2044,6 +2130,29 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "the walsender of \"p\" on node \"p\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
 			"a walsender that is called like this node");
+
+	set_healthy(&scene, P);
+	big_logical(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "logical slot \"debezium\" is not in use, and keeps 20 MB of WAL on this disk, more than max_wal_size (10 MB)",
+			"what fills the disk");
+
+	set_healthy(&scene, P);
+	own_double(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "two live nodes have the name or the incarnation of \"p\" (00000001); only one of them can be protected: the other one (00000009) calls from 10.0.0.9, and is refused",
+			"where the other one is");
+
+	set_healthy(&scene, P);
+	drops(&scene);
+	look(&scene, &findings);
+	is_text(findings.message, "the hold of node \"i\" on \"p\" was dropped by somebody else, and was placed again: WAL may have been lost",
+			"a hold that was dropped");
+	scene.nodes[I].warnings |= CRELAY_WARN_HOLD_INVALIDATED;
+	look(&scene, &findings);
+	is_text(findings.message, "the hold of node \"i\" on \"p\" was invalidated by the server (max_slot_wal_keep_size), and was placed again: WAL may have been lost",
+			"one that the server gave up");
+	ok(strstr(findings.hint, "HA manager") == NULL, "which no HA manager did");
 
 	set_healthy(&scene, P);
 	near_limit(&scene);
