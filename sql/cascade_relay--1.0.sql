@@ -15,6 +15,16 @@ COMMENT ON FUNCTION cascade_report(bytea) IS
 'takes a report of a downstream node''s worker and returns the reply to it; for roles with the REPLICATION attribute';
 
 --
+-- Nodes call one another by operators.  A function is found by its name, and an
+-- overload with a default argument makes a call ambiguous, so that a role that
+-- may create in this schema could stop all reports; an operator with exactly
+-- these operands there can only be this one.
+--
+CREATE OPERATOR @<- (RIGHTARG = bytea, FUNCTION = cascade_report);
+COMMENT ON OPERATOR @<- (NONE, bytea) IS
+'cascade_report, as nodes call it';
+
+--
 -- The tree
 --
 CREATE FUNCTION cascade_topology(
@@ -371,6 +381,15 @@ AS 'MODULE_PATHNAME', 'cascade_adopt'
 LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cascade_adopt(text, text, pg_lsn) IS
 'makes a replication slot for a node that is to stream from here, from where its WAL is held, and returns that LSN; for roles with the REPLICATION attribute';
+
+CREATE FUNCTION cascade_adopt_at(node_name text, lsn pg_lsn) RETURNS pg_lsn
+AS 'MODULE_PATHNAME', 'cascade_adopt_at'
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cascade_adopt_at(text, pg_lsn) IS
+'cascade_adopt with the slot of the node''s name; for roles with the REPLICATION attribute';
+CREATE OPERATOR @<- (LEFTARG = text, RIGHTARG = pg_lsn, FUNCTION = cascade_adopt_at);
+COMMENT ON OPERATOR @<- (text, pg_lsn) IS
+'cascade_adopt_at, as cascade_follow calls it on another node';
 
 CREATE FUNCTION cascade_follow(
 	upstream_name text,

@@ -34,6 +34,7 @@
 #include "tree.h"
 
 PG_FUNCTION_INFO_V1(cascade_adopt);
+PG_FUNCTION_INFO_V1(cascade_adopt_at);
 
 static void
 check_permission(void)
@@ -172,8 +173,8 @@ explain(const char *node_name, const CrelayAdoptRequest *request,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("replication slot \"%s\" was invalidated by the server",
 							request->slot_name),
-					 errhint("Drop it with %s, and try again.",
-							 "pg_drop_replication_slot")));
+					 errhint("Drop it, and try again: SELECT pg_catalog.pg_drop_replication_slot(%s);",
+							 quote_literal_cstr(request->slot_name))));
 			break;
 		case CRELAY_ADOPT_ACTIVE:
 			ereport(ERROR,
@@ -349,4 +350,26 @@ cascade_adopt(PG_FUNCTION_ARGS)
 		crelay_registry_wake_worker();
 	}
 	PG_RETURN_LSN(result.restart_lsn);
+}
+
+/*
+ * cascade_adopt_at(node_name text, lsn pg_lsn) returns pg_lsn
+ *
+ * The same with the slot of the node's name, behind an operator: see the
+ * install script.
+ */
+Datum
+cascade_adopt_at(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(adopt, 3);
+	Datum		lsn;
+
+	InitFunctionCallInfoData(*adopt, fcinfo->flinfo, 3, InvalidOid, NULL, NULL);
+	adopt->args[0] = fcinfo->args[0];
+	adopt->args[1].value = (Datum) 0;
+	adopt->args[1].isnull = true;
+	adopt->args[2] = fcinfo->args[1];
+	lsn = cascade_adopt(adopt);
+	fcinfo->isnull = adopt->isnull;
+	return lsn;
 }

@@ -86,6 +86,7 @@
  *	delayed_standby	 tree	-  recovery_min_apply_delay keeps WAL that long
  *	unbounded		 here	-  nothing bounds what holds may keep
  *							W  and they keep more than max_wal_size
+ *	schema_open		 here	W  others may create in the schema of the extension
  *	version_mixed	 tree	W  a node's library is older than another's
  *					 here	W  the SQL objects are not of the library's version
  *	server_outdated	 here	W  this server is of a minor release with a fault that
@@ -222,6 +223,8 @@ crelay_check_code_text(CrelayCheckCode code)
 			return "delayed_standby";
 		case CRELAY_CHECK_UNBOUNDED:
 			return "unbounded";
+		case CRELAY_CHECK_SCHEMA_OPEN:
+			return "schema_open";
 		case CRELAY_CHECK_VERSION_MIXED:
 			return "version_mixed";
 		case CRELAY_CHECK_SERVER_OUTDATED:
@@ -354,6 +357,47 @@ lsn_text(char *text, const CrelayCheckFacts *facts, uint64_t lsn)
 	snprintf(text, LSN_LEN, "%X/%0*X", (unsigned) (lsn >> 32), facts->lsn_digits,
 			 (unsigned) lsn);
 	return text;
+}
+
+/*
+ * A name as a string constant of SQL.  What an application or another node
+ * calls itself may have quotes in it.
+ */
+static const char *
+quote_name(char *quoted, size_t size, const char *name)
+{
+	size_t		at = 0;
+
+	quoted[at++] = '\'';
+	for (; *name != '\0' && at + 4 < size; name++)
+	{
+		if (*name == '\'')
+			quoted[at++] = '\'';
+		quoted[at++] = *name;
+	}
+	quoted[at++] = '\'';
+	quoted[at] = '\0';
+	return quoted;
+}
+
+#define QUOTED_LEN	(2 * CRELAY_NAME_LEN + 4)
+#define COMMAND_LEN (CRELAY_SLOT_LEN + 2 * CRELAY_SLOT_LEN + 64)
+
+/*
+ * The command that ends what a slot of this node keeps.  force: of a hold whose
+ * node is known to be somewhere else.
+ */
+static const char *
+drop_command(const CrelayCheckFacts *facts, const CrelayDownstream *d, bool force,
+			 char *command)
+{
+	if (d->kind == CRELAY_KIND_HOLD)
+		snprintf(command, COMMAND_LEN, "SELECT %s.cascade_forget('%s'%s);", facts->schema,
+				 d->slot_name, force ? ", true" : "");
+	else
+		snprintf(command, COMMAND_LEN, "SELECT pg_catalog.pg_drop_replication_slot('%s');",
+				 d->slot_name);
+	return command;
 }
 
 /* ---- rows ---- */
@@ -862,13 +906,13 @@ report_wal_gone(Look *look, const CrelayCheckRow *row)
 {
 	const CrelayNode *node = row->node;
 	const CrelayNode *above = upstream_of(look->facts, row);
-	char		hint[CRELAY_NAME_LEN * 2 + 200];
+	char		hint[COMMAND_LEN + CRELAY_NAME_LEN * 2 + 200];
 	char		oldest[64] = "";
 	char		lsn[LSN_LEN];
 
 	if (row->better != NULL)
-		snprintf(hint, sizeof(hint), "Node \"%s\" still has it. On node \"%s\": SELECT cascade_follow('%s');",
-				 row->better, node->name, row->better);
+		snprintf(hint, sizeof(hint), "Node \"%s\" still has it. On node \"%s\": SELECT %s.cascade_follow('%s');",
+				 row->better, node->name, look->facts->schema, row->better);
 	else
 		snprintf(hint, sizeof(hint),
 				 "No node that it could follow has it any more. Restore it from an archive with restore_command, or rebuild node \"%s\".",
@@ -886,7 +930,7 @@ check_not_streaming(Look *look, const CrelayCheckRow *row)
 {
 	const CrelayNode *node = row->node;
 	const char *slot_name = row->local ? look->facts->primary_slot_name : NULL;
-	char		hint[CRELAY_NAME_LEN * 2 + 200];
+	char		hint[COMMAND_LEN + CRELAY_NAME_LEN * 2 + 200];
 	char		slot[CRELAY_SLOT_LEN + 4] = "";
 	char		lsn[LSN_LEN];
 
@@ -895,8 +939,8 @@ check_not_streaming(Look *look, const CrelayCheckRow *row)
 		return;
 	if (slot_name != NULL && slot_name[0] != '\0')
 		snprintf(slot, sizeof(slot), " \"%s\"", slot_name);
-	snprintf(hint, sizeof(hint), "On node \"%s\": SELECT cascade_follow('%s'); gives it a slot there.",
-			 node->name, upstream_name(row));
+	snprintf(hint, sizeof(hint), "On node \"%s\": SELECT %s.cascade_follow('%s'); gives it a slot there.",
+			 node->name, look->facts->schema, upstream_name(row));
 	switch (node->feed)
 	{
 		case CRELAY_FEED_UNKNOWN:
@@ -1084,6 +1128,8 @@ check_stale(Look *look, const CrelayCheckRow *row)
 {
 	const CrelayCheckFacts *facts = look->facts;
 	const CrelayNode *node = row->node;
+	char		hint[CRELAY_CHECK_TEXT_LEN] = "Look at that server and its log.";
+	char		quoted[QUOTED_LEN];
 	char		since[SIZE_LEN];
 
 	if (row->local ||
@@ -1095,8 +1141,12 @@ check_stale(Look *look, const CrelayCheckRow *row)
 	if (lives_again(facts, node->name) ||
 		(is_below_us(facts, row) && is_released(facts, node)))
 		return;
-	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_STALE_NODE, node->name,
-		   "Look at that server and its log; if it is gone for good, cascade_release on the node that it streamed from lets go of its WAL.",
+	if (node->upstream_name[0] != '\0')
+		snprintf(hint, sizeof(hint),
+				 "Look at that server and its log. If it is gone for good, on node \"%s\": SELECT %s.cascade_forget(%s);",
+				 node->upstream_name, facts->schema,
+				 quote_name(quoted, sizeof(quoted), node->name));
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_STALE_NODE, node->name, hint,
 		   "no news of node \"%s\" for %s%s", node->name,
 		   node->observed_at < facts->started_at ? "at least " : "",
 		   time_text(since, silence(facts, node->observed_at)));
@@ -1451,6 +1501,7 @@ check_kept(Look *look, const char *room)
 {
 	const CrelayCheckFacts *facts = look->facts;
 	const char *hint = "";
+	char		drop[CRELAY_SLOT_LEN + 200];
 	char		keeper[CRELAY_SLOT_LEN + 32];
 
 	switch (facts->disk.kept_by)
@@ -1459,7 +1510,10 @@ check_kept(Look *look, const char *room)
 			return;
 		case CRELAY_KEPT_BY_SLOT:
 			snprintf(keeper, sizeof(keeper), "replication slot \"%s\"", facts->disk.kept_slot);
-			hint = "Give pg_wal more room, or see to it that the slot moves on; if nobody needs it, drop it with pg_drop_replication_slot().";
+			snprintf(drop, sizeof(drop),
+					 "Give pg_wal more room, or see to it that the slot moves on. If nobody needs it: SELECT pg_catalog.pg_drop_replication_slot('%s');",
+					 facts->disk.kept_slot);
+			hint = drop;
 			break;
 		case CRELAY_KEPT_BY_KEEP_SIZE:
 			snprintf(keeper, sizeof(keeper), "wal_keep_size");
@@ -1488,7 +1542,7 @@ check_disk(Look *look)
 {
 	const CrelayCheckFacts *facts = look->facts;
 	const CrelayDiskBound *disk = &facts->disk;
-	const char *hint = "Give pg_wal more room, or bring back the nodes that it is kept for: SELECT * FROM cascade_downstreams ORDER BY retained_bytes DESC. What is to stay free is cascade_relay.min_free_percent, and what WAL needs until the next checkpoint, up to max_wal_size.";
+	char		hint[CRELAY_CHECK_TEXT_LEN];
 	uint64_t	kept = kept_by_holds(facts);
 	bool		near = disk->left < (int64_t) (disk->reserve / 2);
 	Cost		cost = COST_NOTHING;
@@ -1506,6 +1560,9 @@ check_disk(Look *look)
 	}
 	size_text(size, kept);
 	size_text(room, disk->free);
+	snprintf(hint, sizeof(hint),
+			 "Give pg_wal more room, or bring back the nodes that it is kept for: SELECT * FROM %s.cascade_downstreams ORDER BY retained_bytes DESC; What is to stay free is cascade_relay.min_free_percent, and what WAL needs until the next checkpoint, up to max_wal_size.",
+			 facts->schema);
 	if (cost == COST_NODES && near)
 		report(look, CRELAY_SEVERITY_CRITICAL, CRELAY_CHECK_DISK_RESERVE, facts->name, hint,
 			   "with %s free on the file system of pg_wal, holds keep %s and not what is needed",
@@ -1590,14 +1647,14 @@ advise_pin(const CrelayCheckFacts *facts, const CrelayPin *pin, char *hint, size
 	const CrelayNode *node = find_pinning(facts, pin);
 
 	if (pin->kind == CRELAY_PIN_HOLD)
-		snprintf(hint, size, "Bring node \"%s\" back. If it will not come back, on node \"%s\": SELECT cascade_forget('%s');",
-				 pin->by, pin->on, pin->slot);
+		snprintf(hint, size, "Bring node \"%s\" back. If it will not come back, on node \"%s\": SELECT %s.cascade_forget('%s');",
+				 pin->by, pin->on, facts->schema, pin->slot);
 	else if (pin->kind == CRELAY_PIN_SLOT && node == NULL)
 		snprintf(hint, size, "No node is seen to stream through it, whatever it is called. If it is not needed, on node \"%s\": SELECT pg_catalog.pg_drop_replication_slot('%s'); or list it there in cascade_relay.ignore_slots.",
 				 pin->on, pin->slot);
 	else if (pin->kind == CRELAY_PIN_NODE && node != NULL && node->upstream_name[0] != '\0')
-		snprintf(hint, size, "Find out why node \"%s\" does not go on. To let go of its WAL, on node \"%s\": SELECT cascade_release('%s');",
-				 pin->by, node->upstream_name, pin->by);
+		snprintf(hint, size, "Find out why node \"%s\" does not go on. To let go of its WAL, on node \"%s\": SELECT %s.cascade_release('%s');",
+				 pin->by, node->upstream_name, facts->schema, pin->by);
 	else
 		snprintf(hint, size, "Find out why \"%s\" does not go on.", pin->by);
 }
@@ -1704,13 +1761,12 @@ static void
 check_claimed(Look *look, const CrelayDownstream *d)
 {
 	const CrelayCheckFacts *facts = look->facts;
-	char		hint[CRELAY_SLOT_LEN + 200];
+	char		hint[COMMAND_LEN + 100];
+	char		command[COMMAND_LEN];
 	char		size[SIZE_LEN];
 
-	snprintf(hint, sizeof(hint),
-			 "Look at that node. If it streams and is protected there: SELECT %s('%s'%s);",
-			 d->kind == CRELAY_KIND_HOLD ? "cascade_forget" : "pg_drop_replication_slot",
-			 d->slot_name, d->kind == CRELAY_KIND_HOLD ? ", true" : "");
+	snprintf(hint, sizeof(hint), "Look at that node. If it streams and is protected there: %s",
+			 drop_command(facts, d, true, command));
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
 		   "replication slot \"%s\" keeps %s of WAL and is not in use: its node is seen below \"%s\", and its move is not confirmed",
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), d->claimed_by);
@@ -1755,7 +1811,8 @@ check_orphan(Look *look, const CrelayDownstream *d)
 	const CrelayCheckFacts *facts = look->facts;
 	const char *reason;
 	char		room[REASON_LEN];
-	char		hint[CRELAY_SLOT_LEN + 100];
+	char		hint[COMMAND_LEN + 100];
+	char		command[COMMAND_LEN];
 	char		size[SIZE_LEN];
 
 	if (!is_orphan(facts, d, room, &reason))
@@ -1765,9 +1822,8 @@ check_orphan(Look *look, const CrelayDownstream *d)
 		check_claimed(look, d);
 		return;
 	}
-	snprintf(hint, sizeof(hint), "If nobody will come back for it: SELECT %s('%s');",
-			 d->kind == CRELAY_KIND_HOLD ? "cascade_forget" : "pg_drop_replication_slot",
-			 d->slot_name);
+	snprintf(hint, sizeof(hint), "If nobody will come back for it: %s",
+			 drop_command(facts, d, false, command));
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
 		   "replication slot \"%s\" keeps %s of WAL and is not in use: %s",
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)), reason);
@@ -1784,7 +1840,8 @@ check_idle(Look *look, const CrelayDownstream *d)
 	const CrelayCheckFacts *facts = look->facts;
 	const char *reason;
 	char		room[REASON_LEN];
-	char		hint[CRELAY_SLOT_LEN + 100];
+	char		hint[COMMAND_LEN + 100];
+	char		command[COMMAND_LEN];
 	char		size[SIZE_LEN];
 	char		limit[SIZE_LEN];
 
@@ -1792,9 +1849,8 @@ check_idle(Look *look, const CrelayDownstream *d)
 		kept_bytes(facts, d->restart_lsn) <= (uint64_t) facts->max_wal_size ||
 		is_orphan(facts, d, room, &reason))
 		return;
-	snprintf(hint, sizeof(hint),
-			 "Start what reads it. If that is gone for good: SELECT pg_drop_replication_slot('%s');",
-			 d->slot_name);
+	snprintf(hint, sizeof(hint), "Start what reads it. If that is gone for good: %s",
+			 drop_command(facts, d, false, command));
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_IDLE_SLOT, d->name, hint,
 		   "%s slot \"%s\" is not in use, and keeps %s of WAL on this disk, more than max_wal_size (%s)",
 		   d->logical ? "logical" : "replication", d->slot_name,
@@ -1810,7 +1866,7 @@ static void
 check_local_hold(Look *look, const CrelayDownstream *d)
 {
 	const CrelayCheckFacts *facts = look->facts;
-	char		hint[CRELAY_SLOT_LEN + 200];
+	char		hint[COMMAND_LEN + 200];
 	char		who[CRELAY_NAME_LEN + 64];
 	char		size[SIZE_LEN];
 
@@ -1826,7 +1882,8 @@ check_local_hold(Look *look, const CrelayDownstream *d)
 		snprintf(who, sizeof(who), "node \"%s\" and %d more", facts->first_awaited,
 				 facts->awaited - 1);
 	snprintf(hint, sizeof(hint),
-			 "It goes by itself when all of them are protected here again. If they will not come back: SELECT cascade_forget('%s');",
+			 "It goes by itself when all of them are protected here again. If they will not come back: SELECT %s.cascade_forget('%s');",
+			 facts->schema,
 			 d->slot_name);
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, facts->name, hint,
 		   "since this node was promoted, hold \"%s\" keeps %s of WAL for %s",
@@ -1840,13 +1897,13 @@ static void
 check_former_hold(Look *look, const CrelayDownstream *d)
 {
 	const CrelayCheckFacts *facts = look->facts;
-	char		hint[CRELAY_SLOT_LEN + 100];
+	char		hint[COMMAND_LEN + 100];
 	char		size[SIZE_LEN];
 
 	if (!d->former || d->slot_name[0] == '\0' || d->restart_lsn == 0)
 		return;
-	snprintf(hint, sizeof(hint), "It is not needed any more: SELECT cascade_forget('%s');",
-			 d->slot_name);
+	snprintf(hint, sizeof(hint), "It is not needed any more: SELECT %s.cascade_forget('%s');",
+			 facts->schema, d->slot_name);
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FORMER_LIFE, facts->name, hint,
 		   "local hold \"%s\" keeps %s of WAL on this node for the name that it had before",
 		   d->slot_name, size_text(size, kept_bytes(facts, d->restart_lsn)));
@@ -1860,7 +1917,7 @@ check_former_life(Look *look, const CrelayCheckRow *row)
 {
 	const CrelayCheckFacts *facts = look->facts;
 	const CrelayNode *node = row->node;
-	char		hint[CRELAY_SLOT_LEN + 2 * CRELAY_NAME_LEN + 100];
+	char		hint[COMMAND_LEN + 2 * CRELAY_NAME_LEN + 100];
 
 	for (int i = 0; i < facts->nformer; i++)
 	{
@@ -1870,8 +1927,8 @@ check_former_life(Look *look, const CrelayCheckRow *row)
 			node->upstream_name[0] == '\0')
 			continue;
 		snprintf(hint, sizeof(hint),
-				 "When this node is protected under its present name, on node \"%s\": SELECT cascade_forget('%s%s_%08x', true);",
-				 node->upstream_name, CRELAY_HOLD_PREFIX, life->name, (unsigned) life->incarnation);
+				 "When this node is protected under its present name, on node \"%s\": SELECT %s.cascade_forget('%s%s_%08x', true);",
+				 node->upstream_name, facts->schema, CRELAY_HOLD_PREFIX, life->name, (unsigned) life->incarnation);
 		report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_FORMER_LIFE, facts->name, hint,
 			   "this node was called \"%s\" before, and node \"%s\" goes on holding WAL for that",
 			   life->name, node->upstream_name);
@@ -1948,7 +2005,7 @@ add_slot_commands(const CrelayCheckFacts *facts, int child, char *hint, size_t s
 
 		if (d->kind == CRELAY_KIND_SLOT && d->child == child && d->pid == 0 &&
 			!d->adopted && d->restart_lsn != 0)
-			snprintf(hint + len, size - len, " SELECT pg_drop_replication_slot('%s');",
+			snprintf(hint + len, size - len, " SELECT pg_catalog.pg_drop_replication_slot('%s');",
 					 d->slot_name);
 	}
 }
@@ -1967,8 +2024,8 @@ check_left(Look *look, const CrelayDownstream *d)
 	if (d->kind != CRELAY_KIND_HOLD || d->slot_name[0] == '\0' || d->own ||
 		child == NULL || child->left_by == NULL)
 		return;
-	snprintf(hint, sizeof(hint), "If it will not come back: SELECT cascade_forget('%s');",
-			 d->name);
+	snprintf(hint, sizeof(hint), "If it will not come back: SELECT %s.cascade_forget('%s');",
+			 facts->schema, d->name);
 	add_slot_commands(facts, d->child, hint, sizeof(hint));
 	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_ORPHAN_SLOT, d->name, hint,
 		   "node \"%s\" is away, and all that streamed from it (%s) is protected elsewhere: its hold keeps %s of WAL for it alone",
@@ -1997,6 +2054,28 @@ check_bounds(Look *look)
 		   "Set cascade_relay.min_free_percent, cascade_relay.max_hold_size (both for holds alone) or max_slot_wal_keep_size to what the disk can bear.",
 		   "nothing bounds the WAL that holds may keep on this node; now it is %s",
 		   size_text(size, kept));
+}
+
+/*
+ * Whoever may create in the schema of the extension can give what is called
+ * there an overload.  What nodes call of one another is not found by its name.
+ */
+static void
+check_schema(Look *look)
+{
+	const CrelayCheckFacts *facts = look->facts;
+	char		hint[CRELAY_CHECK_TEXT_LEN];
+
+	if (facts->schema_open_to == NULL)
+		return;
+	if (facts->schema_granted)
+		snprintf(hint, sizeof(hint), "On the primary: REVOKE CREATE ON SCHEMA %s FROM %s;",
+				 facts->schema, facts->schema_open_to);
+	else
+		snprintf(hint, sizeof(hint), "On the primary: CREATE SCHEMA cascade_relay; ALTER EXTENSION cascade_relay SET SCHEMA cascade_relay;");
+	report(look, CRELAY_SEVERITY_WARNING, CRELAY_CHECK_SCHEMA_OPEN, facts->name, hint,
+		   "%s may create in schema %s, where cascade_relay is, and so interfere with what is called there",
+		   facts->schema_open_to, facts->schema);
 }
 
 /* ---- vacuum and delays ---- */
@@ -2334,6 +2413,7 @@ look_at_all(Look *look)
 	each_row(look, check_feedback);
 	each_row(look, check_delayed);
 	check_bounds(look);
+	check_schema(look);
 	check_versions(look);
 	check_server(look);
 	each_row(look, check_preloaded);

@@ -61,6 +61,7 @@ typedef enum CrelayCheckCode
 	CRELAY_CHECK_FEEDBACK_OFF,
 	CRELAY_CHECK_DELAYED_STANDBY,
 	CRELAY_CHECK_UNBOUNDED,
+	CRELAY_CHECK_SCHEMA_OPEN,
 	CRELAY_CHECK_VERSION_MIXED,
 	CRELAY_CHECK_SERVER_OUTDATED,
 	CRELAY_CHECK_NOT_PRELOADED,
@@ -110,6 +111,10 @@ typedef struct CrelayCheckFacts
 	int64_t		stale_after;	/* microseconds */
 	int64_t		started_at;		/* of this server */
 	uint64_t	segment_size;
+	const char *schema;			/* of the extension, quoted, for commands */
+	const char *schema_open_to; /* who may create there, quoted; NULL: only
+								 * superusers */
+	bool		schema_granted; /* by a grant, not as the owner */
 	int			lsn_digits;		/* the server prints at least so many after
 								 * the slash of an LSN */
 

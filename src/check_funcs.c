@@ -16,13 +16,18 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
+#include "utils/acl.h"
 #include "utils/fmgroids.h"
+#include "utils/syscache.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -308,6 +313,68 @@ read_sql_version(void)
 	return version;
 }
 
+/*
+ * Returns true if a role can do everything anyway.  The owner of the database
+ * stands behind pg_database_owner.
+ */
+static bool
+is_trusted(Oid role)
+{
+	HeapTuple	tuple;
+	bool		trusted;
+
+	if (role != ROLE_PG_DATABASE_OWNER)
+		return superuser_arg(role);
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	trusted = superuser_arg(((Form_pg_database) GETSTRUCT(tuple))->datdba);
+	ReleaseSysCache(tuple);
+	return trusted;
+}
+
+/*
+ * Finds a role without superuser rights that may create in the schema of the
+ * extension.
+ */
+static void
+add_schema(CrelayCheckFacts *facts, Oid function)
+{
+	Oid			schema = get_func_namespace(function);
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	bool		is_null;
+	Oid			owner;
+	Datum		value;
+
+	facts->schema = crelay_schema_of(function);
+	if (!HeapTupleIsValid(tuple))
+		return;
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	if (!is_trusted(owner))
+		facts->schema_open_to = quote_identifier(GetUserNameFromId(owner, false));
+	value = SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspacl, &is_null);
+	if (!is_null && facts->schema_open_to == NULL)
+	{
+		Acl		   *acl = DatumGetAclPCopy(value);
+
+		/* an ACL has no nulls; ACL_DAT() would ask, and mix signs */
+		AclItem    *items = (AclItem *) ((char *) acl + ARR_OVERHEAD_NONULLS(1));
+
+		for (int i = 0; i < ACL_NUM(acl); i++)
+		{
+			Oid			grantee = items[i].ai_grantee;
+
+			if ((ACLITEM_GET_PRIVS(items[i]) & ACL_CREATE) == 0 ||
+				(grantee != ACL_ID_PUBLIC && is_trusted(grantee)))
+				continue;
+			facts->schema_granted = true;
+			facts->schema_open_to = grantee == ACL_ID_PUBLIC ? "PUBLIC" :
+				quote_identifier(GetUserNameFromId(grantee, false));
+		}
+	}
+	ReleaseSysCache(tuple);
+}
+
 static void
 add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 		 const CrelaySettings *settings, const CrelayPosition *position)
@@ -343,10 +410,11 @@ add_self(CrelayCheckFacts *facts, const CrelayLocal *local,
 
 /*
  * Hands the findings about a tree and this server to the sink, the worst first,
- * and one that says ok if there is none.
+ * and one that says ok if there is none.  function: one of ours, in whose schema
+ * the others are.
  */
 void
-crelay_check_tree(const CrelayTree *tree, CrelayCheckSink sink, void *sink_arg)
+crelay_check_tree(const CrelayTree *tree, Oid function, CrelayCheckSink sink, void *sink_arg)
 {
 	CrelayPolicyTree policy = {0};
 	CrelayCheckFacts facts = {0};
@@ -356,6 +424,7 @@ crelay_check_tree(const CrelayTree *tree, CrelayCheckSink sink, void *sink_arg)
 	crelay_guc_copy(&settings);
 	crelay_read_position(&position);
 	facts.now = GetCurrentTimestamp();
+	add_schema(&facts, function);
 	facts.stale_after = (int64) settings.stale_timeout_ms * 1000;
 	facts.started_at = PgStartTime;
 	facts.segment_size = wal_segment_size;
@@ -383,6 +452,6 @@ cascade_check(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	output.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	output.memory = crelay_row_memory();
-	crelay_check_tree(tree, put_finding, &output);
+	crelay_check_tree(tree, fcinfo->flinfo->fn_oid, put_finding, &output);
 	return (Datum) 0;
 }

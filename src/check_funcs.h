@@ -19,6 +19,7 @@
 #include "check.h"
 #include "tree.h"
 
-extern void crelay_check_tree(const CrelayTree *tree, CrelayCheckSink sink, void *sink_arg);
+extern void crelay_check_tree(const CrelayTree *tree, Oid function,
+							  CrelayCheckSink sink, void *sink_arg);
 
 #endif							/* CRELAY_CHECK_FUNCS_H */

@@ -635,7 +635,7 @@ adopt(Move *move)
 	params[0] = move->node_name;
 	params[1] = psprintf(CRELAY_LSN_FORMAT, LSN_FORMAT_ARGS(move->position.applied_lsn));
 	if (!crelay_session_ask(move->session,
-							psprintf("SELECT %s.cascade_adopt($1::pg_catalog.text, NULL, $2::pg_catalog.pg_lsn)",
+							psprintf("SELECT $1::pg_catalog.text OPERATOR(%s.@<-) $2::pg_catalog.pg_lsn",
 									 crelay_session_schema(move->session)),
 							2, params, step_ms(move)))
 		refuse_session(move, move->session, "it cannot adopt this node");
@@ -885,7 +885,7 @@ leave_old_place(Move *move, const CrelaySettings *settings)
 		ereport(NOTICE,
 				(errmsg("replication slot \"%s\" stays on %s, where it keeps WAL",
 						move->old_slot, name),
-				 errhint("If nobody needs it, run there: SELECT pg_drop_replication_slot('%s');",
+				 errhint("If nobody needs it, run there: SELECT pg_catalog.pg_drop_replication_slot('%s');",
 						 move->old_slot)));
 		return;
 	}
@@ -903,7 +903,7 @@ leave_old_place(Move *move, const CrelaySettings *settings)
 				(errmsg("replication slot \"%s\" is left behind on %s",
 						move->old_slot, name),
 				 errdetail("That node could not be told."),
-				 errhint("If it comes back, run there: SELECT pg_drop_replication_slot('%s');",
+				 errhint("If it comes back, run there: SELECT pg_catalog.pg_drop_replication_slot('%s');",
 						 move->old_slot)));
 	crelay_session_close(move->session);
 }
@@ -952,7 +952,7 @@ drop_adopted(Move *move)
 		ereport(WARNING,
 				(errmsg("replication slot \"%s\" may be left behind on \"%s\"",
 						move->slot_name, move->target),
-				 errhint("Look there, and run: SELECT pg_drop_replication_slot('%s');",
+				 errhint("Look there, and run: SELECT pg_catalog.pg_drop_replication_slot('%s');",
 						 move->slot_name)));
 }
 
@@ -1023,7 +1023,7 @@ undo(Move *move)
 				(errmsg("replication slot \"%s\" stays on \"%s\"",
 						move->slot_name, move->target),
 				 errdetail("The settings may name it."),
-				 errhint("Once they do not, run there: SELECT pg_drop_replication_slot('%s');",
+				 errhint("Once they do not, run there: SELECT pg_catalog.pg_drop_replication_slot('%s');",
 						 move->slot_name)));
 	RESUME_INTERRUPTS();
 }

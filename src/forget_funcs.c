@@ -31,12 +31,14 @@
 #include "release.h"
 #include "topology.h"
 #include "tree.h"
+#include "tuple.h"
 
 PG_FUNCTION_INFO_V1(cascade_forget);
 
 /* What is known here, and what is asked. */
 typedef struct Forget
 {
+	const char *schema;			/* of the extension, for commands */
 	const char *argument;
 	const char *name;			/* of the node */
 	const char *hold_name;		/* only the life with that hold; or NULL */
@@ -161,8 +163,8 @@ look_around(Forget *forget)
 				 errdetail("It streams from this node, or reports to it."),
 				 forget->force ?
 				 errhint("Stop it, or attach it elsewhere, first.") :
-				 errhint("Stop it, or attach it elsewhere, first. If it does not report any more, because cascade_relay was taken out: SELECT cascade_forget(%s, true);",
-						 quote_literal_cstr(forget->argument))));
+				 errhint("Stop it, or attach it elsewhere, first. If it does not report any more, because cascade_relay was taken out: SELECT %s.cascade_forget(%s, true);",
+						 forget->schema, quote_literal_cstr(forget->argument))));
 }
 
 /* ---- what speaks against it ---- */
@@ -270,8 +272,8 @@ require_free(Forget *forget)
 					 child == NULL || !child->has_about ?
 					 errdetail("It has not reported since this server was started.") :
 					 errdetail("There were more nodes below it than there was room for."),
-					 errhint("If all that streamed from it is attached elsewhere: SELECT cascade_forget(%s, true);",
-							 quote_literal_cstr(forget->argument))));
+					 errhint("If all that streamed from it is attached elsewhere: SELECT %s.cascade_forget(%s, true);",
+							 forget->schema, quote_literal_cstr(forget->argument))));
 		find_user(forget, known, nknown, d, origin, &blockers);
 		find_blockers(forget, known, nknown, child, origin, &blockers);
 	}
@@ -281,8 +283,8 @@ require_free(Forget *forget)
 				 errmsg("node \"%s\" cannot be forgotten: what is held for it may be needed",
 						forget->name),
 				 errdetail("Not protected elsewhere: %s.", blockers.data),
-				 errhint("Attach them elsewhere and wait until they are protected, or give them up: SELECT cascade_forget(%s, true);",
-						 quote_literal_cstr(forget->argument))));
+				 errhint("Attach them elsewhere and wait until they are protected, or give them up: SELECT %s.cascade_forget(%s, true);",
+						 forget->schema, quote_literal_cstr(forget->argument))));
 }
 
 /* ---- doing it ---- */
@@ -395,7 +397,7 @@ tell_left(const CrelayDownstream *d)
 	ereport(NOTICE,
 			(errmsg("replication slot \"%s\" still keeps WAL from " CRELAY_LSN_FORMAT " on",
 					d->slot_name, LSN_FORMAT_ARGS(d->restart_lsn)),
-			 errhint("If nobody will come back for it: SELECT pg_drop_replication_slot(%s);",
+			 errhint("If nobody will come back for it: SELECT pg_catalog.pg_drop_replication_slot(%s);",
 					 quote_literal_cstr(d->slot_name))));
 	return CStringGetTextDatum(d->slot_name);
 }
@@ -467,6 +469,7 @@ cascade_forget(PG_FUNCTION_ARGS)
 	Forget		forget = {0};
 
 	crelay_registry_require();
+	forget.schema = crelay_schema_of(fcinfo->flinfo->fn_oid);
 	forget.argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	forget.force = PG_GETARG_BOOL(1);
 	crelay_registry_snapshot(&forget.snapshot, true);

@@ -136,7 +136,7 @@ add_finding(void *arg, const CrelayFinding *finding)
 }
 
 static void
-tell_all(CrelayMetricsSink sink, void *sink_arg)
+tell_all(Oid function, CrelayMetricsSink sink, void *sink_arg)
 {
 	CrelayMetricsFacts facts = {0};
 	CrelaySettings settings;
@@ -156,7 +156,7 @@ tell_all(CrelayMetricsSink sink, void *sink_arg)
 		add_members(&facts, tree);
 		add_edges(&facts, &settings, &position);
 		facts.findings = palloc_array(CrelayMetricsFinding, findings.room);
-		crelay_check_tree(tree, add_finding, &findings);
+		crelay_check_tree(tree, function, add_finding, &findings);
 	}
 	crelay_metrics_run(&facts, sink, sink_arg);
 }
@@ -234,7 +234,7 @@ cascade_metrics(PG_FUNCTION_ARGS)
 	Output		output;
 
 	begin_output(fcinfo, &output, 0);
-	tell_all(put_sample, &output);
+	tell_all(fcinfo->flinfo->fn_oid, put_sample, &output);
 	return (Datum) 0;
 }
 
@@ -248,6 +248,6 @@ cascade_openmetrics(PG_FUNCTION_ARGS)
 	Output		output;
 
 	begin_output(fcinfo, &output, MAT_SRF_USE_EXPECTED_DESC);
-	tell_all(put_sample_line, &output);
+	tell_all(fcinfo->flinfo->fn_oid, put_sample_line, &output);
 	return (Datum) 0;
 }

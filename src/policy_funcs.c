@@ -574,7 +574,8 @@ append_redirection(StringInfo text, const CrelayAddress *address)
  * service, password - stays what it is and is not looked at here.
  */
 static char *
-move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const CrelayAddress *address)
+move_by_hand(const char *schema, const CrelayNode *node, const CrelayNode *upstream,
+			 const CrelayAddress *address)
 {
 	static const CrelayAddress to_fill_in = {"ADDRESS", "", ""};
 	const char *slot = quote_literal_cstr(slot_for(node->name));
@@ -588,11 +589,11 @@ move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const CrelayAdd
 	if (!upstream->managed)
 		appendStringInfo(&text, "SELECT pg_catalog.pg_create_physical_replication_slot(%s, true);\n", slot);
 	else if (node->replay_lsn == 0)
-		appendStringInfo(&text, "SELECT cascade_adopt(%s, %s);\n",
+		appendStringInfo(&text, "SELECT %s.cascade_adopt(%s, %s);\n", schema,
 						 quote_literal_cstr(node->name), slot);
 	else
-		appendStringInfo(&text, "SELECT cascade_adopt(%s, %s, '" CRELAY_LSN_FORMAT "');\n",
-						 quote_literal_cstr(node->name), slot,
+		appendStringInfo(&text, "SELECT %s.cascade_adopt(%s, %s, '" CRELAY_LSN_FORMAT "');\n",
+						 schema, quote_literal_cstr(node->name), slot,
 						 LSN_FORMAT_ARGS(node->replay_lsn));
 	appendStringInfo(&text, "-- on %s:\n", plain_name(node->name));
 	if (!node->managed)
@@ -607,11 +608,13 @@ move_by_hand(const CrelayNode *node, const CrelayNode *upstream, const CrelayAdd
  * What to run on the node, if it can move itself.
  */
 static char *
-move_command(const CrelayNode *node, const CrelayNode *upstream, const CrelayAddress *address)
+move_command(const char *schema, const CrelayNode *node, const CrelayNode *upstream,
+			 const CrelayAddress *address)
 {
 	if (node->managed && upstream->managed && address != NULL)
-		return psprintf("SELECT cascade_follow(%s);", quote_literal_cstr(upstream->name));
-	return move_by_hand(node, upstream, address);
+		return psprintf("SELECT %s.cascade_follow(%s);", schema,
+						quote_literal_cstr(upstream->name));
+	return move_by_hand(schema, node, upstream, address);
 }
 
 /* ---- candidates ---- */
@@ -628,8 +631,8 @@ candidate_reason(const CrelayCandidate *candidate)
  * Nothing has to be run to stay, and nothing should be for what is refused.
  */
 static const char *
-candidate_command(const CrelayPolicyTree *policy, const char *node_name, int self,
-				  const CrelayCandidate *candidate)
+candidate_command(const char *schema, const CrelayPolicyTree *policy, const char *node_name,
+				  int self, const CrelayCandidate *candidate)
 {
 	const CrelayNode *upstream = policy_node(policy, candidate->upstream);
 	CrelayAddress place;
@@ -640,7 +643,7 @@ candidate_command(const CrelayPolicyTree *policy, const char *node_name, int sel
 		return NULL;
 	if (self < 0)
 		return clone_command(node_name, upstream, address);
-	return move_command(policy_node(policy, self), upstream, address);
+	return move_command(schema, policy_node(policy, self), upstream, address);
 }
 
 /*
@@ -648,7 +651,8 @@ candidate_command(const CrelayPolicyTree *policy, const char *node_name, int sel
  * The place that the node will take on the best one is taken from then on.
  */
 static void
-put_candidates(ReturnSetInfo *rsinfo, MemoryContext memory, const CrelayPolicyTree *policy,
+put_candidates(ReturnSetInfo *rsinfo, const char *schema, MemoryContext memory,
+			   const CrelayPolicyTree *policy,
 			   const CrelayCandidateQuestion *question, int self,
 			   CrelayCandidate *candidates)
 {
@@ -672,7 +676,7 @@ put_candidates(ReturnSetInfo *rsinfo, MemoryContext memory, const CrelayPolicyTr
 		crelay_put_truth(&tuple, candidate->same_location);
 		crelay_put_lsn(&tuple, upstream->oldest_wal_lsn);
 		crelay_put_bigint(&tuple, candidate->missing_wal, candidate->missing_wal >= 0);
-		crelay_put_text(&tuple, candidate_command(policy, question->node_name,
+		crelay_put_text(&tuple, candidate_command(schema, policy, question->node_name,
 												  self, candidate));
 		crelay_tuple_store(&tuple, rsinfo);
 	}
@@ -709,7 +713,7 @@ hangs_from(const CrelayPolicyTree *policy, int row, const char *without)
  * go where not all of them can.
  */
 static void
-put_rows(ReturnSetInfo *rsinfo, const CrelayPolicyTree *policy,
+put_rows(ReturnSetInfo *rsinfo, const char *schema, const CrelayPolicyTree *policy,
 		 CrelayCandidateQuestion *question, int only)
 {
 	MemoryContext memory = crelay_row_memory();
@@ -724,7 +728,7 @@ put_rows(ReturnSetInfo *rsinfo, const CrelayPolicyTree *policy,
 		if ((shown || (row < only && hangs_from(policy, row, question->without))) &&
 			needs_upstream(policy, row, question->without) &&
 			crelay_policy_find(policy, question->node_name) == row)
-			put_candidates(shown ? rsinfo : NULL, memory, policy, question, row, candidates);
+			put_candidates(shown ? rsinfo : NULL, schema, memory, policy, question, row, candidates);
 	}
 }
 
@@ -736,6 +740,7 @@ Datum
 cascade_upstream_candidates(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	const char *schema = crelay_schema_of(fcinfo->flinfo->fn_oid);
 	CrelayCandidateQuestion question;
 	CrelayPolicyTree policy;
 	const char *node_name = text_argument(fcinfo, 0);
@@ -765,10 +770,10 @@ cascade_upstream_candidates(PG_FUNCTION_ARGS)
 	}
 	question.node_name = node_name;
 	if (node_name != NULL && self < 0)
-		put_candidates(rsinfo, crelay_row_memory(), &policy, &question, self,
+		put_candidates(rsinfo, schema, crelay_row_memory(), &policy, &question, self,
 					   palloc_array(CrelayCandidate, policy.nrows + 1));
 	else
-		put_rows(rsinfo, &policy, &question, self);
+		put_rows(rsinfo, schema, &policy, &question, self);
 	return (Datum) 0;
 }
 

@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
@@ -136,6 +137,19 @@ static inline void
 crelay_put_incarnation(CrelayTuple *tuple, uint32 incarnation)
 {
 	crelay_put_text(tuple, incarnation != 0 ? psprintf("%08x", incarnation) : NULL);
+}
+
+/*
+ * The schema of a function of ours, for a command in the name of the
+ * extension: quoted, because the command is to work as it is printed, whatever
+ * the search_path of the session is.
+ */
+static inline const char *
+crelay_schema_of(Oid function)
+{
+	char	   *name = get_namespace_name(get_func_namespace(function));
+
+	return quote_identifier(name != NULL ? name : "public");
 }
 
 /* The three columns pinned_by, pinned_on and pinned_slot. */

@@ -479,7 +479,7 @@ step_lookup(CrelayLink *link)
 		return fail_missing(link);
 
 	len = snprintf(link->query, sizeof(link->query),
-				   "SELECT %s.cascade_report($1::pg_catalog.bytea)",
+				   "SELECT OPERATOR(%s.@<-) $1::pg_catalog.bytea",
 				   PQgetvalue(link->result, 0, 0));
 	if (len < 0 || len >= (int) sizeof(link->query))
 		return fail(link, "the upstream names an impossible schema", "");

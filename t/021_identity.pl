@@ -106,7 +106,7 @@ is_deeply([ state_lines($i, 'node') ], [ 'j ' . incarnation($i), "i $before" ], 
 remove_wal(3, $p, $i);
 is(hold_lsn($p, 'i'), $need, 'what p holds for the former life stays');
 like(value($i, q{SELECT severity, message, hint FROM cascade_check WHERE code = 'former_life'}),
-	qr/^warning\|this node was called "i" before, and node "p" goes on holding WAL for that\|.* on node "p": SELECT cascade_forget\('$former', true\);$/,
+	qr/^warning\|this node was called "i" before, and node "p" goes on holding WAL for that\|.* on node "p": SELECT public\.cascade_forget\('$former', true\);$/,
 	'j lists it, with the command');
 
 kill_node($i);

@@ -125,13 +125,13 @@ wait_for($p, q{SELECT count(*) = 1 FROM cascade_check WHERE code = 'orphan_slot'
 like(finding($p, 'orphan_slot', 'i'),
 	qr/^node "i" is away, and all that streamed from it \((l, u|u, l)\) is protected elsewhere: its hold keeps \d+ [kM]B of WAL for it alone$/, 'and why');
 my $hint = value($p, q{SELECT hint FROM cascade_check WHERE code = 'orphan_slot' AND node_name = 'i'});
-is($hint, q{If it will not come back: SELECT cascade_forget('i'); SELECT pg_drop_replication_slot('i');}, 'and how');
+is($hint, q{If it will not come back: SELECT public.cascade_forget('i'); SELECT pg_catalog.pg_drop_replication_slot('i');}, 'and how');
 my $oldest = oldest_wal($p);
 is($oldest, segment_of(hold_lsn($p, 'i')), 'its WAL is all there');
 
 my ($ret, $stdout, $stderr) = $p->psql('postgres', q{SELECT cascade_forget('i')});
 is($stdout, '{i}', 'i is forgotten, and the slot that others made is named');
-like($stderr, qr/NOTICE:  replication slot "i" still keeps WAL from \S+ on\nHINT:  .*SELECT pg_drop_replication_slot\('i'\);/, 'in words too');
+like($stderr, qr/NOTICE:  replication slot "i" still keeps WAL from \S+ on\nHINT:  .*SELECT pg_catalog\.pg_drop_replication_slot\('i'\);/, 'in words too');
 is(value($p, qq{SELECT count(*) FROM pg_replication_slots WHERE slot_name = '$hold'}), '0', 'its hold is gone');
 wait_for($p, q{SELECT count(*) = 0 FROM cascade_topology WHERE node_name = 'i'}, 'and so is it from the tree');
 wait_for($p, q{SELECT NOT counted AND reason = 'released' FROM cascade_downstreams WHERE slot_name = 'i'}, 'its slot does not count');

@@ -116,7 +116,7 @@ for my $leaf ($l1, $l2, $l3)
 	my $started = time;
 	my $command;
 
-	is($command = candidate($p, $name, 'i'), "SELECT cascade_follow('p');", "what $name has to run");
+	is($command = candidate($p, $name, 'i'), "SELECT public.cascade_follow('p');", "what $name has to run");
 	like(value($leaf, $command), qr{^streaming from "p" with slot "cascade_adopted_$name" from 0/[0-9A-F]+00000$}, "$name follows p");
 	note(sprintf('%s: %.0f ms', $name, 1000 * (time - $started)));
 	is_below($leaf, $p);
@@ -206,7 +206,7 @@ checkpoint_all($p, $l1, $l2);
 kill_node($l2);
 $m->start;
 is(value($l1, q{SELECT command FROM cascade_upstream_candidates('m', without => 'l2') WHERE upstream_name = 'l1' AND verdict = 'safe'}),
-	q{SELECT cascade_follow('l1');}, 'the grandparent knows the way');
+	q{SELECT public.cascade_follow('l1');}, 'the grandparent knows the way');
 like(value($m, q{SELECT cascade_follow('l1')}), qr/^streaming from "l1"/, 'm follows its grandparent');
 is_below($m, $l1);
 add_rows($p, 1);

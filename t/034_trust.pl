@@ -145,6 +145,7 @@ cascade_status                yes  yes  -    -
 cascade_topology              yes  yes  -    -  
 CALL cascade_wait_for()       yes  yes  yes  yes
 cascade_adopt()               yes  yes  yes  yes
+cascade_adopt_at()            yes  yes  yes  yes
 cascade_bookmark()            yes  yes  yes  yes
 cascade_can_serve()           yes  yes  -    -  
 cascade_check()               yes  yes  -    -  

@@ -288,6 +288,6 @@ for my $word (sort keys %secret)
 push @places, [ 'a note', "here is $secret{seen}" ];
 is(scalar(grep { $_->[1] =~ /$secret{seen}/ } @places), 1, 'what is somewhere is found');
 my $shown = unpack('H*', 'host=i.example port=5432');
-is(scalar(grep { $_->[0] =~ /^the log of/ && $_->[1] =~ /cascade_report.*\n.*$shown/ } @places), 1, 'in messages, too');
+is(scalar(grep { $_->[0] =~ /^the log of/ && $_->[1] =~ /OPERATOR\(public\.\@<-\).*\n.*$shown/ } @places), 1, 'in messages, too');
 
 done_testing();

@@ -25,7 +25,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $orphan = q{FROM cascade_check WHERE code = 'orphan_slot' AND node_name = 'n'
-	AND hint LIKE '%SELECT pg_drop_replication_slot(''n'');%'};
+	AND hint LIKE '%SELECT pg_catalog.pg_drop_replication_slot(''n'');%'};
 
 my $p = new_primary('p', conf => 'cascade_relay.stale_timeout = 2s');
 my $n = new_standby('n', $p);

@@ -51,7 +51,7 @@ for my $name (qw(l m))
 # ---- forgotten, and released ----
 
 my (undef, undef, $error) = $i->psql('postgres', q{SELECT cascade_forget('l')});
-like($error, qr/ERROR:  node "l" is live\n.*\nHINT:  .*SELECT cascade_forget\('l', true\);/, 'l streams: that has to be forced');
+like($error, qr/ERROR:  node "l" is live\n.*\nHINT:  .*SELECT public\.cascade_forget\('l', true\);/, 'l streams: that has to be forced');
 is(value($i, q{SELECT cascade_forget('l', true)}), '{}', 'then it is forgotten');
 is(hold_lsn($i, 'l'), '', 'with its hold');
 wait_for($i, verdict('l'), 'its slot counts', 't|physical slot');

@@ -48,7 +48,7 @@ sub answer
 	return row('on') if $query =~ /^SHOW in_hot_standby/;
 	return row('public') if $query =~ /pg_extension/;
 	return row('fake') if $query =~ /node_name/;
-	return message('E', "SERROR\0VERROR\0C42501\0Mnot for you\0\0") if $query =~ /cascade_adopt/;
+	return message('E', "SERROR\0VERROR\0C42501\0Mnot for you\0\0") if $query =~ /\@<-/;
 	return row(undef, undef) if $query =~ /pg_drop_replication_slot/;
 	return '';
 }
@@ -126,7 +126,7 @@ kill 'KILL', $server;
 waitpid $server, 0;
 like($error, qr/ERROR:  cannot follow "fake": it cannot adopt this node/, 'l says what has gone wrong');
 like($error, qr/not for you/, 'and what it was told');
-like(slurp_file($log), qr/cascade_adopt.*pg_drop_replication_slot/s, 'after it was refused, it has tried to undo it');
+like(slurp_file($log), qr/\@<-.*pg_drop_replication_slot/s, 'after it was refused, it has tried to undo it');
 unlike($error, qr/server closed the connection/, 'and was not shaken by the answer');
 is(value($l, 'SELECT pg_postmaster_start_time()'), $started, 'l has not stopped');
 unlike(slurp_file($l->logfile), qr/terminated by signal|reinitializing/, 'nor has any process of it crashed');

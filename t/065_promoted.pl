@@ -73,7 +73,7 @@ for my $node ($v, $i)
 	my $name = $node->name;
 	my $command = "SELECT command FROM cascade_upstream_candidates('$name') WHERE upstream_name = 's' AND verdict = 'safe'";
 
-	wait_for($s, $command, "the new primary says what $name has to run", q{SELECT cascade_follow('s');})
+	wait_for($s, $command, "the new primary says what $name has to run", q{SELECT public.cascade_follow('s');})
 	  or diag(value($s, "SELECT * FROM cascade_upstream_candidates('$name'); SELECT * FROM cascade_tree()"));
 	like(value($node, value($s, $command)), qr/^streaming from "s"/, "$name follows s") or BAIL_OUT('nothing to go on with');
 }

@@ -165,6 +165,7 @@ set_healthy(Scene *s, int local)
 	facts->stale_after = STALE;
 	facts->started_at = NOW - 1000 * LONG;
 	facts->segment_size = MB;
+	facts->schema = "cr";
 	facts->lsn_digits = 1;
 	facts->can_hold = true;
 	facts->name = s->nodes[local].name;
@@ -1070,6 +1071,12 @@ foreigner(Scene *s)
 }
 
 static void
+open_schema(Scene *s)
+{
+	s->facts.schema_open_to = "joe";
+}
+
+static void
 unknown_slot(Scene *s)
 {
 	add_slot(s, "forgotten");
@@ -1804,6 +1811,7 @@ static const struct
 	{"a node with this one's name was refused", P, own_double, "critical duplicate_name p"},
 	{"a node with the incarnation of a child was refused", P, double_of_child, "critical duplicate_name i"},
 	{"a node of another cluster was refused", P, foreigner, "warning upstream_refused p"},
+	{"a role may create in the schema", P, open_schema, "warning schema_open p"},
 	{"a slot that nobody knows", P, unknown_slot, "warning orphan_slot forgotten"},
 	{"in use", P, unknown_slot_in_use, "ok ok p"},
 	{"ignored", P, unknown_slot_ignored, "ok ok p"},
@@ -2072,7 +2080,7 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "replication slot \"cascade_relay_i_00000002\" keeps 2048 kB of WAL and is not in use: its node is seen below \"h\", and its move is not confirmed",
 			"why a hold stays whose node is said to be elsewhere");
-	is_text(findings.hint, "Look at that node. If it streams and is protected there: SELECT cascade_forget('cascade_relay_i_00000002', true);",
+	is_text(findings.hint, "Look at that node. If it streams and is protected there: SELECT cr.cascade_forget('cascade_relay_i_00000002', true);",
 			"and the command if it is true");
 
 	set_healthy(&scene, P);
@@ -2080,13 +2088,13 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "replication slot \"forgotten\" keeps 10 MB of WAL and is not in use: no known node uses it",
 			"how much a slot keeps, and why it is an orphan");
-	is_text(findings.hint, "If nobody will come back for it: SELECT pg_drop_replication_slot('forgotten');",
+	is_text(findings.hint, "If nobody will come back for it: SELECT pg_catalog.pg_drop_replication_slot('forgotten');",
 			"and the command");
 
 	set_healthy(&scene, P);
 	hold_of_former(&scene);
 	look(&scene, &findings);
-	is_text(findings.hint, "If nobody will come back for it: SELECT cascade_forget('cascade_relay_l_00000003');",
+	is_text(findings.hint, "If nobody will come back for it: SELECT cr.cascade_forget('cascade_relay_l_00000003');",
 			"a hold is dropped with what is known of its node");
 
 	set_healthy(&scene, P);
@@ -2094,7 +2102,7 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "node \"i\" is away, and all that streamed from it (l) is protected elsewhere: its hold keeps 2048 kB of WAL for it alone",
 			"what nobody waits for any more");
-	is_text(findings.hint, "If it will not come back: SELECT cascade_forget('i'); SELECT pg_drop_replication_slot('i');",
+	is_text(findings.hint, "If it will not come back: SELECT cr.cascade_forget('i'); SELECT pg_catalog.pg_drop_replication_slot('i');",
 			"and the commands, also for what others have made");
 
 	set_healthy(&scene, P);
@@ -2107,7 +2115,7 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "node \"l\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
 			"who pins what for how long");
-	is_text(findings.hint, "Find out why node \"l\" does not go on. To let go of its WAL, on node \"i\": SELECT cascade_release('l');",
+	is_text(findings.hint, "Find out why node \"l\" does not go on. To let go of its WAL, on node \"i\": SELECT cr.cascade_release('l');",
 			"and where that can be ended");
 	set_pin(&scene.facts.pin, CRELAY_PIN_SLOT, "l", "x", "l");
 	scene.facts.pinned_via = "i";
@@ -2130,6 +2138,15 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "the walsender of \"p\" on node \"p\" has been keeping this node from removing WAL for 5 min; 10 MB are kept for it",
 			"a walsender that is called like this node");
+
+	set_healthy(&scene, P);
+	open_schema(&scene);
+	look(&scene, &findings);
+	is_text(findings.hint, "On the primary: CREATE SCHEMA cascade_relay; ALTER EXTENSION cascade_relay SET SCHEMA cascade_relay;",
+			"what to do about the owner of the schema");
+	scene.facts.schema_granted = true;
+	look(&scene, &findings);
+	is_text(findings.hint, "On the primary: REVOKE CREATE ON SCHEMA cr FROM joe;", "and about a grant");
 
 	set_healthy(&scene, P);
 	big_logical(&scene);
@@ -2205,7 +2222,7 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "node \"i\" gets no WAL: its replication slot \"i_slot\" does not exist on its upstream \"p\"",
 			"which slot is missing where");
-	is_text(findings.hint, "On node \"i\": SELECT cascade_follow('p'); gives it a slot there.", "and what to do");
+	is_text(findings.hint, "On node \"i\": SELECT cr.cascade_follow('p'); gives it a slot there.", "and what to do");
 
 	set_healthy(&scene, P);
 	wal_gone(&scene);
@@ -2218,7 +2235,7 @@ test_words(void)
 	look(&scene, &findings);
 	is_text(findings.message, "node \"l\" gets no WAL: what it needs from 0/3200000 on is gone on its upstream \"i\" (the oldest there is 0/5A00000)",
 			"what is gone where");
-	is_text(findings.hint, "Node \"p\" still has it. On node \"l\": SELECT cascade_follow('p');", "and where it is");
+	is_text(findings.hint, "Node \"p\" still has it. On node \"l\": SELECT cr.cascade_follow('p');", "and where it is");
 
 	set_healthy(&scene, P);
 	diverged(&scene);
