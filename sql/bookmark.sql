@@ -117,6 +117,23 @@ BEGIN
 END $$;
 CALL regress_cascade_reads(NULL);
 
+-- a row lock is no change
+CREATE TABLE locked (a int);
+INSERT INTO locked VALUES (1);
+BEGIN;
+SELECT a FROM locked FOR UPDATE;
+SELECT cascade_bookmark() IS NOT NULL AS after_lock;
+SAVEPOINT s;
+INSERT INTO locked VALUES (2);
+SELECT cascade_bookmark();
+ROLLBACK TO s;
+SELECT cascade_bookmark() IS NOT NULL AS after_rollback_to_savepoint;
+ROLLBACK;
+BEGIN;
+CREATE TABLE uncommitted (a int);
+SELECT cascade_bookmark();
+ROLLBACK;
+DROP TABLE locked;
 -- what is not committed yet has no bookmark
 BEGIN;
 CREATE TEMP TABLE regress_cascade_open (n int);

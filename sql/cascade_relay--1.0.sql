@@ -64,7 +64,7 @@ CREATE FUNCTION cascade_topology(
 	OUT upstream_id text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_topology'
-LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 COMMENT ON FUNCTION cascade_topology() IS
 'the cascade as this node knows it, one row for each node: the root first, then depth first, siblings by name';
 
@@ -74,7 +74,7 @@ COMMENT ON VIEW cascade_topology IS
 
 CREATE FUNCTION cascade_tree() RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'cascade_tree'
-LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 COMMENT ON FUNCTION cascade_tree() IS
 'the cascade drawn for a terminal; the node that was asked has an asterisk';
 
@@ -138,7 +138,7 @@ CREATE FUNCTION cascade_downstreams(
 	OUT replay_lag interval)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_downstreams'
-LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 20;
 COMMENT ON FUNCTION cascade_downstreams() IS
 'every slot of this node, holds included, every slotless walsender, and every managed downstream without a hold, and whether it counts in the retention frontier';
 
@@ -190,7 +190,7 @@ CREATE FUNCTION cascade_upstream_candidates(
 	OUT command text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_upstream_candidates'
-LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL RESTRICTED ROWS 50;
 COMMENT ON FUNCTION cascade_upstream_candidates(text, text, text) IS
 'what a node, or each one, could stream from, as if another node were gone: rank 1 is the best safe choice';
 
@@ -205,7 +205,7 @@ CREATE FUNCTION cascade_policy(
 	OUT refusal text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_policy'
-LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL RESTRICTED ROWS 500;
 COMMENT ON FUNCTION cascade_policy(text) IS
 'the answers of cascade_plan_upstream to every question about a tree: this one, or one described as in ''p; i < p; l < i class=voting''';
 
@@ -243,7 +243,7 @@ CREATE FUNCTION cascade_nodes_serving(
 	OUT observed_at timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_nodes_serving'
-LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
 COMMENT ON FUNCTION cascade_nodes_serving(text) IS
 'the live nodes that, where they were last seen, have replayed what the bookmark covers';
 
@@ -260,7 +260,7 @@ CREATE FUNCTION cascade_check(
 	OUT below bool)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_check'
-LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 5;
 COMMENT ON FUNCTION cascade_check() IS
 'what is wrong in the cascade and what to do about it, the worst first; one row that says ok if nothing is';
 
@@ -288,7 +288,7 @@ CREATE FUNCTION cascade_metrics(
 	OUT value float8)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cascade_metrics'
-LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 100;
 COMMENT ON FUNCTION cascade_metrics() IS
 'the metrics of this node, one row for each sample; an unused label is empty, and there is no NULL';
 
@@ -298,7 +298,7 @@ COMMENT ON VIEW cascade_metrics IS
 
 CREATE FUNCTION cascade_openmetrics() RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'cascade_openmetrics'
-LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 200;
 COMMENT ON FUNCTION cascade_openmetrics() IS
 'the metrics of this node as lines of the text format of Prometheus, for the textfile collector of node_exporter';
 
@@ -413,6 +413,156 @@ AS 'MODULE_PATHNAME', 'cascade_forget'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cascade_forget(text, bool) IS
 'lets go of a direct downstream of this node that will not come back, and returns the slots that still keep WAL for it';
+
+--
+-- The columns of the views
+--
+COMMENT ON COLUMN cascade_topology.node_name IS 'name of the node';
+COMMENT ON COLUMN cascade_topology.upstream_name IS 'name of the node that it streams from; NULL for the root, "unknown" if no node knows it';
+COMMENT ON COLUMN cascade_topology.depth IS 'number of hops from the root';
+COMMENT ON COLUMN cascade_topology.path IS 'names from the root to the node, both included';
+COMMENT ON COLUMN cascade_topology.role IS 'primary or standby';
+COMMENT ON COLUMN cascade_topology.replica_class IS 'voting: synchronous, must stream from the primary itself; or read_replica';
+COMMENT ON COLUMN cascade_topology.state IS 'what it is doing: running, streaming, catchup, archive, stale, down, diverged, duplicate, cycle, …';
+COMMENT ON COLUMN cascade_topology.managed IS 'true if it runs cascade_relay';
+COMMENT ON COLUMN cascade_topology.is_local IS 'true for the node that was asked';
+COMMENT ON COLUMN cascade_topology.timeline IS 'timeline that it is on';
+COMMENT ON COLUMN cascade_topology.flush_lsn IS 'end of the WAL that it has on disk';
+COMMENT ON COLUMN cascade_topology.replay_lsn IS 'what it has replayed; on a primary, what it has flushed';
+COMMENT ON COLUMN cascade_topology.frontier_lsn IS 'its retention frontier: it, or a node below it, needs WAL from there on';
+COMMENT ON COLUMN cascade_topology.pinned_by IS 'node, slot or application that the retention frontier comes from';
+COMMENT ON COLUMN cascade_topology.pinned_on IS 'managed node on which the slot or walsender stands that pins; the node itself if its own position does';
+COMMENT ON COLUMN cascade_topology.pinned_slot IS 'slot that pins; NULL for a position, or for a walsender without a slot';
+COMMENT ON COLUMN cascade_topology.oldest_wal_lsn IS 'start of the oldest WAL file that it has';
+COMMENT ON COLUMN cascade_topology.protected IS 'true if the root holds all WAL that it would need there; NULL unknown';
+COMMENT ON COLUMN cascade_topology.replay_lag_bytes IS 'bytes that it is behind the root in replay';
+COMMENT ON COLUMN cascade_topology.replay_lag IS 'time as measured by the walsender of its upstream';
+COMMENT ON COLUMN cascade_topology.backend_xmin IS 'oldest xmin that it, or a node below it, keeps vacuum from passing';
+COMMENT ON COLUMN cascade_topology.xmin_pinned_by IS 'whose backend_xmin it is';
+COMMENT ON COLUMN cascade_topology.hot_standby_feedback IS 'its setting; NULL for a primary and for an unmanaged node';
+COMMENT ON COLUMN cascade_topology.location IS 'its cascade_relay.location';
+COMMENT ON COLUMN cascade_topology.conninfo IS 'its cascade_relay.advertised_conninfo';
+COMMENT ON COLUMN cascade_topology.refusal IS 'rule that its present upstream breaks; NULL if none';
+COMMENT ON COLUMN cascade_topology.warnings IS 'codes of cascade_check that it says of itself';
+COMMENT ON COLUMN cascade_topology.replay_paused IS 'true if its replay was paused';
+COMMENT ON COLUMN cascade_topology.apply_delay IS 'its recovery_min_apply_delay';
+COMMENT ON COLUMN cascade_topology.observed_at IS 'when all of this was seen, by the clock of the node that was asked';
+COMMENT ON COLUMN cascade_topology.incarnation IS 'which life of the node: another one after a rebuild';
+COMMENT ON COLUMN cascade_topology.version IS 'version of its library';
+COMMENT ON COLUMN cascade_topology.node_id IS 'identifies the row: unique in the tree';
+COMMENT ON COLUMN cascade_topology.upstream_id IS 'node_id of the row of its upstream';
+
+COMMENT ON COLUMN cascade_status.node_name IS 'name of this node';
+COMMENT ON COLUMN cascade_status.incarnation IS 'which life of the node this is';
+COMMENT ON COLUMN cascade_status.role IS 'primary or standby';
+COMMENT ON COLUMN cascade_status.timeline IS 'timeline that it is on';
+COMMENT ON COLUMN cascade_status.replay_lsn IS 'what it has replayed; on a primary, what it has flushed';
+COMMENT ON COLUMN cascade_status.frontier_lsn IS 'its retention frontier, of the last pass of the worker';
+COMMENT ON COLUMN cascade_status.frontier_bookmark IS 'timeline and retention frontier as a bookmark';
+COMMENT ON COLUMN cascade_status.pinned_by IS 'node, slot or application that the retention frontier comes from';
+COMMENT ON COLUMN cascade_status.pinned_on IS 'managed node on which the slot or walsender stands that pins; the node itself if its own position does';
+COMMENT ON COLUMN cascade_status.pinned_slot IS 'slot that pins; NULL for a position, or for a walsender without a slot';
+COMMENT ON COLUMN cascade_status.hold_target_lsn IS 'where it wants its hold on the upstream';
+COMMENT ON COLUMN cascade_status.upstream_name IS 'node that answers its reports';
+COMMENT ON COLUMN cascade_status.upstream_state IS 'none, connecting, connected, waiting or refused';
+COMMENT ON COLUMN cascade_status.upstream_held_lsn IS 'where the upstream holds WAL for this node; NULL if it holds none';
+COMMENT ON COLUMN cascade_status.protected IS 'true if the root holds all WAL that it would need there; NULL unknown';
+COMMENT ON COLUMN cascade_status.last_report_time IS 'when the last report was sent that was answered';
+COMMENT ON COLUMN cascade_status.reports_sent IS 'number of reports sent since the start';
+COMMENT ON COLUMN cascade_status.reports_failed IS 'number of reports that were not answered';
+COMMENT ON COLUMN cascade_status.reports_received IS 'number of reports from nodes below';
+COMMENT ON COLUMN cascade_status.last_error IS 'last thing that kept it from reporting, without passwords';
+COMMENT ON COLUMN cascade_status.last_error_time IS 'when that was';
+COMMENT ON COLUMN cascade_status.worker_pid IS 'process of the worker; NULL if it does not run';
+COMMENT ON COLUMN cascade_status.version IS 'version of the library';
+COMMENT ON COLUMN cascade_status.root_age IS 'age of what is known of the root';
+
+COMMENT ON COLUMN cascade_downstreams.name IS 'node, where it is known; else the slot or the application_name';
+COMMENT ON COLUMN cascade_downstreams.kind IS 'slot, walsender or hold';
+COMMENT ON COLUMN cascade_downstreams.slot_name IS 'slot; NULL without one';
+COMMENT ON COLUMN cascade_downstreams.active IS 'true if a process uses the slot';
+COMMENT ON COLUMN cascade_downstreams.pid IS 'that process';
+COMMENT ON COLUMN cascade_downstreams.state IS 'state of the walsender';
+COMMENT ON COLUMN cascade_downstreams.sent_lsn IS 'what was sent';
+COMMENT ON COLUMN cascade_downstreams.restart_lsn IS 'oldest WAL that the slot keeps; of a walsender, what was flushed there';
+COMMENT ON COLUMN cascade_downstreams.retained_bytes IS 'bytes of WAL that it keeps on this node';
+COMMENT ON COLUMN cascade_downstreams.wal_status IS 'as in pg_replication_slots';
+COMMENT ON COLUMN cascade_downstreams.safe_wal_size IS 'bytes that may yet be written before the nearest bound is met';
+COMMENT ON COLUMN cascade_downstreams.pinned_by IS 'node, slot or application that the retention frontier comes from';
+COMMENT ON COLUMN cascade_downstreams.pinned_on IS 'managed node on which the slot or walsender stands that pins; the node itself if its own position does';
+COMMENT ON COLUMN cascade_downstreams.pinned_slot IS 'slot that pins; NULL for a position, or for a walsender without a slot';
+COMMENT ON COLUMN cascade_downstreams.counted IS 'true if it counts in the retention frontier of this node';
+COMMENT ON COLUMN cascade_downstreams.reason IS 'why it counts, or why not';
+COMMENT ON COLUMN cascade_downstreams.last_report_time IS 'last report of the node of a hold';
+COMMENT ON COLUMN cascade_downstreams.replay_lsn IS 'what was replayed there';
+COMMENT ON COLUMN cascade_downstreams.replay_lag IS 'time as measured by the walsender';
+
+COMMENT ON COLUMN cascade_holds.name IS 'node, where it is known; else the slot or the application_name';
+COMMENT ON COLUMN cascade_holds.kind IS 'slot, walsender or hold';
+COMMENT ON COLUMN cascade_holds.slot_name IS 'slot; NULL without one';
+COMMENT ON COLUMN cascade_holds.active IS 'true if a process uses the slot';
+COMMENT ON COLUMN cascade_holds.pid IS 'that process';
+COMMENT ON COLUMN cascade_holds.state IS 'state of the walsender';
+COMMENT ON COLUMN cascade_holds.sent_lsn IS 'what was sent';
+COMMENT ON COLUMN cascade_holds.restart_lsn IS 'oldest WAL that the slot keeps; of a walsender, what was flushed there';
+COMMENT ON COLUMN cascade_holds.retained_bytes IS 'bytes of WAL that it keeps on this node';
+COMMENT ON COLUMN cascade_holds.wal_status IS 'as in pg_replication_slots';
+COMMENT ON COLUMN cascade_holds.safe_wal_size IS 'bytes that may yet be written before the nearest bound is met';
+COMMENT ON COLUMN cascade_holds.pinned_by IS 'node, slot or application that the retention frontier comes from';
+COMMENT ON COLUMN cascade_holds.pinned_on IS 'managed node on which the slot or walsender stands that pins; the node itself if its own position does';
+COMMENT ON COLUMN cascade_holds.pinned_slot IS 'slot that pins; NULL for a position, or for a walsender without a slot';
+COMMENT ON COLUMN cascade_holds.counted IS 'true if it counts in the retention frontier of this node';
+COMMENT ON COLUMN cascade_holds.reason IS 'why it counts, or why not';
+COMMENT ON COLUMN cascade_holds.last_report_time IS 'last report of the node of a hold';
+COMMENT ON COLUMN cascade_holds.replay_lsn IS 'what was replayed there';
+COMMENT ON COLUMN cascade_holds.replay_lag IS 'time as measured by the walsender';
+
+COMMENT ON COLUMN cascade_check.severity IS 'ok, warning or critical';
+COMMENT ON COLUMN cascade_check.level IS '0, 1 or 2, as exit codes of monitoring plugins';
+COMMENT ON COLUMN cascade_check.code IS 'code of the finding';
+COMMENT ON COLUMN cascade_check.node_name IS 'node that it is about';
+COMMENT ON COLUMN cascade_check.message IS 'what was found';
+COMMENT ON COLUMN cascade_check.hint IS 'what to do, with the command; NULL for none';
+COMMENT ON COLUMN cascade_check.below IS 'true if it is about the node that was asked, or one below it';
+
+COMMENT ON COLUMN cascade_metrics.name IS 'name of the metric';
+COMMENT ON COLUMN cascade_metrics.type IS 'gauge or counter';
+COMMENT ON COLUMN cascade_metrics.help IS 'what it measures';
+COMMENT ON COLUMN cascade_metrics.node IS 'node that was asked';
+COMMENT ON COLUMN cascade_metrics.member IS 'node that the sample is about';
+COMMENT ON COLUMN cascade_metrics.kind IS 'kind of downstream';
+COMMENT ON COLUMN cascade_metrics.pinned_by IS 'whose need it is';
+COMMENT ON COLUMN cascade_metrics.upstream IS 'upstream of the member';
+COMMENT ON COLUMN cascade_metrics.role IS 'role of the member';
+COMMENT ON COLUMN cascade_metrics.state IS 'state of the member';
+COMMENT ON COLUMN cascade_metrics.code IS 'code of a finding';
+COMMENT ON COLUMN cascade_metrics.severity IS 'severity of a finding';
+COMMENT ON COLUMN cascade_metrics.value IS 'value of the sample';
+
+COMMENT ON COLUMN cascade_graph_nodes.id IS 'node_id of the node';
+COMMENT ON COLUMN cascade_graph_nodes.title IS 'name of the node';
+COMMENT ON COLUMN cascade_graph_nodes.subtitle IS 'its role and state';
+COMMENT ON COLUMN cascade_graph_nodes.mainstat IS 'how it is';
+COMMENT ON COLUMN cascade_graph_nodes.secondarystat IS 'what it keeps';
+COMMENT ON COLUMN cascade_graph_nodes.arc__good IS '1 if it is well';
+COMMENT ON COLUMN cascade_graph_nodes.arc__waiting IS '1 if it is on its way';
+COMMENT ON COLUMN cascade_graph_nodes.arc__bad IS '1 if something is wrong';
+COMMENT ON COLUMN cascade_graph_nodes.arc__silent IS '1 if it is not heard of';
+COMMENT ON COLUMN cascade_graph_nodes.detail__path IS 'names from the root';
+COMMENT ON COLUMN cascade_graph_nodes.detail__protected IS 'whether it is protected';
+COMMENT ON COLUMN cascade_graph_nodes.detail__location IS 'its location';
+COMMENT ON COLUMN cascade_graph_nodes.detail__timeline IS 'its timeline';
+COMMENT ON COLUMN cascade_graph_nodes.detail__pinned_by IS 'whose need it keeps WAL for';
+COMMENT ON COLUMN cascade_graph_nodes.detail__warnings IS 'what it warns of';
+COMMENT ON COLUMN cascade_graph_nodes.detail__seen IS 'how long ago it was seen';
+
+COMMENT ON COLUMN cascade_graph_edges.id IS 'identifies the edge';
+COMMENT ON COLUMN cascade_graph_edges.source IS 'node_id of the upstream';
+COMMENT ON COLUMN cascade_graph_edges.target IS 'node_id of the downstream';
+COMMENT ON COLUMN cascade_graph_edges.mainstat IS 'what is kept, or the state';
+COMMENT ON COLUMN cascade_graph_edges.secondarystat IS 'replay lag';
+COMMENT ON COLUMN cascade_graph_edges.thickness IS 'thickness of the line';
+COMMENT ON COLUMN cascade_graph_edges.color IS 'color of the line';
 
 --
 -- Who may do what

@@ -144,4 +144,10 @@ SELECT cascade_oldest_wal_file();
 -- what is wrong in itself is said first
 SELECT * FROM cascade_plan_upstream('l', 'janitor');
 
+-- there is an end to it
+SELECT count(*) FROM cascade_policy((SELECT string_agg('n' || n || CASE n WHEN 1 THEN '' ELSE ' < n1' END, ';') FROM generate_series(1, 60) n));
+SELECT count(*) FROM cascade_policy((SELECT string_agg('n' || n, ';') FROM generate_series(1, 501) n));
+SELECT count(*) FROM cascade_policy(repeat(';', 100000));
+SELECT count(*) FROM cascade_policy('p ' || repeat('x', 1024 * 1024));
+
 DROP EXTENSION cascade_relay;

@@ -20,6 +20,13 @@ WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'cascade_relay')
   AND classid <> 'pg_type'::regclass
 ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
+-- every column of a view is described, and every set has an estimate
+SELECT a.attrelid::regclass, a.attname
+FROM pg_attribute a JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = a.attrelid AND d.deptype = 'e'
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'cascade_relay')
+  AND a.attnum > 0 AND col_description(a.attrelid, a.attnum) IS NULL;
+SELECT proname FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'cascade_relay') AND proretset AND prorows = 1000;
 SELECT obj_description(oid, 'pg_extension') IS NOT NULL AS described
 FROM pg_extension WHERE extname = 'cascade_relay';
 

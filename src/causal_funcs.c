@@ -30,6 +30,7 @@
 #include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "tcop/pquery.h"
+#include "utils/pgstat_internal.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -124,6 +125,34 @@ flush_bookmark(TimeLineID *timeline)
 }
 
 /*
+ * Returns true if this transaction has changed a table, a system catalog
+ * included, as far as the statistics tell.  A row lock takes a transaction ID as
+ * a change does, and leaves nothing to be covered.
+ */
+static bool
+has_changes(void)
+{
+	const PgStat_SubXactStatus *level;
+
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return false;
+	if (!pgstat_track_counts)
+		return true;
+	for (level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
+		 level != NULL; level = level->prev)
+	{
+		for (const PgStat_TableXactStatus *table = level->first; table != NULL;
+			 table = table->next)
+		{
+			if (table->tuples_inserted != 0 || table->tuples_updated != 0 ||
+				table->tuples_deleted != 0 || table->truncdropped)
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
  * cascade_bookmark() returns text
  *
  * On a primary: a position that covers whatever this session has committed,
@@ -146,7 +175,7 @@ cascade_bookmark(PG_FUNCTION_ARGS)
 		lsn = GetXLogReplayRecPtr(&timeline);
 	else
 	{
-		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		if (has_changes())
 			ereport(ERROR,
 					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 					 errmsg("a bookmark cannot cover changes that are not committed yet"),

@@ -75,6 +75,24 @@ class_by_name(const char *name)
 
 /* ---- trees ---- */
 
+/*
+ * Maximum number of nodes of a tree whose policy is shown: the rows are twice its
+ * square.  Maximum length of the description of one.
+ */
+#define POLICY_MAX_NODES	500
+#define POLICY_MAX_TEXT		(1024 * 1024)
+
+static void
+check_policy_size(int n)
+{
+	if (n > POLICY_MAX_NODES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many nodes for a table of all questions"),
+				 errdetail("The tree has %d nodes; at most %d are possible.", n, POLICY_MAX_NODES),
+				 errhint("Ask for one node at a time with %s.", "cascade_plan_upstream()")));
+}
+
 static void
 bad_tree(const char *what, const char *where)
 {
@@ -215,11 +233,14 @@ parse_tree(const char *text, CrelayPolicyTree *policy)
 
 	for (const char *p = text; *p != '\0'; p++)
 		room += *p == ';';
-	nodes = palloc_array(CrelayNode, room);
+	/* what is between two semicolons may be nothing */
+	nodes = palloc_array(CrelayNode, Min(room, POLICY_MAX_NODES + 1));
 	while (copy != NULL)
 	{
 		char	   *end = strchr(copy, ';');
 
+		CHECK_FOR_INTERRUPTS();
+		check_policy_size(n);
 		if (end != NULL)
 			*end = '\0';
 		if (strspn(copy, " \t\r\n") < strlen(copy))
@@ -367,7 +388,16 @@ cascade_policy(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		(void) crelay_tree_for_policy(&policy);
 	else
-		parse_tree(text_to_cstring(PG_GETARG_TEXT_PP(0)), &policy);
+	{
+		text	   *tree = PG_GETARG_TEXT_PP(0);
+
+		if (VARSIZE_ANY_EXHDR(tree) > POLICY_MAX_TEXT)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("the description of a tree is longer than %d bytes", POLICY_MAX_TEXT)));
+		parse_tree(text_to_cstring(tree), &policy);
+	}
+	check_policy_size(policy.nrows);
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int node = 0; node <= policy.nrows; node++)

@@ -140,7 +140,10 @@ my $rights = q{
 is(value($p, $rights) . "\n", <<'TABLE', 'what each role may do');
 cascade_check                 yes  yes  -    -  
 cascade_downstreams           yes  yes  -    -  
+cascade_graph_edges           yes  yes  -    -  
+cascade_graph_nodes           yes  yes  -    -  
 cascade_holds                 yes  yes  -    -  
+cascade_metrics               yes  yes  -    -  
 cascade_status                yes  yes  -    -  
 cascade_topology              yes  yes  -    -  
 CALL cascade_wait_for()       yes  yes  yes  yes
@@ -149,11 +152,14 @@ cascade_adopt_at()            yes  yes  yes  yes
 cascade_bookmark()            yes  yes  yes  yes
 cascade_can_serve()           yes  yes  -    -  
 cascade_check()               yes  yes  -    -  
+cascade_diagram()             yes  yes  -    -  
 cascade_downstreams()         yes  yes  -    -  
 cascade_follow()              yes  -    -    -  
 cascade_forget()              yes  -    -    -  
+cascade_metrics()             yes  yes  -    -  
 cascade_nodes_serving()       yes  yes  -    -  
 cascade_oldest_wal_file()     yes  yes  -    -  
+cascade_openmetrics()         yes  yes  -    -  
 cascade_plan_upstream()       yes  yes  -    -  
 cascade_policy()              yes  yes  -    -  
 cascade_release()             yes  -    -    -  
