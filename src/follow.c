@@ -863,6 +863,37 @@ open_old_place(Move *move, const CrelaySettings *settings)
 	return opened;
 }
 
+/* Where the slot is that this node has used until now. */
+typedef enum OldSlot
+{
+	OLD_SLOT_GONE,				/* it was temporary, or never there */
+	OLD_SLOT_STAYS,
+	OLD_SLOT_UNKNOWN			/* the old upstream could not be asked */
+} OldSlot;
+
+/*
+ * Asks the old upstream about a slot that cascade_adopt has not made.  That of a
+ * walreceiver without primary_slot_name goes with its walsender.
+ */
+static OldSlot
+find_old_slot(Move *move, const CrelaySettings *settings)
+{
+	static const char temporary[] = "pg_walreceiver_";
+	const char *params[] = {move->old_slot};
+	OldSlot		found = OLD_SLOT_UNKNOWN;
+
+	if (strncmp(move->old_slot, temporary, strlen(temporary)) == 0)
+		return OLD_SLOT_GONE;
+	if (move->old_reachable && open_old_place(move, settings) &&
+		crelay_session_ask(move->session,
+						   "SELECT temporary FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+						   1, params, CLEANUP_MS))
+		found = crelay_session_rows(move->session) == 1 && answer_is(move->session, "f") ?
+			OLD_SLOT_STAYS : OLD_SLOT_GONE;
+	crelay_session_close(move->session);
+	return found;
+}
+
 /*
  * The slot that this node used until now goes if it was made for it by
  * cascade_adopt.  That must not fail what has succeeded, and is short: not to
@@ -882,8 +913,15 @@ leave_old_place(Move *move, const CrelaySettings *settings)
 		return;
 	if (strncmp(move->old_slot, CRELAY_ADOPTED_PREFIX, strlen(CRELAY_ADOPTED_PREFIX)) != 0)
 	{
+		OldSlot		found = find_old_slot(move, settings);
+
+		if (found == OLD_SLOT_GONE)
+			return;
 		ereport(NOTICE,
-				(errmsg("replication slot \"%s\" stays on %s, where it keeps WAL",
+				(found == OLD_SLOT_STAYS ?
+				 errmsg("replication slot \"%s\" stays on %s, where it keeps WAL",
+						move->old_slot, name) :
+				 errmsg("replication slot \"%s\" may stay on %s, which could not be asked",
 						move->old_slot, name),
 				 errhint("If nobody needs it, run there: SELECT pg_catalog.pg_drop_replication_slot('%s');",
 						 move->old_slot)));

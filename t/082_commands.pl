@@ -71,6 +71,17 @@ sub gone
 	return;
 }
 
+# ---- none is forgotten ----
+
+my @bare;
+for my $file (glob 'src/*.c')
+{
+	my $text = slurp_file($file);
+	push @bare, "$file: $1" while $text =~ /(SELECT (?:cascade_|pg_(?!catalog))\w+\(.*)/g;
+}
+cmp_ok(scalar(my @sources = glob 'src/*.c'), '>', 50, 'the sources are here');
+is(join("\n", @bare), '', 'whatever is printed names the schema');
+
 my $p = new_primary('p', %quick);
 $p->safe_psql('postgres', q{
 	CREATE ROLE joe;
@@ -152,6 +163,11 @@ SKIP:
 	works($l, $command, 'l moves');
 	wait_protected($l);
 }
+# a slot that is named and is not there is nothing to speak of
+my $n = new_standby('n', $p, %quick, slotless => 1, conf => $quick{conf} . "primary_slot_name = 'nowhere'\nwal_receiver_create_temp_slot = off\n");
+wait_connected($n);
+unlike(works($n, q{SELECT cascade_relay.cascade_follow('p', conninfo => '} . $p->connstr . q{')}, 'n gets a slot'), qr/nowhere/, 'and no other stays');
+
 $said = works($p, (commands($err))[0], 'i is given up');
 works($p, $_, 'its slot') for commands($said);
 is(value($p, q{SELECT count(*) FROM cascade_downstreams WHERE name = 'i'}), '0', 'nothing is left of it');
