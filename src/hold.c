@@ -460,7 +460,7 @@ crelay_hold_log(const char *slot_name, const CrelayHoldResult *result, bool had_
 		ereport(LOG,
 				(errmsg("cascade_relay: hold \"%s\" had been dropped by somebody else, and was placed again at " CRELAY_LSN_FORMAT,
 						slot_name, LSN_FORMAT_ARGS(result->held_lsn)),
-				 errhint("An HA manager may drop slots that it does not know; the README says how to exempt them.")));
+				 errhint("An HA manager may drop slots that it does not know; doc/failure-modes.md says how to exempt them.")));
 	else if (result->created)
 		ereport(LOG,
 				(errmsg("cascade_relay: placed hold \"%s\" at " CRELAY_LSN_FORMAT,

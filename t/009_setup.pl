@@ -392,7 +392,7 @@ same_rows($p, $l, $t);
 is( value($p, q{
 	SELECT name, boot_val, unit, min_val, max_val, context FROM pg_settings
 	WHERE name LIKE 'cascade\_relay.%' AND name <> 'cascade_relay.node_name' ORDER BY name COLLATE "C"}),
-	<<'EOF' =~ s/\n\z//r, 'the settings are those of the README');
+	<<'EOF' =~ s/\n\z//r, 'the settings are those of doc/settings.md');
 cascade_relay.advertised_conninfo|||||sighup
 cascade_relay.enabled|on||||sighup
 cascade_relay.hold_timeout|0|s|0|2147483647|sighup

@@ -1,15 +1,15 @@
-# The runbook of the README, typed as it stands.
+# doc/runbook.md, typed as it stands.
 #
 #	p (east) ── i (west) ─┬─ l1 (west)
 #	                      └─ l2 (west)
 #
-# The section "Runbook" is read from the README and run from top to bottom, line
+# The page is read and run from top to bottom, line
 # by line, on the node whose prompt stands before it; what a comment says that a
 # query shows is waited for.  What the prose says happens beside it - a leaf that
 # stays away, an intermediate that dies under load, a node that is started - this
 # test does in between.  l2 moves to p and back, l3 is cloned from i, l2 fills the
 # disks and is given up, i dies and its leaves go on from p, l3 is removed, and at
-# last the extension.  A line that the README has and this test has not expected
+# last the extension.  A line that the page has and this test has not expected
 # fails it, and so does a part of it that is gone.
 use strict;
 use warnings FATAL => 'all';
@@ -24,19 +24,18 @@ my $example_address = 'host=10.0.1.1 port=5432';
 my %nodes;
 my %address;
 
-# ---- the README ----
+# ---- the page ----
 
-# The steps of the section: each a heading, a node, how its prompt ends, what is
+# The steps of the page: each a heading, a node, how its prompt ends, what is
 # typed, and what it says in the end, if that is said.
 sub read_runbook
 {
-	my $readme = slurp_file(dirname(__FILE__) . '/../README.md');
-	my ($section) = $readme =~ /^## Runbook\n(.*?)^## /ms or die 'the README has no runbook';
+	my $page = slurp_file(dirname(__FILE__) . '/../doc/runbook.md');
 	my ($heading, @steps) = ('');
 
-	for my $line (split /\n/, $section)
+	for my $line (split /\n/, $page)
 	{
-		$heading = $1 if $line =~ /^### (.*)/;
+		$heading = $1 if $line =~ /^## (.*)/;
 		next unless $line =~ /^    (\w+)(=#|\$) (.*)$/;
 		my ($node, $prompt, $command, $expected) = ($1, $2, $3);
 		$expected = $1 if $prompt eq '=#' && $command =~ s/;  -- (\w+)$/;/;

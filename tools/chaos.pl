@@ -1325,7 +1325,7 @@ sub point_at
 	return;
 }
 
-# The slot is copied from the hold, as the README has it by hand.
+# The slot is copied from the hold, as doc/concepts.md has it by hand.
 sub attach_by_copy
 {
 	my ($name, $above) = @_;
