@@ -668,7 +668,7 @@ sub encode_row
 	  . join('', map { _string($r{$_} // '') } qw(name upstream_name pinned_by location))
 	  . pack('n/a*', $r{conninfo} // '')
 	  . _string($r{xmin_pinned_by} // '')
-	  . (defined $r{moves} ? _string($r{version} // '') . _string($r{upstream_address} // '') . pack('N', $r{moves}) : '');
+	  . (defined $r{moves} ? _string($r{version} // '') . pack('n/a*', $r{upstream_address} // '') . pack('N', $r{moves}) : '');
 }
 
 sub report_sql
