@@ -217,7 +217,7 @@ put_sample_line(void *arg, const CrelaySample *sample)
 }
 
 static void
-begin_output(FunctionCallInfo fcinfo, Output *output, bits32 flags)
+begin_output(FunctionCallInfo fcinfo, Output *output, uint32 flags)
 {
 	InitMaterializedSRF(fcinfo, flags);
 	output->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

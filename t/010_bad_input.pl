@@ -203,7 +203,7 @@ my %bad = (
 	'a state that does not exist' => [ report($f, $later, state => 99), 'A value is out of range' ],
 	'a way to be fed that does not exist' => [ report($f, $later, feed => 99), 'A value is out of range' ],
 	'a pause that does not exist' => [ report($f, $later, feed => 1, pause => 99), 'A value is out of range' ],
-	'a class that does not exist' => [ report($f, $later, replica_class => 3), 'A value is out of range' ],
+	'a class that does not exist' => [ report($f, $later, replica_class => 4), 'A value is out of range' ],
 	'a row without a name' => [ report($f, $later, tree => [ encode_row() ]), 'A name is empty' ],
 	'a row that is cut' => [ report($f, $later, tree => [ substr(encode_row(name => 'x'), 0, 30) ]), 'A section is too short' ],
 	'a managed row without an incarnation' => [ report($f, $later, tree => [ encode_row(name => 'x', managed => 1) ]), 'An incarnation does not fit its node' ],
