@@ -82,16 +82,18 @@ sub put_next_script
 	my $extension = output_of($prefix_config{$name}, '--sharedir') . '/extension';
 	my ($function) = slurp_file('sql/cascade_relay--1.0.sql') =~ /^(CREATE FUNCTION cascade_topology\(.*?;\n)/ms;
 	my $control = slurp_file('cascade_relay.control');
+	my $graphs = join '', slurp_file('sql/cascade_relay--1.0.sql') =~ /^(CREATE VIEW cascade_graph_\w+ AS.*?;\n)/msg;
 
-	$function =~ s/(OUT version text)\)/$1,\n\tOUT planet text,\n\tOUT moons int)/ or die $function;
+	$function =~ s/(OUT upstream_id text)\)/$1,\n\tOUT planet text,\n\tOUT moons int)/ or die $function;
 	append_to_file("$extension/cascade_relay--1.0--1.1.sql", qq{
-DROP VIEW cascade_topology;
+DROP VIEW cascade_topology, cascade_graph_nodes, cascade_graph_edges;
 DROP FUNCTION cascade_topology();
 $function
 CREATE VIEW cascade_topology AS SELECT * FROM cascade_topology();
+$graphs
 REVOKE ALL ON FUNCTION cascade_topology() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION cascade_topology() TO pg_monitor;
-GRANT SELECT ON cascade_topology TO pg_monitor;
+GRANT SELECT ON cascade_topology, cascade_graph_nodes, cascade_graph_edges TO pg_monitor;
 CREATE FUNCTION cascade_next() RETURNS text LANGUAGE sql AS 'SELECT text ''1.1''';
 });
 	append_to_file("$extension/cascade_relay.control.new",
@@ -204,7 +206,7 @@ value($p, q{
 		END LOOP;
 	END $do$;});
 my @old = (
-	'cascade_check()', 'cascade_downstreams()', q{cascade_nodes_serving('1:0/200000')},
+	'cascade_check()', 'cascade_downstreams()', 'cascade_metrics()', q{cascade_nodes_serving('1:0/200000')},
 	q{cascade_plan_upstream('l', 'voting', 'i', NULL)}, 'cascade_policy(NULL)', 'cascade_status()',
 	'cascade_topology()', 'cascade_upstream_candidates(NULL, NULL, NULL)');
 is( value($p, q{SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'old'::regnamespace}),
