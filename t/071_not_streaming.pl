@@ -45,8 +45,11 @@ sub is_cut
 			$at->name . " says that nothing feeds $name", 'critical');
 		wait_for($at, "SELECT state FROM cascade_topology WHERE node_name = '$name'", 'its state there', 'disconnected');
 		wait_for($at, "SELECT 'not_streaming' = ANY (warnings) FROM cascade_topology WHERE node_name = '$name'", 'and its warning');
-		like(value($at, "SELECT message FROM cascade_check WHERE code = 'not_streaming' AND node_name = '$name'"), $message, 'it names the cause');
-		like(value($at, "SELECT hint FROM cascade_check WHERE code = 'not_streaming' AND node_name = '$name'"), $hint, 'and what to do');
+		# the cause is known once the upstream has looked for it
+		wait_until('it names the cause',
+			sub { value($at, "SELECT message FROM cascade_check WHERE code = 'not_streaming' AND node_name = '$name'") =~ $message });
+		wait_until('and what to do',
+			sub { value($at, "SELECT hint FROM cascade_check WHERE code = 'not_streaming' AND node_name = '$name'") =~ $hint });
 	}
 	return;
 }
