@@ -250,9 +250,9 @@ stay_alone(CrelayLocal *local, const CrelaySurvey *survey)
 }
 
 /*
- * Where the upstream was found, which is what a node further down will look for
- * when this one is gone and nobody has said what the address is.  Kept while
- * there is no connection.
+ * Notes the address at which the walreceiver has reached the upstream.  A node
+ * further down uses it once this node is gone, if the upstream advertises no
+ * address.  The address is kept while there is no connection.
  */
 static void
 note_address(const CrelayReceiver *receiver, CrelayNode *node)

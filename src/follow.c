@@ -359,8 +359,8 @@ lead_upstream_conninfo(const CrelayPlace *place, const CrelaySettings *settings,
 }
 
 /*
- * An error unless the conninfo that was given says where, and nothing else:
- * what is not taken over must not seem to be.
+ * Raises an error unless the given conninfo consists of host, hostaddr and port.
+ * A keyword that is dropped silently would seem to be in effect.
  */
 static void
 check_given(const char *conninfo)
@@ -812,9 +812,9 @@ drop_slot(CrelaySession *session, const char *slot_name, int timeout_ms)
 }
 
 /*
- * Reads where the walreceiver was connected, else where primary_conninfo led.
- * That this session knows an older primary_conninfo does not matter, but for the
- * hostaddr.
+ * Reads the address of the upstream that was left: where the walreceiver was
+ * connected, else where primary_conninfo led.  This session may know an older
+ * primary_conninfo than the walreceiver; then the hostaddr is missing.
  */
 static bool
 read_old_place(const Move *move, CrelayPlace *place)
@@ -1102,8 +1102,7 @@ describe_place(const CrelayPlace *place)
 }
 
 /*
- * Returns true if the node streams from the very place that was given, by host,
- * address and port.
+ * Returns true if the node already streams from the given host, hostaddr and port.
  */
 static bool
 is_old_place(const Move *move)

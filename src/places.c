@@ -240,9 +240,9 @@ render_places(StringInfo lines)
 }
 
 /*
- * Returns true if this node has found an upstream, or has found it at another
- * address, since the last call.  That is not put off: the next move may come at
- * once, and this upstream is then one that has to be found again.
+ * Returns true if the upstream, or its address, is another one than at the last
+ * call.  Such an address is written down at once: the next move may follow
+ * immediately, and the way back needs it.
  */
 static bool
 has_new_upstream(const CrelayLocal *local)

@@ -414,10 +414,10 @@ shares_history(const CrelayPolicyTree *tree, int row, int upstream)
 }
 
 /*
- * Returns true if a node, or one above it, has WAL that its primary will never
- * have, on one timeline: positions do not show that, so that no primary may be
- * followed.  Where an upstream is only on another timeline, a primary on the
- * node's own one is the cure.
+ * Returns true if a node, or a node above it, has diverged from its upstream on
+ * one timeline.  Positions do not show that, so such a node may follow no
+ * primary.  A node whose upstream is on another timeline may: a primary on its
+ * own timeline is the cure.
  */
 static bool
 has_foreign_wal(const CrelayPolicyTree *tree, int row)
@@ -435,8 +435,8 @@ has_foreign_wal(const CrelayPolicyTree *tree, int row)
 }
 
 /*
- * What speaks against a target that has said it is a primary.  Whether histories
- * of different timelines agree is left to comparing them.
+ * Judges a target that has answered that it is a primary.  Histories of different
+ * timelines are compared elsewhere (follow.c).
  */
 static CrelayPlanReason
 judge_seen_primary(const CrelayPolicyTree *tree, int row, uint32_t timeline)

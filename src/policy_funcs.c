@@ -466,10 +466,10 @@ slot_for(const char *node_name)
 }
 
 /*
- * Finds where a node (a row, -1 for one that does not exist yet) can look for an
- * upstream.  Returns false if nobody has said, or not so that it could be used.
- * Only the place is taken from what the upstream has said: the rest would go over
- * what the operator has configured.
+ * Finds the address at which a node (a row, -1 for a node that does not exist
+ * yet) reaches an upstream.  Returns false if no usable address is known.  Only
+ * host, hostaddr and port are taken from an advertised conninfo: its other
+ * keywords would override what the operator has configured.
  */
 static bool
 find_address(const CrelayPolicyTree *policy, int row, int upstream, CrelayAddress *address)
@@ -558,10 +558,10 @@ clone_command(const char *node_name, const CrelayNode *upstream, const CrelayAdd
 }
 
 /*
- * What to run on the node so that its primary_conninfo leads there.  Nothing is
- * changed but the place, and the choice among several hosts, in the form that the
- * setting has: what comes later in it goes over what comes before.  The statement
- * that psql makes of it may contain a password, so it is not logged.
+ * Appends the statements that point primary_conninfo of a node at an address.
+ * The address is appended in the form that the setting has, as keywords or as
+ * parameters of a URI, because a later value overrides an earlier one.  The
+ * statement that psql runs then may contain a password, so it is not logged.
  */
 static void
 append_redirection(StringInfo text, const CrelayAddress *address)

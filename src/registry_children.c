@@ -108,9 +108,9 @@ refuse_stranger(const CrelayHello *hello, char *detail, Size detail_size)
 }
 
 /*
- * Ends the session that speaks for a child.  The child's node has another
- * session by now, or needs none: nothing would come from this one any more, and
- * a smart shutdown would wait for it.
+ * Ends the session that speaks for a child, because the node has another session
+ * by now, or needs none.  Left alone, a session whose client has vanished would
+ * hold up a smart shutdown.
  *
  * The caller holds the lock.  A session takes itself out under that lock before
  * its process ends, so that the pid is still that of the session.

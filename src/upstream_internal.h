@@ -66,9 +66,9 @@ typedef struct CrelayParams
 /*
  * All parameters of a connection to the target, which must outlive them.  The
  * server over there ends the session once it is idle for idle_ms, 0 for never.
- * A name with several addresses is looked up: libpq tries them in order, from
- * the one whose turn it is, so that one that does not answer takes the whole time
- * of no more than one attempt.
+ * A name with several addresses is looked up, and its addresses are rotated by
+ * turn: libpq tries them in order, so that an address that does not answer spends
+ * the time of one attempt only.
  * Returns false, with error and hint set to constants, if the target does not
  * name one place to go to.  Either way crelay_params_free() comes after.
  */

@@ -360,8 +360,9 @@ resolve(const char *host, char (*addresses)[64])
 }
 
 /*
- * Replaces a name that has several addresses by the list of them, from the one
- * whose turn it is.  The name stays with each, for TLS and the password file.
+ * Replaces a name that has several addresses by the list of its addresses,
+ * rotated by turn.  Each address keeps the name, which TLS and the password file
+ * need.
  */
 static void
 params_set_addresses(CrelayParams *params, int turn)
