@@ -701,6 +701,22 @@ add_rows(CrelayRowList *list, const CrelayBranch *branch, CrelayBelief belief)
 }
 
 /*
+ * Takes what an earlier upstream said of the unmanaged nodes below a child out of
+ * the tree: as after a switchover, the child says for itself what it feeds.
+ */
+static void
+overrule_upstream(const CrelayChild *child)
+{
+	for (int row = crelay_shared->upstream.first; row >= 0; row = crelay_shared->rows[row].next)
+	{
+		CrelayRow  *it = &crelay_shared->rows[row];
+
+		if (!it->node.managed && it->node.upstream_incarnation == child->node.incarnation)
+			it->contested = true;
+	}
+}
+
+/*
  * Takes over the tree part: what is rarely said of the child itself, and the
  * rows below it that are believed.
  */
@@ -729,6 +745,7 @@ accept_tree(CrelayChild *child, const CrelayReport *report,
 	child->node.room = report->about.room;
 
 	crelay_rows_free(&child->rows);
+	overrule_upstream(child);
 	believed = judge_rows(child, branch, now);
 	note_doubles(branch, now);
 	crelay_rows_make_room(believed + branch->contested, child->node.name, now);

@@ -151,6 +151,10 @@ free($p, $s);
 # ---- what a backup tool has left on the old primary ----
 
 value($p, q{SELECT pg_create_physical_replication_slot('barman', true)});
+my $archive = PostgreSQL::Test::Utils::tempdir();
+my $barman = IPC::Run::start([ 'pg_receivewal', '-D', $archive, '-S', 'barman', '--no-sync', '-d', $p->connstr ]);
+wait_for($b, q{SELECT state FROM cascade_topology WHERE node_name = 'barman' AND upstream_name = 'p'}, 'b has heard of barman', 'streaming');
+$barman->kill_kill;
 $s->stop;
 $i->stop;
 $a->stop;
@@ -165,6 +169,7 @@ wait_connected($p);
 write_segments($b, 2);
 wait_caught_up($b, $p);
 pinned_by('barman|p|barman', $b, $p);
+is(value($_, q{SELECT count(*) FROM cascade_topology WHERE node_name = 'barman'}), '0', $_->name . ' does not draw what p fed once') for $b, $p;
 run_hint($p, finding($p, 'orphan_slot', 'barman'));
 wait_for($b, q{SELECT pinned_slot IS DISTINCT FROM 'barman' FROM cascade_status}, 'then it is gone');
 
