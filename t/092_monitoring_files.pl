@@ -1,7 +1,7 @@
 # The files of monitoring/ agree with one another, and with what the code knows.
 #
 # No server runs here.  The alerts, their runbook, the codes of cascade_check and
-# the README point at one another: each link is followed.  Where promtool is
+# the pages point at one another: each link is followed.  Where promtool is
 # installed, the alerts' own tests are run, and mistakes that are planted into the
 # alerts must make them fail.
 use strict;
@@ -29,7 +29,17 @@ sub anchors
 	$anchors{$_} = 1 for $text =~ /<a id="([^"]+)">/g;
 	return \%anchors;
 }
-my %anchors = ('README.md' => anchors($readme), 'monitoring/README.md' => anchors($runbook));
+my %anchors;
+
+# Whether a page, named from the top, has a paragraph.
+sub leads_somewhere
+{
+	my ($file, $anchor) = @_;
+
+	return 0 unless -f "$top/$file";
+	$anchors{$file} //= anchors(slurp_file("$top/$file"));
+	return $anchors{$file}{$anchor};
+}
 
 # the source is in a folder of its own, or not
 my ($check) = grep { -f } "$top/src/decide/check.c", "$top/src/check.c";
@@ -44,14 +54,14 @@ for my $url (map { my $u = $_; $u =~ /\{\{ \$labels\.code \}\}/ ? map { $u =~ s/
 	($rules =~ m{^      runbook_url: "?(.*?)"?$}mg))
 {
 	my ($file, $anchor) = $url =~ m{^https://example\.org/cascade_relay/(.+\.md)#([\w-]+)$} or fail("$url is no link to a paragraph"), next;
-	ok($anchors{$file}{$anchor}, "$file has #$anchor");
+	ok(leads_somewhere($file, $anchor), "$file has #$anchor");
 }
 my %seen;
 for my $alert (grep { !$seen{$_}++ } @alerts)
 {
-	ok($anchors{'monitoring/README.md'}{ lc $alert }, "the runbook has a paragraph on $alert");
+	ok(leads_somewhere('monitoring/README.md', lc $alert), "the runbook has a paragraph on $alert");
 	my ($paragraph) = $runbook =~ /^### $alert\n(.*?)^##/ms;
-	like($paragraph // '', qr/^    \w*[=\$]|\]\(\.\.\/README\.md#|Stop|Bring/m, "and it says what to do");
+	like($paragraph // '', qr{^    \w*[=\$]|\]\(\.\./[\w/]+\.md\#|Stop|Bring}m, "and it says what to do");
 }
 for my $alert ($runbook =~ /^### (Cascade\w+)$/mg)
 {
@@ -66,8 +76,7 @@ for my $file ('README.md', 'monitoring/README.md')
 		my ($path, $anchor) = $link =~ /^([^#]*)#?(.*)$/;
 		my $target = $path eq '' ? $file : $file =~ m{/} && $path !~ s{^\.\./}{} ? "monitoring/$path" : $path;
 		ok(-e "$top/$target", "$file: $link is there") if $path ne '';
-		$anchors{$target} //= anchors(slurp_file("$top/$target")) if $target =~ /\.md$/;
-		ok($anchors{$target}{$anchor}, "$file: $link leads to a paragraph") if $anchor ne '';
+		ok(leads_somewhere($target, $anchor), "$file: $link leads to a paragraph") if $anchor ne '';
 	}
 }
 
