@@ -256,7 +256,7 @@ sub command_of
 {
 	my ($node, $question, $to) = @_;
 	my $command = value($node, "SELECT command FROM cascade_upstream_candidates($question) WHERE upstream_name = '$to'");
-	my ($from, $there, $here) = $command =~ /\A-- on \Q$to\E:\n(.*\n)-- on (.*):\n(.*\n.*\n.*)\z/
+	my ($from, $there, $here) = $command =~ /\A-- on \Q$to\E:\n([^\n]*\n)-- on ([^\n]*):\n(.*)\z/s
 	  or die "not a command: $command";
 
 	return ($from, $here);
