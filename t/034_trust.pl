@@ -670,7 +670,7 @@ is("$reply->{answer}, $reply->{refusal}", 'ok, none', 'm again');
 for my $k (0 .. $#nasty)
 {
 	my $text = $nasty[$k];
-	my $reply = ask($s, report($m, current_lsn(),
+	my $reply = ask($s, report($m, current_lsn(), feed => 1,
 			slot_name => substr($text, 0, 63), application_name => substr($text, 0, 63),
 			location => substr($text, 0, 63), conninfo => $text, pinned_by => substr($text, 0, 79), xmin_pinned_by => substr($text, 0, 79),
 			tree => [
