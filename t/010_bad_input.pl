@@ -104,7 +104,7 @@ sub hold_of
 sub current_lsn
 {
 	my ($node) = @_;
-	return value($node, 'SELECT pg_current_wal_lsn()');
+	return value($node, 'SELECT pg_current_wal_flush_lsn()');
 }
 
 sub slot

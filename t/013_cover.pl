@@ -69,7 +69,7 @@ sub restart_lsn
 	return value($p, "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = '$slot'");
 }
 
-sub current_lsn { return value($p, 'SELECT pg_current_wal_lsn()'); }
+sub current_lsn { return value($p, 'SELECT pg_current_wal_flush_lsn()'); }
 
 # The leaf stops; from here its slot is the only reason to keep its WAL.
 add_rows($p, 10);

@@ -189,7 +189,7 @@ for my $node ($a, $b, $c)
 {
 	wait_for($node, 'SELECT node_name, upstream_name, path, role, state FROM cascade_topology',
 		$node->name . ' shows what it last knew', join("\n",
-			'p||{p}|primary|stale', 'a|p|{p,a}|standby|archive',
+			'p||{p}|primary|stale', 'a|p|{p,a}|standby|disconnected',
 			'b|a|{p,a,b}|standby|streaming', 'c|b|{p,a,b,c}|standby|streaming'));
 	wait_for($node, 'SELECT protected FROM cascade_status', 'and is not sure of its protection any more', '');
 	is(value($node, "SELECT warnings, observed_at < now() - interval '3 s' FROM cascade_topology WHERE node_name = 'p'"),

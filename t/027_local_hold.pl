@@ -228,7 +228,7 @@ $a->append_conf('postgresql.conf', "cascade_relay.node_name = 'a_b'\n");
 $a->restart;
 wait_for($a, "SELECT restart_lsn <= '$need' FROM cascade_holds WHERE name = 'a_b'", 'under another name a holds as low', 't');
 is(value($a, "SELECT counted, reason FROM cascade_holds WHERE slot_name = '$former'"), "f|the node's own hold", 'what it held under its former name does not count');
-is(value($a, q{SELECT hint FROM cascade_check WHERE code = 'former_life' AND message ~ '^local hold'}), "It is not needed any more: SELECT cascade_forget('$former');", 'and is listed, with the command');
+is(value($a, q{SELECT hint FROM cascade_check WHERE code = 'former_life' AND message ~ '^local hold'}), "It is not needed any more: SELECT public.cascade_forget('$former');", 'and is listed, with the command');
 value($a, "SELECT cascade_forget('$former')");
 is(value($a, q{SELECT string_agg(name, ' ') FROM cascade_holds}), 'a_b', 'which lets go of it');
 wait_for($p, "SELECT state FROM cascade_topology WHERE node_name = 'a_b'", 'p knows it by that name', 'streaming');

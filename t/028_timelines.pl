@@ -58,7 +58,7 @@ wait_for($l, 'SELECT timeline FROM cascade_status', 'l is on the new timeline', 
 wait_for($l, 'SELECT count(*) FROM kept', 'and has the rows', value($s, 'SELECT count(*) FROM kept'));
 is(value($i, 'SELECT timeline FROM cascade_status'), '1', 'i is on the old one');
 is(value($i, 'SELECT pg_last_wal_replay_lsn()'), $i_at, 'and where it was');
-show_tree('that l is ahead', $columns, [ 'r||{r}|stale|1', 'i|r|{r,i}|archive|1', 'l|i|{r,i,l}|archive|2', 's|r|{r,s}|stale|1' ], $i, $l);
+show_tree('that l is ahead', $columns, [ 'r||{r}|stale|1', 'i|r|{r,i}|disconnected|1', 'l|i|{r,i,l}|archive|2', 's|r|{r,s}|stale|1' ], $i, $l);
 for my $node ($i, $l)
 {
 	is(value($node, "SELECT count(*) FROM cascade_topology WHERE state = 'diverged'"), '0', $node->name . ' calls nobody diverged');

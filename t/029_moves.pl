@@ -106,7 +106,8 @@ for my $claim (undef, $known)
 }
 $session->quit;
 $m->start;
-wait_protected($m);
+wait_connected($m, $l);
+wait_protected($m, $l);
 
 # ---- rebuilt, and former lives below ----
 

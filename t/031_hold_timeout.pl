@@ -126,7 +126,7 @@ ok(!has_segment($p, $hold), 'WAL that it kept is gone');
 my $segment;
 for my $round (1 .. 2)
 {
-	$segment = value($p, 'SELECT pg_current_wal_lsn()');
+	$segment = value($p, 'SELECT pg_current_wal_flush_lsn()');
 	add_rows($p, 2);
 	checkpoint_all($p, $i, $k);
 	wait_for($p,

@@ -96,7 +96,7 @@ sub slot_lsn
 	return value($node, "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = '$name'");
 }
 
-sub current_lsn { return value($p, 'SELECT pg_current_wal_lsn()'); }
+sub current_lsn { return value($p, 'SELECT pg_current_wal_flush_lsn()'); }
 
 # What i and l must never notice.
 sub others_are_well

@@ -250,7 +250,7 @@ sub hello_of
 
 # f stands still, with its session open.
 my $f = $p->background_psql('postgres', extra_params => [ '-U', 'mallory' ]);
-my $lsn = value($p, 'SELECT pg_current_wal_lsn()');
+my $lsn = value($p, 'SELECT pg_current_wal_flush_lsn()');
 $f->query_safe('SELECT ' . report_sql(encode_hello(system_identifier => $system, node_name => 'f', incarnation => 0xf, start_id => 1, report_interval_ms => 3600000)));
 $f->query_safe('SELECT ' . report_sql(encode_report(map { $_ => $lsn } qw(flush_lsn replay_lsn frontier_lsn hold_target_lsn))));
 push @known, 0xf;

@@ -106,7 +106,7 @@ found($m, 'warning', 'not_preloaded', 'u', 'shared_preload_libraries');
 # ---- who may speak for a node ----
 
 my $system = value($p, 'SELECT system_identifier FROM pg_control_system()');
-my $lsn = value($p, 'SELECT pg_current_wal_lsn()');
+my $lsn = value($p, 'SELECT pg_current_wal_flush_lsn()');
 my $sequence = 0;
 
 sub session { return $p->background_psql('postgres', on_error_stop => 0); }
@@ -166,7 +166,7 @@ $c->quit;
 eval { $a->quit };
 $c = session();
 is(ask($c, hello(node_name => 'fake_renamed')), 'ok none', 'and may come back under another name');
-is(ask($c, report(value($p, 'SELECT pg_current_wal_lsn()'))), 'ok none', 'where it is held from now on');
+is(ask($c, report(value($p, 'SELECT pg_current_wal_flush_lsn()'))), 'ok none', 'where it is held from now on');
 is(value($p, q{SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_fake'}),
 	'cascade_relay_fake_000000fa cascade_relay_fake_renamed_000000fa', 'what was held under the old name stays');
 $c->quit;
@@ -238,7 +238,7 @@ $p->reload;
 my $l_incarnation = hex substr value($p, q{SELECT slot_name FROM pg_replication_slots WHERE slot_name ~ '^cascade_relay_l_'}), -8;
 $p->poll_query_until('postgres', q{SELECT setting = '4' FROM pg_settings WHERE name = 'max_slot_wal_keep_size'});
 is(ask($d, hello(node_name => 'l', incarnation => $l_incarnation)), 'ok none', 'a node whose hold was given up');
-$lsn = value($p, 'SELECT pg_current_wal_lsn()');
+$lsn = value($p, 'SELECT pg_current_wal_flush_lsn()');
 ($reply) = $d->query('SELECT ' . report_sql(report($lsn)));
 $reply = decode_reply($reply);
 is("$reply->{answer} $reply->{refusal} " . ($reply->{warnings} & (1 << 6 | 1 << 11)), 'ok none 2048',
