@@ -401,15 +401,26 @@ crelay_state_try(CrelaySection section, CrelayRender render)
 	return write_section(section, render, LOG);
 }
 
+static bool
+is_anything_due(void)
+{
+	for (int i = 0; i < CRELAY_SECTIONS; i++)
+	{
+		if (due[i])
+			return true;
+	}
+	return false;
+}
+
 /*
  * Replaces a section, for the worker.  If that cannot be done, it is reported
- * unless the attempt before failed too, the section is written by a later pass,
+ * unless an attempt before failed too, the section is written by a later pass,
  * and false is returned.
  */
 bool
 crelay_state_keep(CrelaySection section, CrelayRender render)
 {
-	bool		again = due[section];
+	bool		again = is_anything_due();
 
 	due[section] = true;
 	due[section] = !write_section(section, render, again ? DEBUG1 : LOG);

@@ -62,16 +62,20 @@ is(incarnation($i), $life, 'i is who it was');
 wait_until('the file is whole again', sub { join(' ', map { scalar state_lines($i, $_) } qw(node moves told hold user)) eq '1 1 1 1 1' });
 is(slurp_file("$file.damaged"), 'garbage', 'the damaged one is kept');
 value($i, q{SELECT cascade_release('l')});
-wait_protected($l);
+add_rows($p, 2);
+checkpoint_all($p, $i, $l);
+wait_for($i, 'SELECT counted FROM cascade_holds', 'l has caught up and counts again', 't');
+wait_until('which is on disk', sub { !state_lines($i, 'released') });
 
 # ---- a full disk ----
 
 my $before = slurp_file($file);
+my $verdict = value($i, 'SELECT counted, reason FROM cascade_holds');
+$log = -s $i->logfile;
 symlink '/dev/full', "$file.tmp" or die "$file.tmp: $!";
 (undef, undef, $stderr) = $i->psql('postgres', q{SELECT cascade_release('l')});
 like($stderr, qr/ERROR:  could not write file "pg_replslot\/cascade_relay\.state\.tmp": No space left on device/, 'on a full disk a command fails');
-is(value($i, q{SELECT counted FROM cascade_holds}), 't', 'and has changed nothing');
-$log = -s $i->logfile;
+is(value($i, 'SELECT counted, reason FROM cascade_holds'), $verdict, 'and has changed nothing');
 value($i, q{SELECT pg_create_physical_replication_slot('another', true)});
 ok($i->wait_for_log(qr/LOG: +could not write file .*: No space left on device/, $log), 'the worker says it');
 look_around($i) for 1 .. 12;

@@ -74,7 +74,7 @@ wait_for($_, $classes, $_->name . ': i is voting, and its namesake is not',
 $i->restart;
 wait_connected($i, $a, $b, $c);
 wait_protected($i, $a, $b, $c);
-is(value($p, $classes), 'a read_replica, b read_replica, c read_replica, i voting', 'nor after a restart of i');
+wait_for($p, $classes, 'nor after a restart of i', 'a read_replica, b read_replica, c read_replica, i voting');
 
 # whoever streams from p votes: once a node has left it does not
 set_conf($p, "synchronous_standby_names = 'ANY 1 (*)'\n");

@@ -226,7 +226,7 @@ wait_protected($i, $l1);
 # l2 lives without the slot that it had there
 fires('all are back, and l2 has left a slot on i', 'CascadeFinding warning orphan_slot l2');
 my $command = value($i, q{SELECT substring(hint FROM 'SELECT .*;') FROM cascade_check WHERE code = 'orphan_slot'});
-is($command, q{SELECT pg_drop_replication_slot('l2');}, 'the finding says what to do');
+is($command, q{SELECT pg_catalog.pg_drop_replication_slot('l2');}, 'the finding says what to do');
 value($i, $command);
 $stable = 5;
 fires('all is quiet again');
