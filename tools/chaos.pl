@@ -1915,7 +1915,7 @@ sub hints
 
 	for my $hint (map { $_->[0] } @{ rows($name, q{SELECT hint FROM cascade_check WHERE code = 'orphan_slot'}) })
 	{
-		push @found, [ $1, $2 ] while $hint =~ /SELECT (cascade_forget|pg_drop_replication_slot)\('(\w+)'\)/g;
+		push @found, [ $1, $2 ] while $hint =~ /SELECT \w+\.(cascade_forget|pg_drop_replication_slot)\('(\w+)'\)/g;
 	}
 	return grep { !$use->{ $_->[1] } && !($_->[0] eq 'cascade_forget' && $mine{ $_->[1] }) } @found;
 }
