@@ -416,8 +416,7 @@ wait_protected($l);
 # A hold that the server has invalidated is replaced; dropping it fails first.  So
 # it does for the worker, whose business it is while fake4 does not report; it says
 # so once.
-my $worker = value($p, 'SELECT worker_pid FROM cascade_status');
-kill 'STOP', $worker or die "$worker: $!";
+my $worker = stop_worker($p);
 set_conf($p, "max_slot_wal_keep_size = 1MB\n");
 my $log = -s $p->logfile;
 write_segments($p, 4);

@@ -49,8 +49,7 @@ wait_protected($i, $m, $l);
 # ---- a short visit ----
 
 my ($before, $below) = (moves($m), moves($l));
-my $worker = value($l, 'SELECT worker_pid FROM cascade_status');
-kill 'STOP', $worker or die "$worker: $!";
+my $worker = stop_worker($l);
 value($i, q{SELECT pg_create_physical_replication_slot('m', true)});
 point_at($m, $i);
 $m->reload;

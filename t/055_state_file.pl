@@ -48,8 +48,7 @@ is(incarnation($i), $life, 'i is who it was');
 # ---- damage while the server runs ----
 
 my $log = -s $i->logfile;
-my $worker = value($i, 'SELECT worker_pid FROM cascade_status');
-kill 'STOP', $worker;	# it would set the file aside when the command wakes it
+my $worker = stop_worker($i);	# it would set the file aside when the command wakes it
 put('garbage');
 my ($ret, undef, $stderr) = $i->psql('postgres', q{SELECT cascade_release('l')});
 like($stderr, qr/ERROR:  state file "pg_replslot\/cascade_relay\.state" is damaged\nHINT:  .*pg_terminate_backend/, 'a command fails, and says what to do');
@@ -69,10 +68,11 @@ wait_until('which is on disk', sub { !state_lines($i, 'released') });
 
 # ---- a full disk ----
 
-my $before = slurp_file($file);
 my $verdict = value($i, 'SELECT counted, reason FROM cascade_holds');
 $log = -s $i->logfile;
 symlink '/dev/full', "$file.tmp" or die "$file.tmp: $!";
+look_around($i);
+my $before = slurp_file($file);
 (undef, undef, $stderr) = $i->psql('postgres', q{SELECT cascade_release('l')});
 like($stderr, qr/ERROR:  could not write file "pg_replslot\/cascade_relay\.state\.tmp": No space left on device/, 'on a full disk a command fails');
 is(value($i, 'SELECT counted, reason FROM cascade_holds'), $verdict, 'and has changed nothing');

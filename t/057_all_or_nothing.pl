@@ -69,11 +69,8 @@ value($p, q{SELECT pg_drop_replication_slot('spare')});
 sub crash_after
 {
 	my ($command, $what) = @_;
-	my $worker = value($i, 'SELECT worker_pid FROM cascade_status');
-
-	kill 'STOP', $worker or die "$worker: $!";
+	stop_worker($i);
 	value($i, $command);
-	kill 'KILL', $worker;
 	kill_node($i);
 	start_after_kill($i);
 	wait_connected($i);

@@ -22,6 +22,7 @@ our @EXPORT = qw(
   has_segment oldest_wal tree_of encode_hello encode_report encode_row
   report_sql decode_reply at_most set_conf show_tree wait_until look_around
   may_crash sleeps reattach stays print_lsn state_lines rewrite_state
+  stop_worker
 );
 
 # What every node of a test has: segments of 1 MB that are removed as soon as
@@ -397,6 +398,23 @@ sub incarnation
 {
 	my ($node) = @_;
 	return $node->safe_psql('postgres', 'SELECT incarnation FROM cascade_status');
+}
+
+# Stops the worker of a node with SIGSTOP while it sleeps, so that it holds no lock.
+# Returns its process.
+sub stop_worker
+{
+	my ($node) = @_;
+	my $worker = value($node, 'SELECT worker_pid FROM cascade_status');
+
+	for (1 .. 100 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		kill 'STOP', $worker or die "worker $worker: $!";
+		return $worker if value($node, "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $worker") eq 'Extension';
+		kill 'CONT', $worker;
+		usleep(10_000);
+	}
+	die "worker $worker does not sleep";
 }
 
 # The lines of a section of a node's state file, without the keyword.
