@@ -24,7 +24,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $conf = "cascade_relay.stale_timeout = 2s\n";
+my $conf = "wal_keep_size = 64MB\ncascade_relay.stale_timeout = 2s\n";
 my $p = new_primary('p', conf => $conf);
 add_rows($p, 2);
 my $s = new_standby('s', $p, conf => $conf);
