@@ -7,6 +7,7 @@
 #	make installcheck TAP_TESTS=	pg_regress alone (before a package is installed)
 #	make test-programs		what t/ needs built, to run it where there is no compiler
 #	make unit			the C unit tests of the pure sources, no server needed
+#	make bench-client		what bench/run measures with
 #	make borders			check that each source file keeps to its room
 #	make format, check-format	pgindent style
 #	make dist			the archive for PGXN, of what is committed
@@ -145,7 +146,7 @@ REGRESS = unloaded bookmark policy
 # switches the TAP tests off with "TAP_TESTS=".
 TAP_TESTS ?= 1
 
-EXTRA_CLEAN = tmp_unit tmp_upgrade tmp_regress exports.list cascade_relay-*.zip
+EXTRA_CLEAN = tmp_bench tmp_unit tmp_upgrade tmp_regress exports.list cascade_relay-*.zip
 
 # "override", so that a PG_CFLAGS or SHLIB_LINK given on the command line (for
 # coverage, say) adds to these and does not replace them.  PG_CFLAGS is for the
@@ -248,6 +249,17 @@ unit: $(UNIT_TESTS)
 	@test -n "$(UNIT_TESTS)" || { echo "no unit tests in $(srcdir)/t/unit"; exit 1; }
 	$(PROVE) $(PROVE_FLAGS) -e '' $(UNIT_TESTS)
 
+# --- bench ---
+
+BENCH_CFLAGS = -std=gnu99 -g -O2 -Wall -Wextra -Wno-unused-parameter \
+	-I$(srcdir)/src -I$(libpq_srcdir)
+
+tmp_bench/client: bench/client.c $(PURE_SOURCES) $(PURE_HEADERS)
+	$(MKDIR_P) tmp_bench
+	$(CC) $(BENCH_CFLAGS) $(COPT) $(filter %.c,$^) $(libpq) -lm -o $@
+
+bench-client: tmp_bench/client
+
 # --- checks of the sources ---
 
 borders:
@@ -271,4 +283,4 @@ dist:
 	@! grep -q example.org $(srcdir)/META.json || \
 		echo "not to be published: META.json has example.org where the project's addresses belong"
 
-.PHONY: unit borders format check-format test-programs dist
+.PHONY: unit bench-client borders format check-format test-programs dist
