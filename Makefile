@@ -20,125 +20,124 @@ EXTENSION = cascade_relay
 DATA = sql/cascade_relay--1.0.sql
 
 # Lists, not wildcards: a wildcard looks into the build folder, so that an
-# out-of-tree build would quietly install nothing.
+# out-of-tree build would quietly install nothing.  From the highest folder down.
 OBJS = \
-	src/address.o \
-	src/adopt_funcs.o \
-	src/awaited.o \
-	src/backoff.o \
-	src/bookmark.o \
-	src/branch.o \
-	src/bounds.o \
 	src/cascade_relay.o \
-	src/causal_funcs.o \
-	src/check.o \
-	src/check_funcs.o \
-	src/child_hold.o \
-	src/departed.o \
-	src/diagram.o \
-	src/diagram_funcs.o \
-	src/diagram_svg.o \
-	src/diagram_text.o \
-	src/downstream.o \
-	src/exchange.o \
-	src/feed.o \
-	src/follow.o \
-	src/follow_funcs.o \
-	src/forget_funcs.o \
-	src/frontier.o \
-	src/guc.o \
-	src/history.o \
-	src/hold.o \
-	src/hold_funcs.o \
-	src/instance.o \
-	src/local_hold.o \
-	src/lost_slot.o \
-	src/message.o \
-	src/metrics.o \
-	src/metrics_funcs.o \
-	src/missed.o \
-	src/moves.o \
-	src/places.o \
-	src/policy.o \
-	src/policy_funcs.o \
-	src/registry.o \
-	src/registry_children.o \
-	src/registry_forget.o \
-	src/registry_rows.o \
-	src/registry_slots.o \
-	src/release.o \
-	src/repoint.o \
-	src/replay.o \
-	src/report_funcs.o \
-	src/slot_user.o \
-	src/state_file.o \
-	src/status_funcs.o \
-	src/survey.o \
-	src/topology.o \
-	src/topology_funcs.o \
-	src/tree.o \
-	src/unloaded.o \
-	src/upstream.o \
-	src/upstream_error.o \
-	src/upstream_session.o \
-	src/upstream_target.o \
-	src/worker.o
+	src/sql/adopt_funcs.o \
+	src/sql/causal_funcs.o \
+	src/sql/check_funcs.o \
+	src/sql/diagram_funcs.o \
+	src/sql/follow.o \
+	src/sql/follow_funcs.o \
+	src/sql/forget_funcs.o \
+	src/sql/hold_funcs.o \
+	src/sql/metrics_funcs.o \
+	src/sql/not_preloaded.o \
+	src/sql/policy_funcs.o \
+	src/sql/repoint.o \
+	src/sql/report_funcs.o \
+	src/sql/status_funcs.o \
+	src/sql/topology_funcs.o \
+	src/worker/addresses.o \
+	src/worker/awaited.o \
+	src/worker/exchange.o \
+	src/worker/local_hold.o \
+	src/worker/lost_holds.o \
+	src/worker/lost_slots.o \
+	src/worker/moves.o \
+	src/worker/release.o \
+	src/worker/slot_user.o \
+	src/worker/survey.o \
+	src/worker/worker.o \
+	src/node/bounds.o \
+	src/node/child_hold.o \
+	src/node/downstream.o \
+	src/node/hold.o \
+	src/node/replay.o \
+	src/node/tree.o \
+	src/upstream/upstream.o \
+	src/upstream/upstream_error.o \
+	src/upstream/upstream_session.o \
+	src/upstream/upstream_target.o \
+	src/registry/registry.o \
+	src/registry/registry_children.o \
+	src/registry/registry_forget.o \
+	src/registry/registry_rows.o \
+	src/registry/registry_slots.o \
+	src/server/guc.o \
+	src/server/instance.o \
+	src/server/state_file.o \
+	src/decide/address.o \
+	src/decide/backoff.o \
+	src/decide/bookmark.o \
+	src/decide/branch.o \
+	src/decide/check.o \
+	src/decide/departed.o \
+	src/decide/diagram.o \
+	src/decide/diagram_svg.o \
+	src/decide/diagram_text.o \
+	src/decide/feed.o \
+	src/decide/frontier.o \
+	src/decide/history.o \
+	src/decide/message.o \
+	src/decide/metrics.o \
+	src/decide/policy.o \
+	src/decide/topology.o
 
 INTERNAL_HEADERS = \
-	src/address.h \
-	src/advisory.h \
-	src/awaited.h \
-	src/backoff.h \
-	src/bookmark.h \
-	src/branch.h \
-	src/bounds.h \
-	src/check.h \
-	src/check_funcs.h \
-	src/child_hold.h \
-	src/clock.h \
-	src/compat.h \
-	src/departed.h \
-	src/diagram.h \
-	src/diagram_internal.h \
-	src/downstream.h \
-	src/exchange.h \
-	src/feed.h \
-	src/follow.h \
-	src/frontier.h \
-	src/guc.h \
-	src/history.h \
-	src/hold.h \
-	src/instance.h \
-	src/local_hold.h \
-	src/lost_slot.h \
-	src/message.h \
-	src/metrics.h \
-	src/missed.h \
-	src/moves.h \
-	src/node.h \
-	src/places.h \
-	src/policy.h \
-	src/registry.h \
-	src/registry_internal.h \
-	src/release.h \
-	src/replay.h \
-	src/slot_user.h \
-	src/state_file.h \
-	src/repoint.h \
-	src/survey.h \
-	src/topology.h \
-	src/tree.h \
-	src/tuple.h \
-	src/unloaded.h \
-	src/upstream.h \
-	src/upstream_internal.h \
-	src/upstream_session.h \
-	src/worker.h
+	src/sql/check_funcs.h \
+	src/sql/follow.h \
+	src/sql/not_preloaded.h \
+	src/sql/repoint.h \
+	src/sql/tuple.h \
+	src/worker/addresses.h \
+	src/worker/awaited.h \
+	src/worker/exchange.h \
+	src/worker/local_hold.h \
+	src/worker/lost_holds.h \
+	src/worker/lost_slots.h \
+	src/worker/moves.h \
+	src/worker/release.h \
+	src/worker/slot_user.h \
+	src/worker/survey.h \
+	src/worker/worker.h \
+	src/node/bounds.h \
+	src/node/child_hold.h \
+	src/node/downstream.h \
+	src/node/hold.h \
+	src/node/replay.h \
+	src/node/tree.h \
+	src/upstream/upstream.h \
+	src/upstream/upstream_internal.h \
+	src/upstream/upstream_session.h \
+	src/registry/registry.h \
+	src/registry/registry_internal.h \
+	src/server/advisory.h \
+	src/server/clock.h \
+	src/server/compat.h \
+	src/server/guc.h \
+	src/server/instance.h \
+	src/server/state_file.h \
+	src/decide/address.h \
+	src/decide/backoff.h \
+	src/decide/bookmark.h \
+	src/decide/branch.h \
+	src/decide/check.h \
+	src/decide/departed.h \
+	src/decide/diagram.h \
+	src/decide/diagram_internal.h \
+	src/decide/feed.h \
+	src/decide/frontier.h \
+	src/decide/history.h \
+	src/decide/message.h \
+	src/decide/metrics.h \
+	src/decide/node.h \
+	src/decide/policy.h \
+	src/decide/topology.h
 
-# The sources that see no PostgreSQL header, and what is built from them alone.
-PURE_SOURCES = src/address.c src/backoff.c src/bookmark.c src/branch.c src/check.c src/departed.c src/diagram.c src/diagram_svg.c src/diagram_text.c src/feed.c src/frontier.c src/history.c src/message.c src/metrics.c src/policy.c src/topology.c
-PURE_HEADERS = src/address.h src/backoff.h src/bookmark.h src/branch.h src/check.h src/departed.h src/diagram.h src/diagram_internal.h src/feed.h src/frontier.h src/history.h src/message.h src/metrics.h src/node.h src/policy.h \
-	src/topology.h
+# The sources that see no PostgreSQL header: the unit tests are built from them alone.
+PURE_SOURCES = $(filter src/decide/%,$(OBJS:.o=.c))
+PURE_HEADERS = $(filter src/decide/%,$(INTERNAL_HEADERS))
 
 REGRESS = unloaded bookmark policy
 
@@ -151,7 +150,7 @@ EXTRA_CLEAN = tmp_bench tmp_unit tmp_upgrade tmp_regress exports.list cascade_re
 # "override", so that a PG_CFLAGS or SHLIB_LINK given on the command line (for
 # coverage, say) adds to these and does not replace them.  PG_CFLAGS is for the
 # C compiler only: clang makes the bitcode from PG_CPPFLAGS.
-override PG_CPPFLAGS += -I$(libpq_srcdir)
+override PG_CPPFLAGS += -I$(srcdir)/src -I$(libpq_srcdir)
 override PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter
 override SHLIB_LINK += $(libpq)
 
@@ -170,10 +169,11 @@ include $(PGXS)
 # objects on all headers is simple and cheap enough here.
 $(OBJS) $(OBJS:.o=.bc): $(INTERNAL_HEADERS)
 
-# Out of tree the folder of the objects is not there yet.  Absolute, because
-# make would find a plain "src" in VPATH and think it made.
-$(OBJS) $(OBJS:.o=.bc): | $(CURDIR)/src
-$(CURDIR)/src:
+# Out of tree the folders of the objects are not there yet.  Absolute, because
+# make would find a plain "src/node" in VPATH and think it made.
+OBJECT_FOLDERS = $(patsubst %/,$(CURDIR)/%,$(sort $(dir $(OBJS))))
+$(OBJS) $(OBJS:.o=.bc): | $(OBJECT_FOLDERS)
+$(OBJECT_FOLDERS):
 	$(MKDIR_P) $@
 
 # The tests' own modules.  Absolute, because prove starts in $(srcdir), from
@@ -182,7 +182,7 @@ PG_PROVE_FLAGS += -I $(abspath $(srcdir))/t
 
 # --- unit tests ---
 
-PURE_OBJECTS = $(PURE_SOURCES:src/%.c=tmp_unit/%.o)
+PURE_OBJECTS = $(PURE_SOURCES:src/decide/%.c=tmp_unit/%.o)
 UNIT_TESTS = $(patsubst $(srcdir)/t/unit/%.c,tmp_unit/%,$(wildcard $(srcdir)/t/unit/test_*.c))
 UNIT_CFLAGS = -std=gnu99 -g -O1 -Wall -Wextra -Wno-unused-parameter \
 	-I$(srcdir)/src -I$(srcdir)/t/unit
@@ -196,7 +196,7 @@ tmp_unit/sanitizers:
 	if $(CC) $(UNIT_SANITIZERS) tmp_unit/probe.c -o tmp_unit/probe 2>/dev/null && tmp_unit/probe 2>/dev/null; \
 	then echo '$(UNIT_SANITIZERS)'; fi >$@
 
-tmp_unit/%.o: src/%.c $(PURE_HEADERS) tmp_unit/sanitizers
+tmp_unit/%.o: src/decide/%.c $(PURE_HEADERS) tmp_unit/sanitizers
 	$(CC) $(UNIT_CFLAGS) $(COPT) $$(cat tmp_unit/sanitizers) -c $< -o $@
 
 tmp_unit/%.o: t/unit/%.c t/unit/tap.h $(PURE_HEADERS) tmp_unit/sanitizers
@@ -228,12 +228,12 @@ DEAF_FLAGS = -DCRELAY_VERSION='"9.0"' -DCRELAY_MESSAGE_VERSION=9 -DCRELAY_MESSAG
 tmp_upgrade/next.o: VERSION_FLAGS = $(NEXT_FLAGS)
 tmp_upgrade/loud.o: VERSION_FLAGS = $(LOUD_FLAGS)
 tmp_upgrade/deaf.o: VERSION_FLAGS = $(DEAF_FLAGS)
-tmp_upgrade/%.o: src/message.c src/message.h src/node.h
+tmp_upgrade/%.o: src/decide/message.c src/decide/message.h src/decide/node.h
 	$(MKDIR_P) tmp_upgrade
 	$(CC) $(CFLAGS) $(CPPFLAGS) $(VERSION_FLAGS) -c -o $@ $<
 
 tmp_upgrade/%$(DLSUFFIX): tmp_upgrade/%.o $(shlib) $(SHLIB_EXPORTS:%.txt=%.list)
-	$(LINK.shared) -o $@ $< $(filter-out src/message.o,$(OBJS)) $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK)
+	$(LINK.shared) -o $@ $< $(filter-out src/decide/message.o,$(OBJS)) $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK)
 
 .PRECIOUS: tmp_upgrade/%.o
 

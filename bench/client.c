@@ -24,7 +24,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "message.h"
+#include "decide/message.h"
 
 #include <errno.h>
 #include <inttypes.h>

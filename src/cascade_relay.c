@@ -3,53 +3,59 @@
  * cascade_relay.c
  *	  The module: its magic block and its only installer of hooks.
  *
- * A map of the rooms:
+ * A map of src/.  A folder includes its own headers and those of the folders
+ * that are listed below it; tools/borders checks that.  Each folder's README.md
+ * says what it owns.
  *
- *	pure decisions	frontier.c	 what counts, the minimum, who pins it
- *					topology.c	 the tree, its order, cycles
- *					policy.c	 where a node should stream from
- *					history.c	 whether two nodes may compare LSNs
- *					bookmark.c	 whether a node has what a bookmark stands for
- *					message.c	 reports and replies on the wire
- *					branch.c	 what a node may say of those below it
- *					backoff.c	 how long to wait after failures
- *					departed.c	 where a node lives that was below a departed one
- *					feed.c		 whether anything feeds a standby with WAL
- *					check.c		 what is wrong, and what to do
- *					metrics.c	 what a monitor is told
- *					diagram.c	 the tree as a picture; its parts are listed in
- *								 diagram_internal.h
- *	this node		downstream.c reads slots, walsenders, the own position
- *					replay.c	 reads what replay is doing
- *					hold.c		 places and moves hold slots
- *					child_hold.c where those of managed children are wanted
- *					bounds.c	 what bounds the WAL that they keep
- *					slot_user.c	 who streamed through which slot
- *					lost_slot.c	 what invalidated slots kept before
- *					moves.c		 how often nodes have moved
- *					registry.c	 shared memory: children, nodes, status; its parts are
- *								 listed in registry_internal.h
- *					unloaded.c	 taking reports without it
- *					instance.c	 who this instance is, whether it stops
- *					state_file.c what is remembered over a restart
- *	the worker		worker.c	 the loop
- *					survey.c	 one look at this node
- *					missed.c	 holds that somebody else has dropped
- *					local_hold.c what a failover candidate holds on itself
- *					awaited.c	 the nodes that a new primary waits for
- *					release.c	 what it lets go of by itself
- *					exchange.c	 reports to the upstream, and its replies
- *					upstream.c	 the connection
- *					upstream_target.c	its parameters
- *					upstream_error.c	its complaints; only upstream*.c sees libpq
- *	a move			follow.c	 to another upstream, or back if it fails
- *					repoint.c	 the settings that say where to stream from
- *					places.c	 where the others are, after a restart too
- *					upstream_session.c	asking another node, and waiting for it
- *	SQL				tree.c		 the tree as it is shown
- *					*_funcs.c	 arguments, permissions, tuples
- *	everywhere		address.c	 addresses of nodes
- *					node.h, guc.c, compat.h
+ *	sql/		SQL-callable functions: arguments, permissions, tuples
+ *				follow.c	 a move to another upstream, or back if it fails
+ *				repoint.c	 the settings that say where to stream from
+ *				not_preloaded.c	taking reports without shared memory
+ *				*_funcs.c	 one file for each family of functions
+ *	worker/		the background worker
+ *				worker.c	 the loop
+ *				survey.c	 one look at this node
+ *				exchange.c	 reports to the upstream, and its replies
+ *				lost_holds.c holds that another program has dropped
+ *				lost_slots.c WAL that invalidated slots kept before
+ *				local_hold.c what a failover candidate holds on itself
+ *				awaited.c	 the nodes that a new primary waits for
+ *				release.c	 holds and slots that are let go of
+ *				slot_user.c	 which node streamed through which slot
+ *				moves.c		 how often nodes have moved
+ *				addresses.c	 where other nodes are, after a restart too
+ *	node/		this node
+ *				downstream.c slots, walsenders, the own position
+ *				replay.c	 what replay is doing
+ *				hold.c		 places and moves hold slots
+ *				child_hold.c where the holds of managed children are wanted
+ *				bounds.c	 what bounds the WAL that holds keep
+ *				tree.c		 the tree as it is shown
+ *	upstream/	the connection to another node; no other folder sees libpq
+ *				upstream.c	 its life
+ *				upstream_target.c	its parameters
+ *				upstream_error.c	its errors
+ *				upstream_session.c	asking another node, and waiting for it
+ *	registry/	shared memory: children, rows of nodes, slots, status
+ *	server/		guc.c, compat.h, clock.h, advisory.h
+ *				instance.c	 the identity of this instance, whether it stops
+ *				state_file.c what is remembered over a restart
+ *	decide/		pure decisions, without a PostgreSQL header
+ *				node.h		 the words that all share
+ *				frontier.c	 what counts, the minimum, what pins it
+ *				topology.c	 the tree, its order, cycles
+ *				policy.c	 where a node should stream from
+ *				history.c	 whether two nodes may compare LSNs
+ *				bookmark.c	 whether a node has what a bookmark stands for
+ *				message.c	 reports and replies on the wire
+ *				branch.c	 what a node may say of those below it
+ *				backoff.c	 how long to wait after failures
+ *				departed.c	 where a node lives that was below a departed one
+ *				feed.c		 whether anything feeds a standby with WAL
+ *				address.c	 addresses of nodes
+ *				check.c		 what is wrong, and what to do
+ *				metrics.c	 what a monitor is told
+ *				diagram*.c	 the tree as a picture
  *
  * Owns: _PG_init, the shared memory hooks, and the one that keeps passwords in
  * connection strings out of the log.
@@ -70,12 +76,12 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#include "guc.h"
-#include "instance.h"
-#include "registry.h"
-#include "repoint.h"
-#include "state_file.h"
-#include "worker.h"
+#include "registry/registry.h"
+#include "server/guc.h"
+#include "server/instance.h"
+#include "server/state_file.h"
+#include "sql/repoint.h"
+#include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 

@@ -42,7 +42,7 @@ sub leads_somewhere
 }
 
 # the source is in a folder of its own, or not
-my ($check) = grep { -f } "$top/src/decide/check.c", "$top/src/check.c";
+my $check = "$top/src/decide/check.c";
 my ($function) = slurp_file($check) =~ /^crelay_check_code_text\(.*?^\}/ms ? $& : die 'no codes in check.c';
 my @codes = grep { $_ ne 'ok' } $function =~ /return "(\w+)"/g;
 cmp_ok(scalar @codes, '>', 20, 'the codes of cascade_check');

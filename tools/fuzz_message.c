@@ -15,9 +15,9 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "diagram.h"
-#include "message.h"
-#include "topology.h"
+#include "decide/diagram.h"
+#include "decide/message.h"
+#include "decide/topology.h"
 
 #include <stdlib.h>
 #include <string.h>

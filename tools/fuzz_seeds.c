@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "message.h"
+#include "decide/message.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "diagram.h"
+#include "decide/diagram.h"
 
 #define NOW		INT64_C(800000000000000)
 #define SECOND	INT64_C(1000000)

@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "address.h"
+#include "decide/address.h"
 #include "tap.h"
 
 static const char *const local[] = {

@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "backoff.h"
+#include "decide/backoff.h"
 #include "tap.h"
 
 #include <limits.h>

@@ -12,7 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "bookmark.h"
+#include "decide/bookmark.h"
 #include "tap.h"
 
 #include <stdlib.h>

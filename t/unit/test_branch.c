@@ -8,7 +8,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "branch.h"
+#include "decide/branch.h"
 #include "tap.h"
 
 #include <stdlib.h>

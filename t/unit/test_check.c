@@ -18,7 +18,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "check.h"
+#include "decide/check.h"
 #include "tap.h"
 
 #include <stdlib.h>

@@ -12,7 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "departed.h"
+#include "decide/departed.h"
 #include "tap.h"
 
 #define MAX_NODES	8

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#include "diagram.h"
+#include "decide/diagram.h"
 
 #define NOW			INT64_C(800000000000000)
 #define SECOND		INT64_C(1000000)

@@ -12,7 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "feed.h"
+#include "decide/feed.h"
 #include "tap.h"
 
 #define SECOND		INT64_C(1000000)

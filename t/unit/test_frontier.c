@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "frontier.h"
+#include "decide/frontier.h"
 #include "tap.h"
 
 #include <stdlib.h>

@@ -7,7 +7,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "history.h"
+#include "decide/history.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -15,7 +15,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "message.h"
+#include "decide/message.h"
 #include "tap.h"
 
 #include <stdlib.h>

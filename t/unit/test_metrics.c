@@ -7,7 +7,7 @@
  */
 #include "tap.h"
 
-#include "metrics.h"
+#include "decide/metrics.h"
 
 #define NOW		INT64_C(800000000000000)
 #define MB		INT64_C(1048576)

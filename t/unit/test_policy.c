@@ -15,7 +15,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "policy.h"
+#include "decide/policy.h"
 #include "tap.h"
 
 #include <stdlib.h>

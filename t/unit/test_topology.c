@@ -14,7 +14,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "topology.h"
+#include "decide/topology.h"
 #include "tap.h"
 
 #include <stdlib.h>

@@ -14,8 +14,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "frontier.h"
-#include "topology.h"
+#include "decide/frontier.h"
+#include "decide/topology.h"
 
 #include <inttypes.h>
 #include <stdio.h>
