@@ -68,7 +68,7 @@ value($p, q{SELECT pg_drop_replication_slot('spare')});
 
 sub crash_after
 {
-	my ($command, $what) = @_;
+	my ($command) = @_;
 	stop_worker($i);
 	value($i, $command);
 	kill_node($i);
