@@ -357,7 +357,7 @@ sub xmin_delays
 # is filled, and the transaction ends, each after a random pause.
 sub latency_phase
 {
-	my ($phase, $rounds, $shortest, $with_xmin, $with_switch) = @_;
+	my ($phase, $rounds, $shortest, $with_xmin) = @_;
 	my $watch = start_client($client, 'watch', conninfo('c'), conninfo('p'), 'a');
 	my @ends;
 
@@ -372,7 +372,7 @@ sub latency_phase
 			await_line($holder, qr/there/);
 		}
 		sleep $shortest + rand 1;
-		sql('p', 'SELECT txid_current()', 'SELECT pg_switch_wal()') if $with_switch;
+		sql('p', 'SELECT txid_current()', 'SELECT pg_switch_wal()');
 		next unless $with_xmin;
 		sleep $shortest + rand 1;
 		push @ends, time;
@@ -405,10 +405,10 @@ sub latency
 	my $trips = 4 * round_trip_ms('p');
 	run_program('pgbench -i', "$bindir/pgbench", '-i', '-q', '-s', 5, conninfo('p'));
 	sleep 3;
-	my ($idle, $idle_xmin) = latency_phase('idle', less(15, 2), 2.2, 1, 1);
-	my ($lately) = latency_phase('moved lately', less(25, 3), 0.2, 0, 1);
+	my ($idle, $idle_xmin) = latency_phase('idle', less(15, 2), 2.2, 1);
+	my ($lately) = latency_phase('moved lately', less(25, 3), 0.2, 0);
 	my $load = start_client("$bindir/pgbench", '-n', '-c', 4, '-R', 1000, '-T', 3600, conninfo('p'));
-	my ($loaded, $loaded_xmin) = latency_phase('under load', less(10, 1), 2.2, 1, 0);
+	my ($loaded, $loaded_xmin) = latency_phase('under load', less(10, 1), 2.2, 1);
 	kill 'INT', $load->{pid};
 	stop_client($load->{pid});
 
@@ -439,16 +439,15 @@ sub idle
 	{
 		$pid{"$name worker"} = worker_of($name);
 		$pid{"$name walreceiver"} = sql($name, 'SELECT pid FROM pg_stat_wal_receiver') if $name ne 'p';
-		my $sessions = sql($name, q{SELECT string_agg(pid::text, ' ') FROM pg_stat_activity }
-			  . q{WHERE backend_type = 'client backend' AND query LIKE '%@<-%' AND pid <> pg_backend_pid()});
-		$pid{"$name session"} = (split ' ', $sessions)[0] if $sessions;
+		my ($session) = report_sessions($name);
+		$pid{"$name session"} = $session if $session;
 	}
 	sleep less(10, 1);
-	my $reports = sql('p', 'SELECT reports_received FROM cascade_status');
+	my $reports = reports_received('p');
 	$before{$_} = cpu($pid{$_}) for keys %pid;
 	sleep $seconds;
 	$used{$_} = (cpu($pid{$_}) - $before{$_}) / $seconds * 100 for keys %pid;
-	$reports = sql('p', 'SELECT reports_received FROM cascade_status') - $reports;
+	$reports = reports_received('p') - $reports;
 	keep_raw("$_ % of a core", $used{$_}) for sort keys %used;
 
 	for my $name (@chain)
@@ -458,7 +457,7 @@ sub idle
 		result("  beside its walreceiver", '<=', 1.0, 'x', $used{"$name worker"} / $used{"$name walreceiver"},
 			sprintf 'walreceiver %.3f %%', $used{"$name walreceiver"});
 	}
-	result('a real report, at the parent', '<=', 150, 'us of CPU', $used{'p session'} / 100 * $seconds / $reports * 1e6);
+	result('a report of a to p', '<=', undef, 'us of CPU', $used{'p session'} / 100 * $seconds / $reports * 1e6);
 	memory($pid{'p worker'});
 	return;
 }
@@ -506,7 +505,7 @@ my @functions = (
 sub functions
 {
 	my @sizes = $smoke ? (10, 100) : (100, 1000, 10000);
-	my %ms;
+	my (%ms, %error);
 
 	for my $size (@sizes)
 	{
@@ -523,28 +522,331 @@ sub functions
 			my $lines = run_program('client time', $client, 'time',
 				conninfo("n$size", "options='-c statement_timeout=${limit}s'"), less(5, 2), less(60, 5), map { $_->[1] } @functions);
 
-			while ($lines =~ /^(\d+) (ms|over) (\S+)/mg)
+			while ($lines =~ /^(\d+) (\S+) (\S+)/mg)
 			{
-				my $ms = $2 eq 'over' ? 9**9**9 : $3;
-				push @{ $ms{$1}{$size} }, $ms;
-				keep_raw("$functions[$1][0] at $size, ms", $ms);
+				$error{$1}{$size} = $2 eq '57014' ? "over $limit s" : "error $2" if $2 ne 'ms';
+				push @{ $ms{$1}{$size} }, $3;
+				keep_raw("$functions[$1][0] at $size, ms", $error{$1}{$size} // $3);
 			}
 		}
 	}
 	for my $i (0 .. $#functions)
 	{
 		my ($name, undef, $limit) = @{ $functions[$i] };
-		my ($before, $last) = map { median(@{ $ms{$i}{$_} }) } @sizes[ -2, -1 ];
-		my $over = $last == 9**9**9;
+		my ($before, $last) = map { $error{$i}{$_} ? undef : median(@{ $ms{$i}{$_} }) } @sizes[ -2, -1 ];
 
-		result("$name at $sizes[-1] nodes", '<=', $smoke ? undef : $limit, 'ms', $over ? undef : $last,
-			$over ? 'over 20 s' : spread('%.2f', @{ $ms{$i}{ $sizes[-1] } }));
-		my $exponent = log($last / $before) / log($sizes[-1] / $sizes[-2]) unless $over || $before == 0;
+		result("$name at $sizes[-1] nodes", '<=', $smoke ? undef : $limit, 'ms', $last,
+			$error{$i}{ $sizes[-1] } // spread('%.2f', @{ $ms{$i}{ $sizes[-1] } }));
 		# what does not even take a tenth of a millisecond does not grow
-		$exponent = 0.0 if defined $exponent && $last < 0.1;
+		my $exponent = !defined $last || !defined $before ? undef
+		  : $last < 0.1 ? 0.0 : log($last / $before) / log($sizes[-1] / $sizes[-2]);
 		result("  grows like n to the power of", '<=', $smoke ? undef : 1.15, '', $exponent,
-			sprintf 'at %d: %.2f ms', $sizes[-2], $before);
+			$error{$i}{ $sizes[-2] } // sprintf 'at %d: %.2f ms', $sizes[-2], $before);
 	}
+	return;
+}
+
+# ---- reports ----
+
+# The sessions through which children report.
+sub report_sessions
+{
+	my ($name) = @_;
+
+	return split ' ', sql($name, q{SELECT string_agg(pid::text, ' ') FROM pg_stat_activity }
+		  . q{WHERE backend_type = 'client backend' AND query LIKE '%@<-%' AND pid <> pg_backend_pid()});
+}
+
+sub reports_received { my ($name) = @_; return sql($name, 'SELECT reports_received FROM cascade_status'); }
+
+# What simulated children cost the sessions that serve them.
+sub serve_reports
+{
+	my ($children, $interval, $seconds) = @_;
+	my $reporter = start_client($client, 'report', conninfo('p'), $children, 0, $interval, 0, 1);
+
+	await_line($reporter, qr/^ready/);
+	my @sessions = report_sessions('p');
+	sleep less(6, 1);
+	my ($cpu, $reports, $start) = (sum0(map { cpu($_) } @sessions), reports_received('p'), time);
+	sleep $seconds;
+	$cpu = sum0(map { cpu($_) } @sessions) - $cpu;
+	$reports = reports_received('p') - $reports;
+	my $passed = time - $start;
+	my %said = map { /^(\w+) (\S+)$/ ? ($1, $2) : () } stop_client($reporter->{pid});
+	keep_raw("$children children, interval $interval ms", "reports $reports", "seconds $passed", "cpu $cpu",
+		map { "$_ $said{$_}" } sort keys %said);
+	return ($reports / $passed, $cpu / $reports * 1e6, $said{message_bytes});
+}
+
+sub reports
+{
+	my ($rate, $us, $bytes);
+
+	new_primary('p', "max_connections = 200\nmax_replication_slots = 100\n");
+	($rate, $us) = serve_reports($_, 0, less(10, 2)), result("reports, hot, through $_ sessions", '>=', undef, 'per s', $rate, sprintf '%.0f us of CPU each', $us)
+	  for 1, 8;
+	($rate, $us, $bytes) = serve_reports(50, 1000, less(60, 3));
+	result('a report, one per second from each of 50', '<=', 150, 'us of CPU', $us, sprintf '%.1f per s', $rate);
+	result('a report without tree', '<=', 256, 'bytes', $bytes);
+	return;
+}
+
+# ---- wire ----
+
+sub wire
+{
+	my @sizes = $smoke ? (3, 10) : (10, 30, 100, 300, 1000);
+	my %rate;
+
+	new_primary('p', "max_connections = 1100\nmax_files_per_process = 100\n");
+	for my $n (@sizes)
+	{
+		my $output = run_program('client report', $client, 'report', conninfo('p'), $n, 0, 1000, less(30, 2), 0);
+		my %said = $output =~ /^(\w+) (\S+)$/mg;
+
+		$rate{$n} = ($said{bytes_up} + $said{bytes_down}) / $said{seconds} / 1000;
+		keep_raw("$n children", map { "$_ $said{$_}" } sort keys %said);
+		result("trees on the wire, $n children, idle", '<=', $n == 300 ? 100 : undef, 'kB/s', $rate{$n},
+			sprintf '%.0f rows down per s', $said{rows_down} / $said{seconds});
+		# whoever has left is remembered: the next size begins anew
+		pg_ctl('p', 'restart', '-m', 'fast');
+	}
+	result('  grows like n to the power of', '<=', $smoke ? undef : 1.15, '',
+		log($rate{ $sizes[-1] } / $rate{ $sizes[-2] }) / log($sizes[-1] / $sizes[-2]));
+	return;
+}
+
+# ---- passes ----
+
+# The CPU of one pass.  A signal makes a pass, as anything that wakes the worker.
+sub pass_us
+{
+	my $worker = worker_of('p');
+	my @us;
+
+	sleep 2;
+	for (1 .. less(7, 2))
+	{
+		my $passes = 40;
+		my $before = cpu($worker);
+
+		for (1 .. $passes)
+		{
+			kill 'USR1', $worker or die "worker $worker: $!\n";
+			sleep 0.03;
+		}
+		push @us, (cpu($worker) - $before) / $passes * 1e6;
+	}
+	return @us;
+}
+
+sub passes
+{
+	my @sizes = $smoke ? (10, 20) : (10, 100, 1000);
+	my $most = $sizes[-1];
+	my %beside = (
+		slots => sub { sql('p', "SELECT count(pg_create_physical_replication_slot('slot' || i, true)) FROM generate_series(1, $_[0]) i"); },
+		walsenders => sub { await_line(start_client($client, 'senders', conninfo('p'), $_[0]), qr/^ready/); },
+		'children, holds, slots' => sub {
+			sql('p', "SELECT count(pg_create_physical_replication_slot('node' || to_char(i, 'FM0000'), true)) FROM generate_series(0, $_[0] - 1) i");
+			run_program('client report', $client, 'report', conninfo('p'), $_[0], 0, -1, 0, 1);
+		});
+
+	for my $what (sort keys %beside)
+	{
+		my %us;
+
+		for my $n (@sizes)
+		{
+			next if $what eq 'walsenders' && $n > 100;
+			new_primary('p', 'max_replication_slots = ' . (2 * $most + 20) . "\nmax_wal_senders = 120\nwal_sender_timeout = 0\n");
+			$beside{$what}->($n);
+			my @us = pass_us();
+			keep_raw("$n $what, us", @us);
+			result("a pass, $n $what", '<=', $what =~ /children/ && $n == 1000 ? 1500 : undef, 'us of CPU', median(@us), spread('%.0f', @us));
+			$us{$n} = median(@us);
+			stop_all();
+		}
+		my ($before, $last) = (sort { $a <=> $b } keys %us)[ -2, -1 ];
+		result('  grows like n to the power of', '<=', $smoke ? undef : 1.15, '', log($us{$last} / $us{$before}) / log($last / $before));
+	}
+	return;
+}
+
+# ---- tps ----
+
+# Transactions per second, with the extension preloaded or without.
+sub tps
+{
+	my ($children) = @_;
+	my $seconds = less(15, 2);
+	my @pairs;
+
+	for my $children (0, less(50, 5))
+	{
+		my @ratios;
+
+		new_primary('p', "max_connections = 200\nmax_replication_slots = 100\n");
+		run_program('pgbench -i', "$bindir/pgbench", '-i', '-q', '-s', 10, conninfo('p'));
+		for my $pair (1 .. less(10, 1))
+		{
+			my %tps;
+
+			# the one that goes first has the colder caches
+			for my $preload ($pair % 2 ? ('', 'cascade_relay') : ('cascade_relay', ''))
+			{
+				pg_ctl('p', 'restart', '-m', 'fast', '-o', "-c shared_preload_libraries=$preload");
+				my $reporter;
+				if ($preload && $children)
+				{
+					$reporter = start_client($client, 'report', conninfo('p'), $children, 0, 1000, 0, 1);
+					await_line($reporter, qr/^ready/);
+				}
+				sql('p', 'CHECKPOINT');
+				run_program('pgbench', "$bindir/pgbench", '-n', '-c', 2, '-T', less(3, 1), conninfo('p'));
+				my ($tps) = run_program('pgbench', "$bindir/pgbench", '-n', '-c', 2, '-T', $seconds, conninfo('p')) =~ /^tps = (\S+)/m;
+				$tps{$preload} = $tps;
+				stop_client($reporter->{pid}) if $reporter;
+			}
+			keep_raw("$children children, tps", "with $tps{cascade_relay}", "without $tps{''}");
+			push @ratios, $tps{cascade_relay} / $tps{''};
+		}
+		result("TPS with, to TPS without, $children children", '>=', $smoke ? undef : 0.995, 'x', median(@ratios), spread('%.3f', @ratios));
+		stop_all();
+	}
+	return;
+}
+
+# ---- repmgr ----
+
+sub repmgr
+{
+	my @chain = qw(p a b c);
+	my (%ms, %id);
+
+	if (!-x "$bindir/repmgr")
+	{
+		print "   left out: there is no repmgr for this PostgreSQL\n";
+		return;
+	}
+	new_chain(@chain);
+	sql('p', 'CREATE EXTENSION repmgr');
+	for my $i (0 .. $#chain)
+	{
+		my $name = $chain[$i];
+
+		$id{$name} = $i + 1;
+		open my $fh, '>', "$run/repmgr.$name.conf" or die "repmgr.$name.conf: $!\n";
+		print $fh "node_id=$id{$name}\nnode_name='$name'\nconninfo='" . conninfo($name) . "'\n"
+		  . "data_directory='$servers{$name}{dir}'\npg_bindir='$bindir'\n";
+		close $fh;
+		run_program("repmgr register $name", "$bindir/repmgr", '-f', "$run/repmgr.$name.conf",
+			$name eq 'p' ? 'primary' : 'standby', 'register', '-F',
+			$name eq 'p' ? () : ('--upstream-node-id', $id{ $chain[ $i - 1 ] }));
+	}
+	my $topology = 'SELECT * FROM cascade_topology()';
+	for (1 .. less(15, 2))
+	{
+		for my $what (['repmgr cluster show', "$bindir/repmgr", '-f', "$run/repmgr.p.conf", 'cluster', 'show'],
+			[ 'cascade_topology() by psql', "$bindir/psql", '-Xq', '-d', conninfo('p'), '-c', $topology ])
+		{
+			my ($name, @command) = @$what;
+			my $start = time;
+
+			# its status says what it thinks of the cluster
+			system(join(' ', map { "'$_'" } @command) . ' >/dev/null 2>&1');
+			push @{ $ms{$name} }, (time - $start) * 1000;
+		}
+		push @{ $ms{'cascade_topology() in an open session'} },
+		  run_program('client time', $client, 'time', conninfo('p'), 5, 10, $topology) =~ / ms (\S+)/g;
+	}
+	for my $what (sort keys %ms)
+	{
+		keep_raw("$what, ms", @{ $ms{$what} });
+		result("$what, four nodes", '<=', undef, 'ms', median(@{ $ms{$what} }), spread('%.2f', @{ $ms{$what} }));
+	}
+	result('times faster than repmgr, by psql', '>=', undef, 'x', median(@{ $ms{'repmgr cluster show'} }) / median(@{ $ms{'cascade_topology() by psql'} }));
+	result('times faster than repmgr, in an open session', '>=', undef, 'x',
+		median(@{ $ms{'repmgr cluster show'} }) / median(@{ $ms{'cascade_topology() in an open session'} }));
+	return;
+}
+
+# ---- fleet ----
+
+# What has gone over the report connections of these processes, as TCP counted.
+sub report_bytes
+{
+	my (@workers) = @_;
+	my %is_worker = map { $_ => 1 } @workers;
+	my $bytes = 0;
+	my $output = run_program('ss', 'ss', '-Htinp', 'state', 'established');
+
+	# one line for a connection, then one with its figures
+	while ($output =~ /^(\S.*)\n(\s.*)$/mg)
+	{
+		my ($connection, $figures) = ($1, $2);
+
+		next unless $connection =~ /pid=(\d+)/ && $is_worker{$1};
+		$bytes += $_ for $figures =~ /bytes_(?:acked|received):(\d+)/g;
+	}
+	return $bytes;
+}
+
+# Sixty standbys in three levels, all copied from one base backup.
+sub fleet
+{
+	my @levels = $smoke ? (1, 2, 3) : (4, 16, 40);
+	my @above = ('p');
+	my @standbys;
+
+	new_primary('p', "max_connections = 50\n");
+	run_program('pg_basebackup', "$bindir/pg_basebackup", '-D', "$run/backup", '-d', conninfo('p'), '-c', 'fast', '--no-sync');
+	for my $level (0 .. $#levels)
+	{
+		my @here;
+
+		for my $i (1 .. $levels[$level])
+		{
+			my $upstream = $above[ $i % @above ];
+			my $name = ('a' .. 'c')[$level] . $i;
+			my $dir = new_server($name);
+
+			run_program('cp', 'cp', '-a', "$run/backup", $dir);
+			open my $fh, '>', "$dir/standby.signal" or die "$dir: $!\n";
+			close $fh;
+			# the last line counts
+			configure($name, common_conf($name) . "max_connections = 50\nmax_wal_size = 100MB\nprimary_slot_name = '$name'\n"
+				  . "primary_conninfo = '" . conninfo($upstream, "application_name=$name") . "'\n");
+			sql($upstream, "SELECT pg_create_physical_replication_slot('$name', true)");
+			pg_ctl($name, 'start');
+			push @here, $name;
+		}
+		push @standbys, @here;
+		@above = @here;
+	}
+	my $start = time;
+	my $n = @standbys;
+	my $whole = "SELECT count(*) = $n + 1 AND bool_and(state IN ('running', 'streaming') AND protected) FROM cascade_topology";
+	await('p', $whole);
+	my $at_root = time - $start;
+	await($_, $whole) for @standbys;
+	result("$n standbys: the tree is whole at the root", '<=', undef, 's', $at_root, 'after the last start');
+	result('  and at every node', '<=', undef, 's', time - $start);
+
+	my %worker = map { ($_ => worker_of($_)) } 'p', @standbys;
+	my $seconds = less(60, 3);
+	sleep less(10, 1);
+	my %before = map { ($_ => cpu($worker{$_})) } keys %worker;
+	my $bytes = report_bytes(values %worker);
+	sleep $seconds;
+	$bytes = report_bytes(values %worker) - $bytes;
+	my @used = map { (cpu($worker{$_}) - $before{$_}) / $seconds * 100 } sort keys %worker;
+	keep_raw('worker % of a core', @used);
+	result('  a worker', '<=', 0.1, '% of a core', median(@used), spread('%.3f', @used));
+	result('  the busiest worker', '<=', 0.1, '% of a core', max(@used));
+	result('  reports and replies, idle', '<=', undef, 'kB/s', $bytes / $seconds / 1000);
+	run_program('rm', 'rm', '-rf', "$run/backup");
 	return;
 }
 
@@ -554,6 +856,12 @@ my %measurements = (
 	latency => \&latency,
 	idle => \&idle,
 	functions => \&functions,
+	reports => \&reports,
+	wire => \&wire,
+	passes => \&passes,
+	tps => \&tps,
+	repmgr => \&repmgr,
+	fleet => \&fleet,
 );
 
 END
