@@ -54,7 +54,6 @@ typedef struct Child
 	char		name[CRELAY_NODE_NAME_MAX + 1];
 	uint32_t	incarnation;
 	bool		busy;
-	int64_t		sent_at;
 	int64_t		next_at;
 } Child;
 
@@ -277,7 +276,6 @@ send_message(Child *child, size_t len)
 	if (!PQsendQueryParams(child->conn, call, 1, types, values, lengths, formats, 1))
 		fail("%s", PQerrorMessage(child->conn));
 	child->busy = true;
-	child->sent_at = now_us();
 }
 
 static void
@@ -340,7 +338,7 @@ count_bytes(const Child *child, uint64_t *sent, uint64_t *received)
 	*received += info.tcpi_bytes_received;
 }
 
-/* Reports until the time is over; prints how long each reply took. */
+/* Reports until the time is over. */
 static void
 exchange(Child *children, int n, int64_t until)
 {
@@ -378,7 +376,6 @@ exchange(Child *children, int n, int64_t until)
 				continue;
 			take_answer(child);
 			reports++;
-			printf("reply_us %s %" PRId64 "\n", child->report.has_tree ? "tree" : "plain", now_us() - child->sent_at);
 			child->next_at = interval_ms == 0 ? 0 : child->next_at + (int64_t) interval_ms * 1000;
 		}
 	}
