@@ -235,7 +235,8 @@ sub stop_all
 	stop_client($_) for keys %clients;
 	for my $name (keys %servers)
 	{
-		eval { pg_ctl($name, 'stop', '-m', 'immediate'); 1 } or print STDERR "$name: $@";
+		!-e "$servers{$name}{dir}/postmaster.pid" or eval { pg_ctl($name, 'stop', '-m', 'immediate'); 1 }
+		  or print STDERR "$name: $@";
 		system 'rm', '-rf', $servers{$name}{dir};
 	}
 	%servers = ();
@@ -873,7 +874,7 @@ END
 		$? = $status;
 	}
 }
-$SIG{$_} = sub { exit 130 } for qw(HUP INT TERM);
+$SIG{$_} = sub { print STDERR "ended by SIG$_[0]\n"; exit 130 } for qw(HUP INT TERM);
 
 @names = sort keys %measurements if "@names" eq 'all';
 for my $name (@names)
