@@ -53,14 +53,16 @@ sub knows_nothing
 
 sub all_is_well
 {
+	my ($fresh) = @_;
+
 	wait_protected(@all);
 	wait_for($_, $findings, 'no findings on ' . $_->name, '') for @all;
-	wait_for($_, q{SELECT root_age < interval '2 s' FROM cascade_status},
+	wait_for($_, "SELECT root_age < interval '$fresh' FROM cascade_status",
 		$_->name . ' has fresh news of the root') for @all;
 	return;
 }
 
-all_is_well();
+all_is_well('2 s');
 
 # ---- the worker of i ----
 
@@ -91,7 +93,7 @@ ok(lsn_le($p, hold_lsn($p, 'i'), value($m, 'SELECT frontier_lsn FROM cascade_sta
 	'p still holds what m needs');
 
 kill 'CONT', $pid;
-all_is_well();
+all_is_well('2 s');
 
 # ---- the worker of p ----
 
@@ -102,7 +104,7 @@ is(value($p, $verdict), 't', 'the root itself has all WAL');
 wait_for($i, q{SELECT count(*) = 1 FROM cascade_check WHERE code = 'upstream_silent' AND node_name = 'i' AND message ~ 'on node "p"'},
 	'i names p') or diag value($i, 'SELECT * FROM cascade_check');
 kill 'CONT', $pid;
-all_is_well();
+all_is_well('2 s');
 
 # ---- intervals that are as long as stale_timeout ----
 
@@ -111,7 +113,8 @@ for my $node (@all)
 {
 	set_conf($node, "cascade_relay.report_interval = 3s\ncascade_relay.stale_timeout = 9s\n");
 }
-all_is_well();
+# three hops of 3 s each
+all_is_well('10 s');
 my $what = q{SELECT code || ' ' || node_name || ': ' || message FROM cascade_check WHERE level > 0
 	UNION ALL SELECT node_name || ' is ' || state || ', protected: ' || coalesce(protected::text, 'unknown') FROM cascade_topology
 		WHERE state NOT IN ('running', 'streaming') OR protected IS NOT TRUE};
