@@ -4,8 +4,8 @@
  *	  The module: its magic block and its only installer of hooks.
  *
  * A map of src/.  A folder includes its own headers and those of the folders
- * that are listed below it; tools/borders checks that.  Each folder's README.md
- * says what it owns.
+ * that are listed below it; tools/borders checks that.  The comment at the head of
+ * each file says what the file owns.
  *
  *	sql/		SQL-callable functions: arguments, permissions, tuples
  *				follow.c	 a move to another upstream, or back if it fails
